@@ -1,0 +1,54 @@
+"""A guest that does what a recorded guest did: plays a trace's ops against an NBD server.
+
+Usage: guest.py TRACE [URI]     (the URI is taken from NBD_URI if it is not given)
+"""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from replay.schedule import Gate, Step, schedule
+from replay.source import Source
+from tracer.device import Data, NbdDevice
+from tracer.loop import Loop
+from tracer.nbd.server import Extents
+from tracer.nbd.uri import parse_uri
+
+DEPTH = 64
+
+
+def play(path: Path, uri: str) -> int:
+    """Play a trace's ops in their recorded order and concurrency; return how many failed."""
+    source, gate, failed, in_flight = Source(path), Gate(), 0, 0
+
+    def done(step: Step, error: int, _data: Data | None, _extents: Extents) -> None:
+        nonlocal failed, in_flight
+        failed += bool(error)
+        in_flight -= 1
+        gate.done(step)
+
+    with Loop() as loop:
+        device = NbdDevice.connect(loop, parse_uri(uri))
+        steps = schedule(source.trace.ops())
+        step = next(steps, None)
+        while step is not None or in_flight:
+            while step is not None and in_flight < DEPTH and gate.open(step):
+                op = step.op
+                in_flight += 1
+                device.submit(
+                    op.kind, op.flags, op.offset, op.length, source.data(op), partial(done, step)
+                )
+                step = next(steps, None)
+            device.kick()
+            if in_flight:
+                loop.poll()
+        device.disconnect()
+    return failed
+
+
+if __name__ == "__main__":
+    address = sys.argv[2] if len(sys.argv) > 2 else os.environ["NBD_URI"]
+    failures = play(Path(sys.argv[1]), address)
+    if failures:
+        sys.exit(f"{failures} ops failed")

@@ -1,0 +1,1 @@
+"""What re-executes traces: the schedule, the player, and the search for the culprit."""

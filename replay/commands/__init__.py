@@ -1,0 +1,1 @@
+"""The verbs of ``trace`` that replay: one file each."""

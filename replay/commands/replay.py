@@ -1,0 +1,121 @@
+"""``trace replay``."""
+
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from replay.verdict import Verdict
+
+
+def replay(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to replay.")],
+    driver: Annotated[
+        str,
+        typer.Option(
+            help="The build to replay on: raw, qcow2, vmdk, ..., FORMAT@DIR, an NBD URI, a block "
+            "device, or a .toml file."
+        ),
+    ],
+    locate: Annotated[
+        bool, typer.Option("--locate/--no-locate", help="Find the culprit, if anything is wrong.")
+    ] = True,
+    depth: Annotated[
+        str, typer.Option(help="Ops in flight: as recorded, or at most N.", metavar="recorded|N")
+    ] = "recorded",
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep every run's images in this new folder.", metavar="DIR")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Where the damage plot goes [TRACE.damage.png].", metavar="FILE.png|svg|pdf"),
+    ] = None,
+    no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no plot.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds that an op may take.", metavar="S")] = 30.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a plot, or a server's or device's data.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Run a trace on another build of a driver and name the op that corrupts it.
+
+    Example: trace replay install.trace --driver qcow2@$HOME/qemu/build
+
+    Exits with 0 (clean), 1 (the driver is bad), 125 (undecidable), so it fits "git bisect run".
+    """
+    from replay.runner import Runner
+    from replay.source import Source
+    from replay.verdict import replay
+    from tracer.driver_spec import parse_driver
+    from tracer.errors import DriverError, UsageError
+
+    if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
+        raise UsageError(f"--depth {depth!r}: write recorded, or a number above 0")
+    if timeout <= 0:
+        raise UsageError("--timeout must be above 0")
+    picture = _plot_path(trace, plot, no_plot, force)
+    if keep is not None and keep.exists():
+        raise UsageError(f"{keep} exists: --keep wants a new folder")
+    source = Source(trace)
+    with tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary:
+        runner = Runner(
+            source,
+            parse_driver(driver),
+            keep if keep is not None else Path(temporary),
+            depth=None if depth == "recorded" else int(depth),
+            timeout=timeout,
+            keep=keep is not None,
+            force=force,
+        )
+        verdict = replay(runner, find=locate, say=_say)
+    if picture is not None and (verdict.damage or verdict.culprit):
+        _draw(verdict, picture)
+    source.close()
+    if as_json:
+        print(json.dumps(asdict(verdict), indent=2))
+    else:
+        from replay.story import story
+
+        print(story(verdict))
+    if verdict.verdict == "undecidable":
+        print(f"trace: {verdict.reason}", file=sys.stderr)
+        if verdict.log.strip():
+            print(DriverError("", verdict.log).log.rstrip(), file=sys.stderr)
+    return verdict.exit_code
+
+
+def _say(text: str) -> None:
+    print(f"trace: {text}", file=sys.stderr)
+
+
+def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Path | None:
+    """Where the plot goes; refused before the work rather than after it."""
+    from tracer.errors import UsageError
+
+    if no_plot:
+        if plot is not None:
+            raise UsageError("--plot and --no-plot contradict each other")
+        return None
+    if plot is None:
+        return Path(f"{trace.stem}.damage.png")
+    if plot.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--plot {plot}: the name must end in .png, .svg or .pdf")
+    if plot.exists() and not force:
+        raise UsageError(f"{plot} exists: name another, or give --force to replace it")
+    if not plot.parent.is_dir():
+        raise UsageError(f"there is no folder {plot.parent}")
+    return plot
+
+
+def _draw(verdict: "Verdict", path: Path) -> None:
+    import analysis
+    from analysis import plots
+
+    figure = plots.damage(analysis.open(verdict.trace), asdict(verdict))
+    plots.save(figure, path)
+    verdict.plot = str(path)

@@ -1,0 +1,219 @@
+"""Plays ops through a mirror, in recorded order and concurrency, and notes what differs."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from replay.schedule import Gate, Step, schedule
+from replay.source import Source
+from tracer.compare import Comparison
+from tracer.device import CONNECTION_LOST, Device, FileDevice
+from tracer.digest import digest
+from tracer.errors import StorageError, TraceError
+from tracer.loop import Loop
+from tracer.mirror import Difference, Flight, Mirror
+from tracer.op import CARRIES_DATA, NO_TIME, Kind, Op
+from tracer.ranges import RangeSet
+from tracer.sweep import sweep
+from tracer.trace import Fault
+
+MAX_OPS = 256
+MAX_BYTES = 64 << 20
+"""In flight at most: as much as the recorder lets in."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """Sectors to look at while playing: ``ranges`` holds byte ranges with the number of ops after
+    which each is meaningful; they are looked at after ``positions`` ops (ascending)."""
+
+    ranges: list[tuple[int, int, int]]
+    positions: list[int]
+
+    def at(self, position: int) -> RangeSet:
+        """The ranges that are meaningful after ``position`` ops."""
+        return RangeSet((start, end) for start, end, after in self.ranges if after <= position)
+
+
+@dataclass(slots=True)
+class Played:
+    """What came of playing ops. ``replayed`` counts the ops that were sent to the driver."""
+
+    replayed: int = 0
+    skipped: int = 0
+    """Ops that failed on the reference too when recorded: they changed nothing."""
+    faults: list[tuple[int, Difference]] = field(default_factory=list)
+    """What differed: at most one per op, with the op's position (0 for the first), lowest first."""
+    bad_reads: RangeSet = field(default_factory=RangeSet)
+    """Bytes that reads returned wrong."""
+    lost: tuple[int, Op] | None = None
+    """The oldest op in flight when the driver went away, and its position."""
+    hung: tuple[int, Op] | None = None
+    """The op that was not answered in time, and its position."""
+    wrong_at: int | None = None
+    """After how many ops a probe first found its sectors wrong."""
+    first_bad_read: Difference | None = None
+
+
+MAX_FAULTS = 1000
+"""Differences that are kept: a broken driver makes one per read, and the first tells the most."""
+
+
+class Player:
+    """Plays the first ``upto`` ops of a trace (all, if None)."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        source: Source,
+        reference: FileDevice,
+        test: Device,
+        comparison: Comparison,
+        *,
+        upto: int | None = None,
+        depth: int | None = None,
+        timeout: float = 30.0,
+        probe: Probe | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.result = Played()
+        self._loop = loop
+        self._source = source
+        self._comparison = comparison
+        self._upto = upto
+        self._depth = min(depth or MAX_OPS, MAX_OPS)
+        self._timeout = timeout
+        self._probe = probe
+        self._progress = progress or (lambda more: None)
+        self._gate = Gate()
+        self._bytes = 0
+        self._mirror = Mirror(reference, test, comparison, self._done, self._differs, insist=True)
+        self._position_of: dict[int, int] = {}
+
+    def play(self) -> Played:
+        """Play. Raises TraceError, StorageError, and Undecidable where the driver cannot take an op."""
+        mirror, result = self._mirror, self.result
+        steps = enumerate(islice(schedule(self._source.trace.ops()), self._upto))
+        probes = iter(self._probe.positions if self._probe else [])
+        probe_at = next(probes, None)
+        upcoming = next(steps, None)
+        while upcoming is not None or mirror.in_flight:
+            while upcoming is not None and upcoming[0] != probe_at and self._room(upcoming[1]):
+                self._start(*upcoming)
+                upcoming = next(steps, None)
+            mirror.pump()
+            if mirror.test.lost is not None or result.hung is not None:
+                return result
+            if mirror.in_flight:
+                self._wait()
+            elif upcoming is not None and upcoming[0] == probe_at:
+                if self._look(upcoming[0]):
+                    return result
+                probe_at = next(probes, None)
+            elif upcoming is not None and not self._gate.open(upcoming[1]):
+                path, seq = self._source.trace.path, upcoming[1].op.seq
+                raise TraceError(f"{path}: op #{seq} waits for one that comes after it")
+        if probe_at is not None:
+            self._look(probe_at)
+        return result
+
+    def _room(self, step: Step) -> bool:
+        return (
+            self._gate.open(step)
+            and self._mirror.in_flight < self._depth
+            and (self._bytes == 0 or self._bytes + _weight(step.op) <= MAX_BYTES)
+        )
+
+    def _start(self, position: int, step: Step) -> None:
+        recorded = step.op
+        if recorded.reference_status:
+            self.result.skipped += 1
+            self._gate.done(step)
+            return
+        op = Op(
+            recorded.seq, recorded.kind, recorded.flags, recorded.offset, recorded.length,
+            completed=NO_TIME, connection=recorded.connection, digest=recorded.digest,
+        )  # fmt: skip
+        self.result.replayed += 1
+        self._bytes += _weight(op)
+        self._position_of[op.seq] = position
+        self._mirror.submit(Flight(op, self._source.data(recorded), step))
+        self._progress(1)
+
+    def _wait(self) -> None:
+        if self._loop.poll(min(1.0, self._timeout)):
+            return
+        oldest = self._mirror.oldest()
+        if oldest is None or not oldest.started:
+            return
+        if time.monotonic_ns() - oldest.started > self._timeout * 1e9:
+            self.result.hung = self._position_of[oldest.op.seq], oldest.op
+
+    def _look(self, position: int) -> bool:
+        """Compare the probed sectors; return whether they are wrong."""
+        assert self._probe is not None
+        mirror = self._mirror
+        ranges = self._probe.at(position)
+        if not ranges:
+            return False
+        found = sweep(
+            self._loop, mirror.reference, mirror.test, self._comparison,
+            timeout=self._timeout, only=ranges,
+        )  # fmt: skip
+        if found.clean:
+            return False
+        self.result.wrong_at = position
+        return True
+
+    def _differs(self, difference: Difference) -> None:
+        op = difference.op
+        assert op is not None
+        if op.kind == Kind.READ and difference.fault == Fault.DATA:
+            for start, end in difference.ranges:
+                self.result.bad_reads.add(start, end)
+            first = self.result.first_bad_read
+            if first is None or first.op is None or op.seq < first.op.seq:
+                self.result.first_bad_read = difference
+        if len(self.result.faults) < MAX_FAULTS:
+            self.result.faults.append((self._position_of[op.seq], difference))
+
+    def _done(self, flight: Flight) -> None:
+        op, step = flight.op, flight.token
+        self._bytes -= _weight(op)
+        position = self._position_of.pop(op.seq)
+        if op.test_status == CONNECTION_LOST:
+            if self.result.lost is None:  # flights are given up oldest first
+                self.result.lost = position, op
+            return
+        if op.reference_status:
+            raise StorageError(
+                f"the reference image cannot take op #{op.seq} (errno {op.reference_status}): "
+                "is the disk full?"
+            )
+        if op.kind == Kind.READ and self._source.real and not step.op.reference_status:
+            self._check_recorded(flight, step.op)
+        self._gate.done(step)
+
+    def _check_recorded(self, flight: Flight, recorded: Op) -> None:
+        """The reference must read back what it did when recorded: else the trace does not tell all
+        that happened, and says nothing about this driver."""
+        data = flight.data
+        assert isinstance(data, bytes | bytearray)
+        if digest(data) != recorded.digest and self._comparison.defined(recorded.offset, recorded.end):
+            raise TraceError(
+                f"{self._source.trace.path}: op #{recorded.seq} read other data when it was recorded: "
+                "the trace is not complete"
+            )
+
+
+def _weight(op: Op) -> int:
+    return op.length if op.kind in CARRIES_DATA or op.kind == Kind.READ else 0
+
+
+def positions(first: int, last: int, count: int) -> Iterator[int]:
+    """At most ``count`` positions from ``first`` to ``last``, both included, evenly spread."""
+    span = last - first
+    step = max(1, -(-span // count))
+    yield from range(first, last, step)
+    yield last

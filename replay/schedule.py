@@ -1,0 +1,72 @@
+"""Which op may start when: order and concurrency as they were recorded.
+
+An op starts when all those that completed before it was submitted are done. Ops are started in the
+order of their submission, and the number of ops that completed before a submission only grows with it,
+so one number per op says it all: ``after``, how many completions must precede it.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tracer.op import Op
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An op, when it may start, and when it was done: it may start once the first ``after`` ops, in
+    the order in which they completed when recorded, are done; it is itself the ``rank``-th of those."""
+
+    op: Op
+    after: int
+    rank: int
+
+
+def schedule(ops: Iterable[Op]) -> Iterator[Step]:
+    """Steps in the order of submission, for ops in the order of completion (a trace's order).
+
+    Takes memory for as many ops as separate an op's submission from its completion, so in practice for
+    those that were in flight together.
+    """
+    waiting: dict[int, tuple[Op, int]] = {}
+    completed: deque[int] = deque()
+    done_before = 0
+    expected = 0
+
+    def step(op: Op, rank: int) -> Step:
+        nonlocal done_before
+        # every op that completed before this one was submitted has been read: its own completion is
+        # later still, and completions are in order
+        while completed and completed[0] < op.submitted:
+            completed.popleft()
+            done_before += 1
+        return Step(op, done_before, rank)
+
+    for rank, op in enumerate(ops):
+        waiting[op.seq] = op, rank
+        completed.append(op.completed)
+        while expected in waiting:
+            yield step(*waiting.pop(expected))
+            expected += 1
+    # what follows a gap: an op that was in flight when the recorder was killed has no record
+    for seq in sorted(waiting):
+        yield step(*waiting[seq])
+
+
+class Gate:
+    """Tells which steps may start, given which are done."""
+
+    def __init__(self) -> None:
+        self._prefix = 0
+        self._ahead: set[int] = set()
+
+    def open(self, step: Step) -> bool:
+        """Whether all that the step must wait for is done."""
+        return step.after <= self._prefix
+
+    def done(self, step: Step) -> None:
+        """Say that a step is done."""
+        self._ahead.add(step.rank)
+        while self._prefix in self._ahead:
+            self._ahead.remove(self._prefix)
+            self._prefix += 1

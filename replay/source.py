@@ -1,0 +1,41 @@
+"""What a trace's ops wrote: from the payload store, or made from the digests."""
+
+from pathlib import Path
+
+from tracer.digest import digest, stand_in
+from tracer.errors import TraceError
+from tracer.nbd.server import Buffer
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Op
+from tracer.payload import PayloadReader, payload_path
+from tracer.trace import Trace
+
+
+class Source:
+    """A trace opened for replaying, with its payloads. Raises TraceError where they are not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.trace = Trace(path)
+        self.real = self.trace.header.payloads == "full"
+        """Whether payloads are those of the guest; else they are stand-ins made from the digests."""
+        self._reader: PayloadReader | None = None
+        if self.real:
+            self._reader = PayloadReader(payload_path(path), self.trace.header.id)
+
+    def data(self, op: Op) -> Buffer | None:
+        """The bytes that an op brings, or None where it brings none. Raises TraceError."""
+        if op.kind not in CARRIES_DATA:
+            return None
+        if self._reader is None or op.digest == ZERO_DIGEST:
+            return stand_in(op.digest, op.length)
+        if op.payload == NO_PAYLOAD:
+            raise TraceError(f"{self.trace.path}: op #{op.seq} has no payload")
+        data = self._reader.read(op.payload, op.length)
+        if digest(data) != op.digest:
+            raise TraceError(f"{self._reader.path}: the payload of op #{op.seq} is not what was written")
+        return data
+
+    def close(self) -> None:
+        """Close the files."""
+        self.trace.close()
+        if self._reader is not None:
+            self._reader.close()

@@ -1,0 +1,5 @@
+"""``python -m tracer`` is ``trace``."""
+
+from tracer.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The verbs of ``trace`` that record and look at traces: one file each."""

@@ -1,0 +1,81 @@
+"""Which bytes of two sides differ, and which may.
+
+Trimmed bytes may read as anything until they are rewritten (NBD spec, NBD_CMD_TRIM), and nobody knows
+what a failed write left behind. Both are tracked here and are not reported as damage.
+"""
+
+from collections.abc import Iterator
+
+from tracer.digest import is_zero
+from tracer.op import MUTATING, SECTOR, Kind
+from tracer.ranges import RangeSet
+
+TRIM_RULES = ("any", "old-or-zero")
+"""What trimmed bytes may read as: anything, or what they held before or zeroes, sector by sector."""
+
+
+class Comparison:
+    """Compares bytes of the reference with the test side's, mindful of what is undefined.
+
+    With the rule "old-or-zero" the reference must keep what was trimmed.
+    """
+
+    def __init__(self, trim_rule: str = "any") -> None:
+        self.trim_rule = trim_rule
+        self.trimmed = RangeSet()
+        self.unknown = RangeSet()
+
+    def changed(self, kind: int, start: int, end: int, failed: bool) -> None:
+        """Say that a mutating op on ``[start, end)`` is done, or failed on either side."""
+        if kind not in MUTATING:
+            return
+        if failed:
+            self.unknown.add(start, end)
+        elif kind == Kind.TRIM:
+            self.trimmed.add(start, end)
+        else:
+            if self.trimmed:
+                self.trimmed.remove(start, end)
+            if self.unknown:
+                self.unknown.remove(start, end)
+
+    def defined(self, start: int, end: int) -> bool:
+        """Whether every byte of ``[start, end)`` has one right value."""
+        return not (self.trimmed.overlaps(start, end) or self.unknown.overlaps(start, end))
+
+    def differences(
+        self, expected: bytes | bytearray, actual: bytes | bytearray, offset: int
+    ) -> RangeSet:
+        """The bytes, as ranges on the disk, that differ and should not: whole sectors, but for the
+        ends of ``[offset, offset + len(expected))``."""
+        found = RangeSet()
+        if expected == actual:
+            return found
+        for start, end in _sectors(offset, offset + len(expected)):
+            good, bad = (
+                expected[start - offset : end - offset],
+                actual[start - offset : end - offset],
+            )
+            if good != bad and not self._excused(start, end, good, bad):
+                found.add(start, end)
+        return found
+
+    def _excused(self, start: int, end: int, good: bytes | bytearray, bad: bytes | bytearray) -> bool:
+        for first, last in self.unknown.outside(start, end):
+            for a, b in self.trimmed.outside(first, last):
+                if good[a - start : b - start] != bad[a - start : b - start]:
+                    return False
+            if self.trim_rule == "any":
+                continue
+            for a, b in self.trimmed.within(first, last):
+                old, new = good[a - start : b - start], bad[a - start : b - start]
+                if new != old and not is_zero(new):
+                    return False
+        return True
+
+
+def _sectors(start: int, end: int) -> Iterator[tuple[int, int]]:
+    while start < end:
+        stop = min(end, (start // SECTOR + 1) * SECTOR)
+        yield start, stop
+        start = stop

@@ -1,0 +1,310 @@
+"""Mirror: one op on both sides, ordered, compared.
+
+Everything that is done to a disk, while recording and while replaying, is done here. An op that
+overlaps one in flight, where either changes data, waits for it; all others reach the driver in the order
+in which they were submitted and are in flight together. So a difference is the driver's doing.
+
+    mirror.submit(Flight(op, data))     # any number of times
+    mirror.pump()                       # test side on the wire first, then the reference
+    ... done(flight) is called when both sides are, differs(difference) before it if they disagree
+"""
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tracer import sparse
+from tracer.compare import Comparison
+from tracer.device import CONNECTION_LOST, Data, Device, FileDevice
+from tracer.digest import is_zero
+from tracer.nbd.protocol import State
+from tracer.nbd.server import Buffer, Extents
+from tracer.op import MUTATING, Flag, Kind, Op
+from tracer.trace import Fault
+
+
+@dataclass(slots=True)
+class Difference:
+    """The two sides disagree on ``op``, or (op None) after all ops.
+
+    ``offset`` and ``length`` are the bytes from the first that differs to the last; ``expected`` and
+    ``actual`` are those bytes.
+    """
+
+    op: Op | None
+    fault: Fault
+    offset: int
+    length: int
+    expected_status: int = 0
+    actual_status: int = 0
+    expected: bytes = b""
+    actual: bytes = b""
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+class Flight:
+    """An op on its way through the mirror. ``data`` is what a write brings; for a read it becomes
+    what the reference returned. ``token`` is the caller's own."""
+
+    __slots__ = (
+        "blockers",
+        "data",
+        "extents",
+        "op",
+        "postponed",
+        "referred",
+        "started",
+        "test_data",
+        "test_extents",
+        "tested",
+        "token",
+        "waiters",
+    )
+
+    def __init__(self, op: Op, data: Buffer | None = None, token: Any = None) -> None:
+        self.op = op
+        self.data = data
+        self.token = token
+        self.extents: Extents = []
+        self.blockers = 0
+        self.waiters: list[Flight] | None = None
+        self.started = 0
+        self.tested = self.referred = self.postponed = False
+        self.test_data: Data | None = None
+        self.test_extents: Extents = []
+
+
+class Mirror:
+    """Joins a reference and a test device.
+
+    ``done`` gets each flight when both sides are done with it; ``differs`` is called before that, if
+    they disagree; ``referred`` when the reference is done with it, which is a good time for work that
+    the driver's own time can hide. A write's flight has its data, a read's has the reference's.
+    With ``insist``, a fast zero that the driver cannot do fast is done slowly, as a guest would go on
+    to ask for: right for a replay, whose guest is not there to ask.
+    """
+
+    def __init__(
+        self,
+        reference: FileDevice,
+        test: Device,
+        comparison: Comparison,
+        done: Callable[[Flight], None],
+        differs: Callable[[Difference], None],
+        referred: Callable[[Flight], None] | None = None,
+        *,
+        insist: bool = False,
+    ) -> None:
+        self.reference = reference
+        self.test = test
+        self.comparison = comparison
+        self._done = done
+        self._differs = differs
+        self._referred = referred
+        self._insist = insist
+        self._active: dict[int, Flight] = {}
+        self._ready: list[Flight] = []
+        self._keep_trimmed = comparison.trim_rule != "any"
+
+    @property
+    def in_flight(self) -> int:
+        """Ops that were submitted and are not done."""
+        return len(self._active)
+
+    def oldest(self) -> Flight | None:
+        """What has been in flight for longest."""
+        return next(iter(self._active.values()), None)
+
+    def submit(self, flight: Flight) -> None:
+        """Take an op in. It goes out with the next ``pump``, or when what it must wait for is done."""
+        op = flight.op
+        start, end = op.offset, op.offset + op.length
+        changes = op.kind in MUTATING
+        for other in self._active.values():
+            its = other.op
+            if (
+                its.offset < end
+                and start < its.offset + its.length
+                and (changes or its.kind in MUTATING)
+            ):
+                if other.waiters is None:
+                    other.waiters = []
+                other.waiters.append(flight)
+                flight.blockers += 1
+        self._active[op.seq] = flight
+        if not flight.blockers:
+            self._ready.append(flight)
+
+    def pump(self) -> None:
+        """Send out all that may go, one burst at a time: on the test side first, so that the driver
+        works while the reference does the same ops here."""
+        test = self.test
+        while self._ready:
+            burst, self._ready = self._ready, []
+            for flight in burst:
+                op = flight.op
+                flight.started = time.monotonic_ns()
+                test.submit(
+                    op.kind, op.flags, op.offset, op.length, flight.data,
+                    partial(self._tested, flight),
+                )  # fmt: skip
+            test.kick()
+            for flight in burst:
+                self._refer(flight)
+
+    def _refer(self, flight: Flight) -> None:
+        """Do an op on the reference."""
+        op = flight.op
+        if op.flags & Flag.FAST_ZERO and not flight.tested:
+            # ENOTSUP means "not fast, and nothing was done" ("NBD_CMD_WRITE_ZEROES"): wait for it
+            flight.postponed = True
+            return
+        started = time.monotonic_ns()
+        if op.flags & Flag.FAST_ZERO and op.test_status:
+            op.reference_status = op.test_status
+        elif op.kind == Kind.TRIM and self._keep_trimmed:
+            pass
+        else:
+            op.reference_status, data, flight.extents = self.reference.execute(
+                op.kind, op.flags, op.offset, op.length, flight.data
+            )
+            if data is not None:
+                flight.data = data
+        op.reference_ns = time.monotonic_ns() - started
+        flight.referred = True
+        if self._referred is not None:
+            self._referred(flight)
+        if flight.tested:
+            self._settle(flight)
+
+    def _tested(self, flight: Flight, error: int, data: Data | None, extents: Extents) -> None:
+        """The test side is done."""
+        op = flight.op
+        if error == errno.ENOTSUP and self._insist and op.flags & Flag.FAST_ZERO:
+            op.flags &= ~Flag.FAST_ZERO
+            done = partial(self._tested, flight)
+            self.test.submit(op.kind, op.flags, op.offset, op.length, flight.data, done)
+            self.test.kick()
+            return
+        op.test_ns = time.monotonic_ns() - flight.started
+        op.test_status = error
+        flight.test_data, flight.test_extents = data, extents
+        flight.tested = True
+        if flight.referred:
+            self._settle(flight)
+        elif flight.postponed:
+            self._refer(flight)
+
+    def _settle(self, flight: Flight) -> None:
+        """Both sides are done: compare, tell, and let go what waited."""
+        op = flight.op
+        if op.test_status == CONNECTION_LOST:
+            self.comparison.changed(op.kind, op.offset, op.end, failed=True)
+        elif op.test_status or op.reference_status:
+            if bool(op.test_status) != bool(op.reference_status):
+                self._differs(
+                    Difference(
+                        op, Fault.STATUS, op.offset, op.length, op.reference_status, op.test_status
+                    )
+                )
+            if not (op.flags & Flag.FAST_ZERO and op.reference_status == op.test_status):
+                self.comparison.changed(op.kind, op.offset, op.end, failed=True)
+        elif op.kind == Kind.READ:
+            if flight.data != flight.test_data:
+                self._compare(flight)
+        elif op.kind == Kind.BLOCK_STATUS:
+            self._compare_status(flight)
+        else:
+            self.comparison.changed(op.kind, op.offset, op.end, failed=False)
+        del self._active[op.seq]
+        if flight.waiters:
+            for waiter in flight.waiters:
+                waiter.blockers -= 1
+                if not waiter.blockers:
+                    self._ready.append(waiter)
+        self._done(flight)
+
+    def _compare(self, flight: Flight) -> None:
+        expected, actual = flight.data, flight.test_data
+        assert isinstance(expected, bytes | bytearray)
+        assert actual is not None
+        offset = flight.op.offset
+        ranges = tuple(self.comparison.differences(expected, actual, offset))
+        if ranges:
+            start, end = ranges[0][0], ranges[-1][1]
+            piece = slice(start - offset, end - offset)
+            self._differs(
+                Difference(
+                    flight.op, Fault.DATA, start, end - start,
+                    expected=bytes(expected[piece]), actual=bytes(actual[piece]), ranges=ranges,
+                )
+            )  # fmt: skip
+
+    def _compare_status(self, flight: Flight) -> None:
+        """The guest may skip what both sides call zeroes, so what the test side alone calls zeroes
+        must be: a driver that calls data a hole loses it in the next copy."""
+        op = flight.op
+        lie = false_hole(self.reference, self.comparison, op.offset, op.length, flight.test_extents)
+        if lie is not None:
+            start, expected = lie
+            self._differs(
+                Difference(
+                    op, Fault.BLOCK_STATUS, start, len(expected),
+                    expected=expected, actual=bytes(len(expected)),
+                    ranges=((start, start + len(expected)),),
+                )
+            )  # fmt: skip
+        flight.extents = common_extents(flight.extents, flight.test_extents, op.length)
+
+
+STEP = 1 << 20
+"""Bytes of the reference that are looked at in one piece."""
+
+
+def false_hole(
+    reference: FileDevice, comparison: Comparison, offset: int, length: int, extents: Extents
+) -> tuple[int, bytes] | None:
+    """Where ``extents`` (block status from ``offset`` on) first call zeroes what the reference knows
+    to be something else, and what that is: a byte offset and the sectors there, up to STEP bytes."""
+    end = offset + length
+    for size, state in extents:
+        stop = min(offset + size, end)
+        if state & State.ZERO:
+            for start, data_end, is_data in sparse.extents(reference.fd, offset, stop):
+                if not is_data:
+                    continue
+                for at in range(start, data_end, STEP):
+                    data = reference.read(at, min(STEP, data_end - at))
+                    if is_zero(data):
+                        continue
+                    for first, last in comparison.differences(data, bytes(len(data)), at):
+                        return first, data[first - at : last - at]
+        offset = stop
+    return None
+
+
+def common_extents(ours: Extents, theirs: Extents, length: int) -> Extents:
+    """Block status on which both sides agree: a flag is set where both set it. Ends where the
+    shorter of the two does."""
+    merged: Extents = []
+    left, right = iter(ours), iter(theirs)
+    a = b = 0
+    a_state = b_state = 0
+    while length > 0:
+        if not a:
+            a, a_state = next(left, (0, 0))
+        if not b:
+            b, b_state = next(right, (0, 0))
+        step = min(a, b, length)
+        if not step:
+            break
+        state = a_state & b_state
+        if merged and merged[-1][1] == state:
+            merged[-1] = (merged[-1][0] + step, state)
+        else:
+            merged.append((step, state))
+        a, b, length = a - step, b - step, length - step
+    return merged

@@ -1,0 +1,250 @@
+"""The payload store beside a trace: what was written, once per distinct content, compressed.
+
+The store is one append-only stream of bytes, cut into blocks that are compressed alone. A payload's
+place is its position in the uncompressed stream, known before it is written: the recorder puts it into
+the op's record and leaves compression to a thread. The file (docs/trace-format.md) is a msgpack
+header map, then one array ``[position, length, zstd frame]`` per block, so any prefix of it reads back.
+"""
+
+import os
+import queue
+import struct
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgpack
+import zstandard
+
+from tracer.errors import StorageError, TraceError
+from tracer.op import NO_PAYLOAD, ZERO_DIGEST
+
+FORMAT = "blkbox-payloads"
+VERSION = 1
+SUFFIX = ".payloads"
+
+BLOCK = 1 << 20
+"""Uncompressed bytes in a block, unless one payload is larger: large enough to compress well, small
+enough to read one payload back from."""
+
+MAX_BLOCK = BLOCK + 32 * 1024 * 1024
+"""No block is larger: it is closed as soon as it holds BLOCK bytes, and no payload is larger than
+32 MiB. A reader refuses more before taking memory."""
+
+LINGER = 0.02
+"""Seconds that the thread waits for more before it closes a block that is not full."""
+
+KNOWN = 1 << 18
+"""Digests remembered for storing a content once: 262,144 of them take about 40 MB. Beyond, the
+memory starts over, and a content that comes again may be stored again."""
+
+QUEUE_LIMIT = 64 << 20
+"""Bytes that may wait for the thread; above, ``full`` asks the caller to hold the guest back."""
+
+BLOCK_HEAD = struct.Struct(">BBQBIBI")
+"""What precedes a block's frame, as msgpack in its widest types: array of 3 (0x93), uint64 (0xcf)
+position, uint32 (0xce) length, bin32 (0xc6) of the frame's size. So one read finds the next block."""
+
+MAX_HEADER = 1 << 20
+"""Bytes in a file's header map; ours has about a hundred."""
+
+
+def pack_block_head(position: int, length: int, frame_size: int) -> bytes:
+    """The bytes that precede a frame."""
+    return BLOCK_HEAD.pack(0x93, 0xCF, position, 0xCE, length, 0xC6, frame_size)
+
+
+def payload_path(trace: Path) -> Path:
+    """Where a trace's payloads are: ``install.trace`` has ``install.payloads``."""
+    return trace.with_suffix(SUFFIX)
+
+
+class PayloadWriter:
+    """Appends payloads; compresses and writes them in a thread of its own."""
+
+    def __init__(self, path: Path, trace_id: str) -> None:
+        self.path = path
+        self.error: OSError | None = None
+        """What the thread met when it could not write: nothing is stored from then on."""
+        self._position = 0
+        self._known: dict[bytes, int] = {}
+        self._queue: queue.SimpleQueue[bytes | bytearray | None] = queue.SimpleQueue()
+        self._put_bytes = 0
+        self._taken_bytes = 0
+        header = {"format": FORMAT, "version": VERSION, "trace": trace_id, "codec": "zstd"}
+        try:
+            self._file = path.open("wb", buffering=0)
+            self._write(msgpack.packb(header))
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        self._thread = threading.Thread(target=self._run, name="payloads", daemon=True)
+        self._thread.start()
+
+    def put(self, digest: bytes, data: bytes | bytearray) -> int:
+        """Store a payload; return its position. The caller must not change ``data`` afterwards."""
+        if digest == ZERO_DIGEST:
+            return NO_PAYLOAD
+        known = self._known.get(digest)
+        if known is not None:
+            return known
+        if len(self._known) >= KNOWN:
+            self._known.clear()
+        position = self._position
+        self._known[digest] = position
+        self._position = position + len(data)
+        self._put_bytes += len(data)
+        self._queue.put(data)
+        return position
+
+    @property
+    def full(self) -> bool:
+        """Whether too much waits to be written."""
+        return self._put_bytes - self._taken_bytes > QUEUE_LIMIT
+
+    def close(self) -> None:
+        """Write all that was put. Raises StorageError if anything could not be written."""
+        self._queue.put(None)
+        self._thread.join()
+        self._file.close()
+        if self.error is not None:
+            raise StorageError(f"cannot write {self.path}: {self.error.strerror}")
+
+    def _run(self) -> None:
+        compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+        position, last = 0, False
+        while not last:
+            block = []
+            size = 0
+            try:
+                item = self._queue.get()
+                while item is not None:
+                    block.append(item)
+                    size += len(item)
+                    if size >= BLOCK:
+                        break
+                    item = self._queue.get(timeout=LINGER)
+                last = item is None
+            except queue.Empty:
+                pass
+            if block and self.error is None:
+                frame = compressor.compress(b"".join(block))
+                try:
+                    self._write(pack_block_head(position, size, len(frame)) + frame)
+                except OSError as error:
+                    self.error = error
+            position += size
+            self._taken_bytes += size
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    position: int
+    length: int
+    frame_offset: int
+    frame_size: int
+
+
+class PayloadReader:
+    """Reads payloads back by position. Keeps the last few blocks in memory."""
+
+    CACHED = 8
+
+    def __init__(self, path: Path, trace_id: str) -> None:
+        self.path = path
+        self.end = 0
+        """The position after the last payload that is there."""
+        self.torn = False
+        """Whether the file ends within a block."""
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise TraceError(f"cannot open the payloads {path}: {error.strerror}") from error
+        self._blocks: list[_Block] = []
+        self._starts: list[int] = []
+        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._scan(trace_id)
+
+    def read(self, position: int, length: int) -> bytes:
+        """A payload's bytes. Raises TraceError where they are not there or are damaged."""
+        pieces = []
+        while length:
+            index = self._find(position)
+            block, data = self._blocks[index], self._load(index)
+            piece = data[position - block.position :][:length]
+            pieces.append(piece)
+            position += len(piece)
+            length -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def _find(self, position: int) -> int:
+        index = bisect_right(self._starts, position) - 1
+        if index < 0 or position >= self._blocks[index].position + self._blocks[index].length:
+            raise TraceError(f"{self.path}: the payload at {position} is missing")
+        return index
+
+    def _load(self, index: int) -> bytes:
+        data = self._cache.get(index)
+        if data is not None:
+            self._cache.move_to_end(index)
+            return data
+        block = self._blocks[index]
+        try:
+            frame = os.pread(self._fd, block.frame_size, block.frame_offset)
+            data = self._decompressor.decompress(frame, max_output_size=block.length)
+        except zstandard.ZstdError as error:
+            raise self._damaged(block) from error
+        if len(data) != block.length:
+            raise self._damaged(block)
+        self._cache[index] = data
+        if len(self._cache) > self.CACHED:
+            self._cache.popitem(last=False)
+        return data
+
+    def _damaged(self, block: _Block) -> TraceError:
+        return TraceError(f"{self.path}: the block at byte {block.frame_offset} is damaged")
+
+    def _scan(self, trace_id: str) -> None:
+        """Find the blocks, up to the last one that is whole."""
+        head = os.pread(self._fd, MAX_HEADER, 0)
+        unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER)
+        unpacker.feed(head)
+        try:
+            header = unpacker.unpack()
+        except (ValueError, msgpack.exceptions.UnpackException) as error:
+            raise TraceError(f"{self.path} is not a payload store: {error or 'no header'}") from error
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise TraceError(f"{self.path} is not a payload store")
+        if header.get("version") != VERSION:
+            raise TraceError(f"{self.path}: version {header.get('version')!r} is not known here")
+        if header.get("trace") != trace_id:
+            raise TraceError(f"{self.path} belongs to another trace")
+        at, end, position = unpacker.tell(), os.fstat(self._fd).st_size, 0
+        while at < end:
+            raw = os.pread(self._fd, BLOCK_HEAD.size, at)
+            if len(raw) < BLOCK_HEAD.size:
+                break
+            frame_size = BLOCK_HEAD.unpack(raw)[-1]
+            length = BLOCK_HEAD.unpack(raw)[4]
+            if raw != pack_block_head(position, length, frame_size) or length > MAX_BLOCK:
+                raise TraceError(f"{self.path}: no block where one should be, at byte {at}")
+            at += BLOCK_HEAD.size
+            if at + frame_size > end:
+                break
+            self._blocks.append(_Block(position, length, at, frame_size))
+            self._starts.append(position)
+            position += length
+            at += frame_size
+        self.end = position
+        self.torn = at != end

@@ -1,0 +1,100 @@
+"""A set of half-open byte ranges."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+
+class RangeSet:
+    """Disjoint, sorted, non-touching ranges ``[start, end)`` of non-negative integers."""
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in ranges:
+            self.add(start, end)
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._starts, self._ends, strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RangeSet):
+            return NotImplemented
+        return self._starts == other._starts and self._ends == other._ends
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"RangeSet({list(self)})"
+
+    def copy(self) -> "RangeSet":
+        """An independent copy."""
+        twin = RangeSet()
+        twin._starts, twin._ends = self._starts.copy(), self._ends.copy()
+        return twin
+
+    def total(self) -> int:
+        """How many integers are in the set."""
+        return sum(self._ends) - sum(self._starts)
+
+    def add(self, start: int, end: int) -> None:
+        """Put ``[start, end)`` in; touching ranges become one."""
+        if start >= end:
+            return
+        first = bisect_left(self._ends, start)
+        last = bisect_right(self._starts, end)
+        if first < last:
+            start = min(start, self._starts[first])
+            end = max(end, self._ends[last - 1])
+        self._starts[first:last] = [start]
+        self._ends[first:last] = [end]
+
+    def remove(self, start: int, end: int) -> None:
+        """Take ``[start, end)`` out."""
+        if start >= end:
+            return
+        first = bisect_right(self._ends, start)
+        last = bisect_left(self._starts, end)
+        if first >= last:
+            return
+        starts, ends = [], []
+        if self._starts[first] < start:
+            starts.append(self._starts[first])
+            ends.append(start)
+        if self._ends[last - 1] > end:
+            starts.append(end)
+            ends.append(self._ends[last - 1])
+        self._starts[first:last] = starts
+        self._ends[first:last] = ends
+
+    def within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The parts of the set inside ``[start, end)``, in order."""
+        index = bisect_right(self._ends, start)
+        while start < end and index < len(self._starts) and self._starts[index] < end:
+            yield max(start, self._starts[index]), min(end, self._ends[index])
+            index += 1
+
+    def overlaps(self, start: int, end: int) -> bool:
+        """Whether any of ``[start, end)`` is in the set."""
+        index = bisect_right(self._ends, start)
+        return start < end and index < len(self._starts) and self._starts[index] < end
+
+    def outside(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The parts of ``[start, end)`` that are not in the set, in order."""
+        for inner_start, inner_end in self.within(start, end):
+            if start < inner_start:
+                yield start, inner_start
+            start = inner_end
+        if start < end:
+            yield start, end
+
+    def aligned(self, unit: int) -> "RangeSet":
+        """The set widened to whole multiples of ``unit``."""
+        return RangeSet((start // unit * unit, -(-end // unit) * unit) for start, end in self)

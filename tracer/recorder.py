@@ -1,0 +1,353 @@
+"""Guests -> Mirror -> trace.
+
+One turn of the loop: take in what guests sent, pump the mirror, write the records of all that is done
+in one system call, and only then reply. So an op that a guest saw done is in the trace, and an op whose
+record bears a completion time earlier than another's submission was really answered before it.
+"""
+
+import errno
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+from tracer.channel import Channel
+from tracer.compare import Comparison
+from tracer.device import CONNECTION_LOST, Device, FileDevice
+from tracer.digest import digest
+from tracer.errors import StorageError
+from tracer.loop import Loop
+from tracer.mirror import Difference, Flight, Mirror
+from tracer.nbd import protocol as p
+from tracer.nbd.server import Request, Server
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, SECTOR, ZERO_DIGEST, Flag, Kind, Op
+from tracer.payload import PayloadWriter
+from tracer.trace import Fault, Mismatch, TraceWriter, pack_op
+
+MAX_OPS = 256
+"""Ops in flight: twice what 16 connections of a queue depth of 8 make. Guests wait beyond that."""
+
+MAX_BYTES = 64 << 20
+"""Bytes of reads and writes in flight, and of replies that one guest does not fetch: two requests of
+the largest size. Guests wait beyond that, so that memory stays bounded."""
+
+SHAPE_FLAGS = int(Flag.DF | Flag.REQ_ONE)
+"""Flags that only shape a reply; they are ours to honour, and no part of the op."""
+
+OURS = 0
+"""The connection number of ops that the recorder adds itself; guests count from 1."""
+
+
+class Guest:
+    """One guest's connection."""
+
+    def __init__(self, recorder: "Recorder", loop: Loop, sock: socket.socket, number: int) -> None:
+        self.number = number
+        self.server = Server(recorder.export)
+        self.backlog: deque[Request] = deque()
+        self.in_flight = 0
+        self.gone = False
+        self.channel: Channel[Request] = Channel(
+            loop, sock, self.server, self.backlog.append, self._closed
+        )
+        self.channel.send()  # the server speaks first
+
+    def _closed(self, _: Exception | None) -> None:
+        # whatever went wrong, it went wrong with this connection alone
+        self.gone = True
+        self.backlog.clear()
+
+    def unsent(self) -> int:
+        """Bytes of replies that the guest has not fetched."""
+        return sum(len(buffer) for buffer in self.server.outgoing)
+
+
+class Recorder:
+    """Serves guests from a mirror and records what they do."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        reference: FileDevice,
+        test: Device,
+        comparison: Comparison,
+        trace: TraceWriter,
+        payloads: PayloadWriter | None,
+        *,
+        stop_on_mismatch: bool = True,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.export = p.Export(
+            reference.export.size,
+            # all guests share one connection to the driver, so a flush on any covers all of them
+            test.export.flags | p.TransmissionFlag.CAN_MULTI_CONN,
+            test.export.sizes,
+        )
+        self.mirror = Mirror(reference, test, comparison, self._done, self._differs, self._referred)
+        self.guests: list[Guest] = []
+        self.connections = 0
+        self.counts: Counter[int] = Counter()
+        self.bytes: Counter[int] = Counter()
+        self.differences: list[Difference] = []
+        self.mismatches = 0
+        self.stopped: str | None = None
+        """Why nothing more is recorded, once that is so."""
+        self.error: StorageError | None = None
+        """What went wrong with our own files, if that is why."""
+        self.seq = 0
+        self._loop = loop
+        self._trace = trace
+        self._payloads = payloads
+        self._stop_on_mismatch = stop_on_mismatch
+        self._say = say
+        self.started = time.monotonic_ns()
+        self._finished: list[Flight] = []
+        self._different: dict[int, list[Difference]] = {}
+        self._bytes_in_flight = 0
+        self._held_back = False
+
+    # ---------------------------------------------------------------- guests
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept guests on a listening socket."""
+        sock.setblocking(False)
+
+        def accept(_: int) -> None:
+            try:
+                connection, _address = sock.accept()
+            except OSError:
+                return  # it was gone before we came to it
+            self.connections += 1
+            self.guests.append(Guest(self, self._loop, connection, self.connections))
+
+        self._loop.add(sock.fileno(), accept)
+
+    def turn(self, timeout: float | None) -> None:
+        """One turn of the loop: wait up to ``timeout`` seconds for something to do, and do it."""
+        if self._held_back and self._payloads is not None and self._payloads.full:
+            timeout = 0.01  # the payload thread makes no event: look again soon
+        self._loop.poll(timeout)
+        self._admit()
+        self.mirror.pump()
+        self._commit()
+        while self._admit():  # room that the commit made
+            self.mirror.pump()
+            self._commit()
+        self._tidy()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self.mirror.in_flight and not any(guest.backlog for guest in self.guests)
+
+    def add(self, op: Op, data: bytes | None = None) -> None:
+        """Do an op of our own: it is mirrored and recorded like a guest's."""
+        op.seq = self.seq
+        self.seq += 1
+        op.submitted = self._now()
+        self.mirror.submit(Flight(op, data, None))
+
+    def record_start(self, offset: int, data: bytes) -> None:
+        """Record a piece of the start image: both sides have it already."""
+        op = Op(self.seq, int(Kind.START), 0, offset, len(data), digest=digest(data))
+        op.completed = op.submitted = 0
+        self.seq += 1
+        if self._payloads is not None:
+            op.payload = self._payloads.put(op.digest, data)
+        self.counts[op.kind] += 1
+        self.bytes[op.kind] += op.length
+        self._trace.write([pack_op(op)])
+
+    def disconnect_guests(self) -> None:
+        """Close every connection, after one more try to send what is owed."""
+        for guest in self.guests:
+            guest.channel.send()
+            guest.channel.close()
+        self.guests.clear()
+
+    def _admit(self) -> bool:
+        """Let guests' requests into the mirror as far as there is room; return whether any was."""
+        admitted = False
+        room = self.stopped is None and not (self._payloads is not None and self._payloads.full)
+        for guest in self.guests:
+            backlog = guest.backlog
+            if backlog and self.stopped is not None:
+                for request in backlog:
+                    guest.server.reply_error(request, errno.ESHUTDOWN)
+                backlog.clear()
+                guest.channel.send()
+                continue
+            while (
+                backlog
+                and room
+                and self.mirror.in_flight < MAX_OPS
+                and self._bytes_in_flight < MAX_BYTES
+                and (not guest.server.outgoing or guest.unsent() < MAX_BYTES)
+            ):
+                self._submit(guest, backlog.popleft())
+                admitted = True
+            guest.channel.pause(bool(backlog))
+            self._held_back = self._held_back or bool(backlog)
+        if not any(guest.backlog for guest in self.guests):
+            self._held_back = False
+        return admitted
+
+    def _submit(self, guest: Guest, request: Request) -> None:
+        op = Op(
+            self.seq, request.kind, request.flags & ~SHAPE_FLAGS, request.offset, request.length,
+            self._now(), connection=guest.number,
+        )  # fmt: skip
+        self.seq += 1
+        guest.in_flight += 1
+        if op.kind <= Kind.WRITE:
+            self._bytes_in_flight += op.length
+        self.mirror.submit(Flight(op, request.data, (guest, request)))
+
+    def _tidy(self) -> None:
+        """Drop connections that are over."""
+        for guest in self.guests:
+            if guest.gone or guest.server.finished:
+                if not guest.gone and (guest.in_flight or guest.channel.unsent):
+                    continue
+                guest.channel.close()
+                self.guests = [other for other in self.guests if other is not guest]
+
+    # ---------------------------------------------------------------- the mirror's callbacks
+
+    def _referred(self, flight: Flight) -> None:
+        """Hash while the driver works."""
+        op, data = flight.op, flight.data
+        if data is None or op.reference_status:
+            return
+        assert isinstance(data, bytes | bytearray)
+        op.digest = digest(data)
+        if self._payloads is not None and op.kind in CARRIES_DATA:
+            op.payload = self._payloads.put(op.digest, data)
+
+    def _differs(self, difference: Difference) -> None:
+        assert difference.op is not None
+        self._different.setdefault(difference.op.seq, []).append(difference)
+
+    def _done(self, flight: Flight) -> None:
+        self._finished.append(flight)
+
+    # ---------------------------------------------------------------- recording
+
+    def _now(self) -> int:
+        return time.monotonic_ns() - self.started
+
+    def _commit(self) -> None:
+        """Record what is done, then reply."""
+        if not self._finished:
+            return
+        finished, self._finished = self._finished, []
+        now = self._now()
+        if self.error is None:
+            try:
+                self._record(finished, now)
+                if self._payloads is not None and self._payloads.error is not None:
+                    reason = self._payloads.error.strerror
+                    raise StorageError(f"cannot write {self._payloads.path}: {reason}")
+            except StorageError as error:
+                self.error = error
+                self.stopped = str(error)
+        for flight in finished:
+            self._reply(flight)
+        for guest in self.guests:
+            if guest.server.outgoing:
+                guest.channel.send()
+
+    def _record(self, finished: list[Flight], now: int) -> None:
+        records = []
+        for flight in finished:
+            op = flight.op
+            op.completed = now
+            records.append(pack_op(op))
+            self.counts[op.kind] += 1
+            self.bytes[op.kind] += op.length
+        self._trace.write(records)
+        if self._different:
+            for flight in finished:
+                for difference in self._different.pop(flight.op.seq, ()):
+                    self.note(difference, now)
+                    if self._stop_on_mismatch and self.stopped is None:
+                        self.stopped = "the two sides differ"
+
+    def note_range(self, start: int, end: int) -> None:
+        """Record another damaged range of bytes, found after the run. Says nothing."""
+        self.mismatches += 1
+        self._trace.mismatch(
+            Mismatch(
+                self.seq, Fault.FINAL, start, end - start, 0, 0, self._now(), NO_PAYLOAD, ZERO_DIGEST
+            )
+        )
+
+    def note(self, difference: Difference, now: int | None = None) -> None:
+        """Record that the sides differ, and say so."""
+        self.mismatches += 1
+        self.differences.append(difference)
+        op = difference.op
+        payload, mark = NO_PAYLOAD, digest(difference.actual)
+        if self._payloads is not None and difference.actual:
+            payload = self._payloads.put(mark, difference.actual)
+        self._trace.mismatch(
+            Mismatch(
+                op.seq if op is not None else self.seq,
+                difference.fault, difference.offset, difference.length,
+                difference.expected_status, difference.actual_status,
+                self._now() if now is None else now, payload, mark,
+            )
+        )  # fmt: skip
+        self._say(describe(difference))
+
+    def _reply(self, flight: Flight) -> None:
+        op = flight.op
+        if flight.token is None:
+            return
+        guest, request = flight.token
+        guest.in_flight -= 1
+        if op.kind <= Kind.WRITE:
+            self._bytes_in_flight -= op.length
+        if guest.gone:
+            return
+        server = guest.server
+        disagree = self._stop_on_mismatch and any(difference.op is op for difference in self.differences)
+        if disagree or self.error is not None or op.test_status == CONNECTION_LOST:
+            server.reply_error(request, errno.EIO)
+        elif op.reference_status:
+            server.reply_error(request, op.test_status or op.reference_status)
+        elif op.kind == Kind.READ:
+            server.reply_read(request, flight.data)
+        elif op.kind == Kind.BLOCK_STATUS:
+            server.reply_status(request, flight.extents)
+        else:
+            server.reply(request)
+
+
+def describe(difference: Difference) -> str:
+    """The line that blkverify's users know, for a read; its like for anything else."""
+    op = difference.op
+    sector = difference.offset // SECTOR
+    if op is None:
+        what = "images differ after the run"
+        if difference.fault == Fault.BLOCK_STATUS:
+            what = "block status calls data zeroes after the run"
+        elif difference.fault in (Fault.STATUS, Fault.LOST):
+            what = f"read failed after the run ({_name(difference.actual_status)})"
+        return f"blkbox: {what}, first in sector {sector}"
+    first = op.offset // SECTOR
+    place = f"sector_num={first} nb_sectors={-(-op.end // SECTOR) - first}"
+    what = Kind(op.kind).label
+    if difference.fault == Fault.STATUS:
+        return (
+            f"blkbox: {what} {place} status mismatch: reference "
+            f"{_name(difference.expected_status)}, test {_name(difference.actual_status)}"
+        )
+    if difference.fault == Fault.BLOCK_STATUS:
+        return f"blkbox: {what} {place} calls data zeroes in sector {sector}"
+    return f"blkbox: {what} {place} contents mismatch in sector {sector}"
+
+
+def _name(number: int) -> str:
+    """ENOSPC for 28; success for 0."""
+    return errno.errorcode.get(number, str(number)) if number else "success"

@@ -1,0 +1,185 @@
+"""Compare both images whole.
+
+The reference's holes are known zeroes and are not read. The test side is read all the same: what a
+driver says of its own holes is never a reason to skip a comparison, and is checked besides.
+"""
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from tracer import sparse
+from tracer.compare import Comparison
+from tracer.device import CONNECTION_LOST, Data, Device, FileDevice
+from tracer.errors import DriverHung
+from tracer.loop import Loop
+from tracer.mirror import Difference, false_hole
+from tracer.nbd.server import Extents
+from tracer.op import SECTOR, Kind
+from tracer.ranges import RangeSet
+from tracer.trace import Fault
+
+CHUNK = 2 << 20
+"""Bytes in a read: enough to make the cost of a request small, and a few of them fit a cache."""
+
+DEPTH = 4
+"""Reads in flight: the driver always has one to work on while we compare another."""
+
+STATUS_STEP = 1 << 30
+"""Bytes in a block status request: a multiple of every block size, and below NBD's 32 bits."""
+
+Progress = Callable[[int], None]
+"""Told how many more bytes of the disk are done with."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What came of comparing two images whole. ``damage`` is in bytes, sector-aligned."""
+
+    damage: RangeSet = field(default_factory=RangeSet)
+    first: Difference | None = None
+    """The lowest difference: the first damaged sector's bytes, or a read that failed."""
+
+    @property
+    def clean(self) -> bool:
+        return self.first is None
+
+
+def sweep(
+    loop: Loop,
+    reference: FileDevice,
+    test: Device,
+    comparison: Comparison,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+    only: RangeSet | None = None,
+) -> Sweep:
+    """Read the test side whole (or just ``only``) and compare it with the reference.
+
+    Raises DriverHung where nothing comes back for ``timeout`` seconds.
+    """
+    result = Sweep()
+    whole = RangeSet([(0, reference.export.size)])
+    chunk = min(CHUNK, test.export.sizes.maximum)
+    pieces = _pieces(reference, only if only is not None else whole, chunk)
+    zeroes = bytes(chunk)
+    in_flight = 0
+
+    def done(offset: int, length: int, is_data: bool, error: int, data: Data | None, _: Extents) -> None:
+        nonlocal in_flight
+        in_flight -= 1
+        if progress is not None:
+            progress(length)
+        if error:
+            _note(result, offset, offset + length, Difference(
+                None, Fault.LOST if error == CONNECTION_LOST else Fault.STATUS,
+                offset, length, 0, error,
+            ))  # fmt: skip
+            return
+        assert data is not None
+        if is_data:
+            expected = reference.read(offset, length)
+        else:
+            expected = zeroes if length == chunk else zeroes[:length]
+        if expected == data:
+            return
+        for start, end in comparison.differences(expected, data, offset):
+            piece = slice(start - offset, end - offset)
+            _note(result, start, end, Difference(
+                None, Fault.FINAL, start, end - start,
+                expected=bytes(expected[piece]), actual=bytes(data[piece]),
+            ))  # fmt: skip
+
+    wait = Waiter(loop, timeout)
+    exhausted = False
+    while in_flight or not exhausted:
+        while in_flight < DEPTH and not exhausted:
+            piece = next(pieces, None)
+            if piece is None:
+                exhausted = True
+                break
+            offset, end, is_data = piece
+            in_flight += 1
+            test.submit(
+                Kind.READ,
+                0,
+                offset,
+                end - offset,
+                None,
+                partial(done, offset, end - offset, is_data),
+            )
+        test.kick()
+        if in_flight:
+            wait(f"a read at sector {offset // SECTOR} while comparing the images")
+    if only is None and result.clean:
+        _check_status(reference, test, comparison, result, wait)
+    return result
+
+
+class Waiter:
+    """Waits for a device; raises DriverHung when nothing happens for ``timeout`` seconds."""
+
+    def __init__(self, loop: Loop, timeout: float) -> None:
+        self._loop = loop
+        self._timeout = timeout
+
+    def __call__(self, what: str) -> None:
+        deadline = time.monotonic() + self._timeout
+        while not self._loop.poll(max(0.0, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                raise DriverHung(f"the driver did not answer {what} within {self._timeout:g} s")
+
+
+def _note(result: Sweep, start: int, end: int, difference: Difference) -> None:
+    result.damage.add(start // SECTOR * SECTOR, -(-end // SECTOR) * SECTOR)
+    if result.first is None or difference.offset < result.first.offset:
+        result.first = difference
+
+
+def _pieces(reference: FileDevice, where: RangeSet, chunk: int) -> Iterator[tuple[int, int, bool]]:
+    """Chunks to compare: ``(start, end, whether the reference has data there)``."""
+    for first, last in where:
+        for start, end, is_data in sparse.extents(reference.fd, first, last):
+            while start < end:
+                # cut at multiples of the chunk, so that requests stay aligned
+                stop = min(end, (start // chunk + 1) * chunk)
+                yield start, stop, is_data
+                start = stop
+
+
+def _check_status(
+    reference: FileDevice, test: Device, comparison: Comparison, result: Sweep, wait: Waiter
+) -> None:
+    """Ask for block status everywhere: what it calls zeroes must be."""
+    size = reference.export.size
+    answer: list[tuple[int, Extents]] = []
+    offset = 0
+    while offset < size:
+        length = min(STATUS_STEP, size - offset)
+        answer.clear()
+        test.submit(
+            Kind.BLOCK_STATUS, 0, offset, length, None,
+            lambda error, _, extents: answer.append((error, extents)),
+        )  # fmt: skip
+        test.kick()
+        while not answer:
+            wait(f"block status at sector {offset // SECTOR}")
+        error, extents = answer[0]
+        if error or not extents:
+            _note(result, offset, offset + length, Difference(
+                None, Fault.LOST if error == CONNECTION_LOST else Fault.STATUS,
+                offset, length, 0, error or errno.EIO,
+            ))  # fmt: skip
+            return
+        lie = false_hole(reference, comparison, offset, length, extents)
+        if lie is not None:
+            start, expected = lie
+            _note(result, start, start + len(expected), Difference(
+                None, Fault.BLOCK_STATUS, start, len(expected),
+                expected=expected, actual=bytes(len(expected)),
+            ))  # fmt: skip
+            return
+        offset += min(length, sum(size for size, _ in extents))

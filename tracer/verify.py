@@ -1,0 +1,91 @@
+"""Is a trace whole, closed, and are all its payloads there and right?"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tracer.digest import digest
+from tracer.errors import TraceError
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Op
+from tracer.payload import PayloadReader, payload_path
+from tracer.progress import bar
+from tracer.trace import Trace
+
+MAX_PROBLEMS = 20
+"""Problems that are listed: the first ones tell the most."""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was found. ``missing`` and ``damaged`` count payloads."""
+
+    trace: str
+    ops: int = 0
+    payloads: int = 0
+    missing: int = 0
+    damaged: int = 0
+    closed: bool = False
+    problems: list[str] = field(default_factory=list)
+    ok: bool = True
+    schema: int = 1
+
+    def add(self, problem: str) -> None:
+        self.ok = False
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+
+
+def verify(path: Path) -> Verification:
+    """Read all of a trace and its payloads. Raises TraceError only where it is no trace at all."""
+    trace = Trace(path)
+    result = Verification(str(path))
+    reader = None
+    if trace.header.payloads == "full":
+        try:
+            reader = PayloadReader(payload_path(path), trace.header.id)
+        except TraceError as error:
+            result.add(str(error))
+    highest = -1
+    try:
+        with bar("verifying", trace.count, "records") as progress:
+            for record in trace.records():
+                progress(1)
+                if isinstance(record, Op):
+                    result.ops += 1
+                    highest = max(highest, record.seq)
+                    if reader is not None and record.kind in CARRIES_DATA:
+                        _check_payload(result, reader, record)
+    except TraceError as error:
+        result.add(str(error))
+    end = trace.end
+    result.closed = end is not None
+    if end is None:
+        result.add("it was not closed: the recorder was killed, or records are missing at the end")
+    elif end.ops != result.ops:
+        result.add(f"its end says {end.ops} ops, but {result.ops} are there")
+    if trace.torn_bytes:
+        result.add(f"its last {trace.torn_bytes} bytes are part of a record that is cut off")
+    if highest + 1 > result.ops:
+        result.add(f"{highest + 1 - result.ops} ops were in flight when it ended and have no record")
+    if reader is not None and reader.torn:
+        result.add(f"{reader.path} is cut off within a block")
+    trace.close()
+    return result
+
+
+def _check_payload(result: Verification, reader: PayloadReader, op: Op) -> None:
+    if op.digest == ZERO_DIGEST:
+        return
+    result.payloads += 1
+    if op.payload == NO_PAYLOAD:
+        result.missing += 1
+        result.add(f"op #{op.seq} has no payload")
+        return
+    try:
+        right = digest(reader.read(op.payload, op.length)) == op.digest
+    except TraceError as error:
+        result.missing += 1
+        result.add(f"op #{op.seq}: {error}")
+        return
+    if not right:
+        result.damaged += 1
+        result.add(f"op #{op.seq}: its payload is not what was written")
