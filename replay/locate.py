@@ -51,6 +51,10 @@ class Symptom:
         return "damaged" if self.what in ("read", "block status", "image", "reopen") else "failed"
 
 
+WRONG_FROM_THE_START = "a fresh image is wrong before the first op"
+NOT_AGAIN = "it did not show in another run"
+
+
 @dataclass(slots=True)
 class Culprit:
     """The op found, and how sure that is. ``before`` and ``after`` are the confirming runs."""
@@ -123,8 +127,8 @@ def _of_fault(position: int, difference: Difference) -> Symptom:
 
 def locate(
     runner: Runner, symptom: Symptom, say: Callable[[str], None] = lambda text: None
-) -> Culprit | None:
-    """Find the culprit behind a symptom; None where it does not show again."""
+) -> Culprit | str:
+    """Find the culprit behind a symptom, or say why there is none."""
     best: Culprit | None = None
     for round_ in range(MAX_ROUNDS):
         position = _watch(runner, symptom, say, round_)
@@ -134,16 +138,16 @@ def locate(
         if found is None or (not found[0].confirmed and not found[1]):
             position = _bisect(runner, symptom.within, say, round_)
             if position is None:
-                return best
+                return best or NOT_AGAIN
             found = _confirm(runner, position, symptom, round_ + MAX_ROUNDS, say)
         culprit, earlier = found
         if culprit.confirmed or earlier is None:
             return culprit if culprit.confirmed or best is None else best
         best = best or culprit
-        if earlier.within == 0:
-            return None
+        if position == 0:
+            return WRONG_FROM_THE_START
         symptom = earlier
-    return best
+    return best or NOT_AGAIN
 
 
 def _confirm(

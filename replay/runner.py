@@ -1,24 +1,22 @@
 """One run of a trace on a build: a fresh image, the ops, the comparisons afterwards."""
 
-import errno
 import shutil
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from replay.player import Played, Player, Probe
 from replay.source import Source
+from tracer.blank import make_blank
 from tracer.compare import Comparison
-from tracer.device import Data, FileDevice
+from tracer.device import FileDevice
 from tracer.driver import Driver, Running, make_raw
 from tracer.errors import DriverError, DriverHung, StorageError, Undecidable, UsageError
 from tracer.loop import Loop
-from tracer.nbd.server import Extents
-from tracer.op import SECTOR, Kind
+from tracer.op import SECTOR
 from tracer.progress import bar
 from tracer.ranges import RangeSet
-from tracer.sweep import STATUS_STEP, Sweep, Waiter, sweep
+from tracer.sweep import Sweep, sweep
 
 ROOM = 16 << 20
 """Bytes free on the images' file system below which a failure is blamed on it, not on the driver."""
@@ -132,8 +130,6 @@ class Runner:
             self._blame_disk(outcome, directory)
             if self._gone(outcome, running) or played.hung or not compare:
                 return outcome
-            if not thorough and not outcome.clean:
-                return outcome
             try:
                 self._after(outcome, loop, reference, running, comparison, image, thorough)
             except DriverHung as error:
@@ -160,9 +156,7 @@ class Runner:
                     timeout=self.timeout,
                 )  # fmt: skip
 
-        error = _do(loop, running, self.timeout, Kind.FLUSH, 0, 0)
-        if error and running.device.lost is None:
-            outcome.stop = f"the last flush failed ({errno.errorcode.get(error, error)})"
+        # no flush before: it may be what does the damage, and then only as an op of the trace
         outcome.live = compare(running, "live")
         if self._gone(outcome, running) or not (thorough or outcome.clean):
             return
@@ -204,9 +198,7 @@ class Runner:
         self._used = True
         if blank:
             return
-        size = reference.export.size
-        for offset in range(0, size, STATUS_STEP):
-            _do(loop, running, self.timeout, Kind.ZERO, offset, min(STATUS_STEP, size - offset))
+        make_blank(loop, running.device, self.timeout)
         if not sweep(loop, reference, running.device, Comparison(), timeout=self.timeout).clean:
             raise Undecidable(f"{self.driver.name} does not read as zeroes after being zeroed")
 
@@ -216,18 +208,3 @@ class Runner:
             return
         if shutil.disk_usage(directory).free < ROOM:
             raise StorageError(f"the file system with {directory} is full: make room, or set TMPDIR")
-
-
-def _do(loop: Loop, running: Running, timeout: float, kind: Kind, offset: int, length: int) -> int:
-    """One request, waited for; how it ended, an errno value."""
-    answers: list[int] = []
-
-    def done(error: int, _data: Data | None, _extents: Extents) -> None:
-        answers.append(error)
-
-    running.device.submit(int(kind), 0, offset, length, None, done)
-    running.device.kick()
-    wait: Callable[[str], None] = Waiter(loop, timeout)
-    while not answers:
-        wait(f"{kind.label} at sector {offset // SECTOR}")
-    return answers[0]

@@ -60,6 +60,9 @@ def replay(runner: Runner, *, find: bool = True, say: Callable[[str], None]) -> 
             verdict.verdict, verdict.reason = symptom.verdict, symptom.reason
             verdict.symptom = symptom.what
             culprit = locate(runner, symptom, say) if find else None
+            if isinstance(culprit, str):
+                verdict.reason += f"; {culprit}"
+                culprit = None
             _describe(verdict, outcome, symptom, culprit)
     except Undecidable as error:
         verdict.verdict, verdict.reason = "undecidable", str(error)

@@ -4,6 +4,7 @@ What is said on the command line becomes a Driver in ``tracer.driver_spec``.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracer.blank import make_blank
 from tracer.device import Device, FileDevice, NbdDevice
 from tracer.errors import DriverError, NbdError
 from tracer.loop import Loop
@@ -22,6 +24,9 @@ START_TIMEOUT = 15.0
 
 STOP_TIMEOUT = 30.0
 """Seconds a driver has to write out its caches and end once it is asked to."""
+
+BLANK_TIMEOUT = 300.0
+"""Seconds that writing a GiB of zeroes may take."""
 
 LOG_TAIL = 2000
 """Bytes of what a driver wrote to stderr that are shown."""
@@ -49,6 +54,8 @@ class Driver:
     check: tuple[str, ...] | None = None
     check_passes: frozenset[int] = frozenset({0})
     env: dict[str, str] = field(default_factory=dict)
+    starts_blank: bool = True
+    """Whether a new image reads as zeroes; where not, zeroes are written to it first."""
     address: Address | None = None
     fixed_image: Path | None = None
 
@@ -71,6 +78,10 @@ class Driver:
             )
         if not image.exists():
             raise DriverError(f"{self.name}: the create command made no image at {image}")
+        if not self.starts_blank:
+            with Loop() as loop, self.start(loop, image, size) as running:
+                make_blank(loop, running.device, BLANK_TIMEOUT)
+                running.stop()
 
     def check_image(self, image: Path) -> str | None:
         """Run the check command on an image that is not being served; return what is wrong with it,
@@ -238,10 +249,8 @@ def fill(command: tuple[str, ...], **values: object) -> list[str]:
     option syntax wants it, with commas doubled."""
     if "image" in values:
         values["image_option"] = str(values["image"]).replace(",", ",,")
-    argv = list(command)
-    for name, value in values.items():
-        argv = [argument.replace("{" + name + "}", str(value)) for argument in argv]
-    return argv
+    places = re.compile("{(" + "|".join(values) + ")}")  # in one pass: a path may contain {size}
+    return [places.sub(lambda match: str(values[match[1]]), argument) for argument in command]
 
 
 def make_raw(path: Path, size: int) -> None:

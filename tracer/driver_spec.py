@@ -28,6 +28,7 @@ class Format:
     create: tuple[str, ...] = ()
     serve: tuple[str, ...] | None = None
     check: bool = True
+    starts_blank: bool = True
 
 
 FORMATS = {
@@ -46,6 +47,7 @@ FORMATS = {
         serve=(*SECRET, "--image-opts",
                "driver=luks,key-secret=blkbox,file.driver=file,file.filename={image_option}"),
         check=False,
+        starts_blank=False,  # what was never written decrypts to noise
     ),
 }  # fmt: skip
 
@@ -96,6 +98,7 @@ def qemu_driver(label: str, name: str, directory: Path | None) -> Driver:
         serve=(qemu_nbd, *QEMU_NBD, "--socket={socket}", *image),
         check=(qemu_img, "check", "-f", name, "{image}") if form.check else None,
         check_passes=CHECK_PASSES,
+        starts_blank=form.starts_blank,
     )
 
 

@@ -76,7 +76,11 @@ class PayloadWriter:
         header = {"format": FORMAT, "version": VERSION, "trace": trace_id, "codec": "zstd"}
         try:
             self._file = path.open("wb", buffering=0)
-            self._write(msgpack.packb(header))
+            try:
+                self._write(msgpack.packb(header))
+            except OSError:
+                self._file.close()
+                raise
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         self._thread = threading.Thread(target=self._run, name="payloads", daemon=True)
@@ -170,7 +174,14 @@ class PayloadReader:
         self._starts: list[int] = []
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._decompressor = zstandard.ZstdDecompressor()
-        self._scan(trace_id)
+        try:
+            self._scan(trace_id)
+        except OSError as error:
+            self.close()
+            raise TraceError(f"cannot read the payloads {path}: {error.strerror}") from error
+        except TraceError:
+            self.close()
+            raise
 
     def read(self, position: int, length: int) -> bytes:
         """A payload's bytes. Raises TraceError where they are not there or are damaged."""
@@ -202,6 +213,9 @@ class PayloadReader:
         block = self._blocks[index]
         try:
             frame = os.pread(self._fd, block.frame_size, block.frame_offset)
+            # where a frame tells its size, zstd takes that much memory whatever limit it is given
+            if zstandard.frame_content_size(frame) not in (-1, block.length):
+                raise self._damaged(block)
             data = self._decompressor.decompress(frame, max_output_size=block.length)
         except zstandard.ZstdError as error:
             raise self._damaged(block) from error
@@ -239,12 +253,12 @@ class PayloadReader:
             length = BLOCK_HEAD.unpack(raw)[4]
             if raw != pack_block_head(position, length, frame_size) or length > MAX_BLOCK:
                 raise TraceError(f"{self.path}: no block where one should be, at byte {at}")
-            at += BLOCK_HEAD.size
-            if at + frame_size > end:
+            frame_at = at + BLOCK_HEAD.size
+            if frame_at + frame_size > end:
                 break
-            self._blocks.append(_Block(position, length, at, frame_size))
+            self._blocks.append(_Block(position, length, frame_at, frame_size))
             self._starts.append(position)
             position += length
-            at += frame_size
+            at = frame_at + frame_size
         self.end = position
         self.torn = at != end

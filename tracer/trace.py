@@ -10,6 +10,7 @@ import os
 import struct
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import msgpack
 
 from tracer import digest
+from tracer.compare import TRIM_RULES
 from tracer.errors import StorageError, TraceError
 from tracer.op import KIND_BY_NUMBER, Op
 
@@ -169,6 +171,7 @@ class TraceWriter:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
+        self._size = 0
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -203,7 +206,11 @@ class TraceWriter:
             written = os.write(self._fd, data)
             while written < len(data):
                 written += os.write(self._fd, memoryview(data)[written:])
+            self._size += written
         except OSError as error:
+            with suppress(OSError):  # a piece of a record may not stay where a later one would follow it
+                os.ftruncate(self._fd, self._size)
+                os.lseek(self._fd, self._size, os.SEEK_SET)
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
 
 
@@ -366,7 +373,10 @@ def _parse_header(path: Path, head: bytes) -> tuple[Header, int]:
         and raw.get("record_size") == RECORD_SIZE
         and raw.get("digest") == digest.NAME
         and raw.get("payloads") in ("full", "hash")
+        and raw.get("trim") in TRIM_RULES
+        and raw.get("start_image") in ("blank", "recorded")
         and isinstance(raw.get("id"), str)
+        and isinstance(raw.get("started"), int)
         and all(isinstance(raw.get(name), dict) for name in ("driver", "host", "tools"))
     )
     if not sound:

@@ -1,0 +1,1 @@
+"""Builds with known defects, and the workload that triggers them."""
