@@ -14,8 +14,8 @@ def story(verdict: Verdict) -> str:
     if verdict.verdict != "undecidable":
         passes = verdict.replayed_ops / verdict.ops if verdict.ops else 0
         lines.append(
-            f"replayed: {verdict.replayed_ops:,} ops in {verdict.runs} runs "
-            f"({passes:.1f} passes of {verdict.ops:,} ops)"
+            f"replayed: {verdict.replayed_ops:,} ops in {verdict.runs} "
+            f"{'run' if verdict.runs == 1 else 'runs'} ({passes:.1f} times the trace's {verdict.ops:,})"
         )
     if verdict.first_bad_read is not None:
         first = verdict.first_bad_read
@@ -55,7 +55,8 @@ def _damage(verdict: Verdict) -> list[str]:
     if not ranges:
         return []
     total = sum(one["sectors"] for one in ranges)
-    lines = [f"damage:   {total:,} sectors ({size(total * SECTOR)}) in {len(ranges):,} ranges"]
+    place = "one range" if len(ranges) == 1 else f"{len(ranges):,} ranges"
+    lines = [f"damage:   {total:,} sectors ({size(total * SECTOR)}) in {place}"]
     lines += [
         f"          sectors {one['sector']} to {one['sector'] + one['sectors'] - 1} ({one['sectors']})"
         for one in ranges[:MAX_RANGES]

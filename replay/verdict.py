@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from replay.locate import Culprit, Symptom, locate, symptom_of
@@ -116,8 +115,3 @@ def _sectors(ranges: RangeSet) -> list[dict[str, int]]:
         {"sector": start // SECTOR, "sectors": -(-end // SECTOR) - start // SECTOR}
         for start, end in ranges
     ]
-
-
-def default_plot(trace: Path) -> Path:
-    """Where the damage plot goes unless told: beside where the command runs."""
-    return Path(trace.stem + ".damage.png")

@@ -33,7 +33,7 @@ def test_raw_is_clean_without_any_other_program(tmp_path: Path, payloads: str) -
     make_trace(tmp_path / "w.trace", WORKLOAD, payloads=payloads)
     done = trace("replay", "w.trace", "--driver", "raw", cwd=tmp_path)
     assert done.stdout.startswith("verdict:  clean (raw)")
-    assert "28 ops in 1 runs (1.0 passes" in done.stdout
+    assert "28 ops in 1 run (1.0 times" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["qcow2", "vmdk", "vdi", "vhdx", "qed", "vpc", "luks", "parallels"])
@@ -295,6 +295,15 @@ def test_usage_errors_are_one_line(tmp_path: Path, workload: Path, arguments: li
     assert done.stderr.startswith("trace: ")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_a_second_plot_gets_a_name_of_its_own(tmp_path: Path, workload: Path) -> None:
+    need("nbdkit")
+    driver = write_driver(tmp_path, "write-lost")
+    for name in ("w.damage.png", "w.damage-2.png"):
+        arguments = ("replay", "w.trace", "--driver", driver, "--json", "--no-locate")
+        assert json.loads(trace(*arguments, cwd=tmp_path, expect=1).stdout)["plot"] == name
+        assert (tmp_path / name).exists()
 
 
 def test_an_existing_plot_is_kept(tmp_path: Path, workload: Path) -> None:

@@ -43,6 +43,13 @@ class Comparison:
         """Whether every byte of ``[start, end)`` has one right value."""
         return not (self.trimmed.overlaps(start, end) or self.unknown.overlaps(start, end))
 
+    def undefined(self, start: int, end: int) -> RangeSet:
+        """The parts of ``[start, end)`` that have no one right value."""
+        parts = RangeSet(self.trimmed.within(start, end))
+        for first, last in self.unknown.within(start, end):
+            parts.add(first, last)
+        return parts
+
     def differences(
         self, expected: bytes | bytearray, actual: bytes | bytearray, offset: int
     ) -> RangeSet:

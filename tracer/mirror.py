@@ -163,8 +163,8 @@ class Mirror:
             flight.postponed = True
             return
         started = time.monotonic_ns()
-        if op.flags & Flag.FAST_ZERO and op.test_status:
-            op.reference_status = op.test_status
+        if op.flags & Flag.FAST_ZERO and op.test_status == errno.ENOTSUP:
+            op.reference_status = errno.ENOTSUP
         elif op.kind == Kind.TRIM and self._keep_trimmed:
             pass
         else:
@@ -210,7 +210,7 @@ class Mirror:
                         op, Fault.STATUS, op.offset, op.length, op.reference_status, op.test_status
                     )
                 )
-            if not (op.flags & Flag.FAST_ZERO and op.reference_status == op.test_status):
+            if not (op.flags & Flag.FAST_ZERO and op.reference_status == op.test_status == errno.ENOTSUP):
                 self.comparison.changed(op.kind, op.offset, op.end, failed=True)
         elif op.kind == Kind.READ:
             if flight.data != flight.test_data:

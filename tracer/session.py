@@ -381,7 +381,10 @@ class _Session:
                 recorder.turn(0.2)
             reference = recorder.mirror.reference
             with bar("comparing the images", reference.export.size) as progress:
-                result = sweep(self.loop, reference, device, self.comparison, progress=progress)
+                # adopt: a later recording on these images must find them alike
+                result = sweep(
+                    self.loop, reference, device, self.comparison, progress=progress, adopt=True
+                )
         except DriverHung as error:
             self._judge("failed", str(error))
             return

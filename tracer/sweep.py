@@ -56,21 +56,24 @@ def sweep(
     progress: Progress | None = None,
     timeout: float = 30.0,
     only: RangeSet | None = None,
+    adopt: bool = False,
 ) -> Sweep:
     """Read the test side whole (or just ``only``) and compare it with the reference.
 
+    With ``adopt``, the reference takes over what the test side reads where either is right (trimmed
+    bytes, or after a failed write), so that the two images can be used together again.
     Raises DriverHung where nothing comes back for ``timeout`` seconds.
     """
     result = Sweep()
     whole = RangeSet([(0, reference.export.size)])
-    chunk = min(CHUNK, test.export.sizes.maximum)
-    pieces = _pieces(reference, only if only is not None else whole, chunk)
+    unit = test.export.sizes.minimum
+    chunk = min(CHUNK, test.export.sizes.maximum) // unit * unit
+    pieces = _pieces(reference, only if only is not None else whole, chunk, unit)
     zeroes = bytes(chunk)
-    in_flight = 0
+    in_flight: set[int] = set()
 
     def done(offset: int, length: int, is_data: bool, error: int, data: Data | None, _: Extents) -> None:
-        nonlocal in_flight
-        in_flight -= 1
+        in_flight.remove(offset)
         if progress is not None:
             progress(length)
         if error:
@@ -86,23 +89,27 @@ def sweep(
             expected = zeroes if length == chunk else zeroes[:length]
         if expected == data:
             return
+        if adopt:
+            for start, end in comparison.undefined(offset, offset + length):
+                piece = data[start - offset : end - offset]
+                reference.execute(Kind.WRITE, 0, start, end - start, piece)
         for start, end in comparison.differences(expected, data, offset):
-            piece = slice(start - offset, end - offset)
+            where = slice(start - offset, end - offset)
             _note(result, start, end, Difference(
                 None, Fault.FINAL, start, end - start,
-                expected=bytes(expected[piece]), actual=bytes(data[piece]),
+                expected=bytes(expected[where]), actual=bytes(data[where]),
             ))  # fmt: skip
 
     wait = Waiter(loop, timeout)
     exhausted = False
     while in_flight or not exhausted:
-        while in_flight < DEPTH and not exhausted:
+        while len(in_flight) < DEPTH and not exhausted:
             piece = next(pieces, None)
             if piece is None:
                 exhausted = True
                 break
             offset, end, is_data = piece
-            in_flight += 1
+            in_flight.add(offset)
             test.submit(
                 Kind.READ,
                 0,
@@ -113,7 +120,7 @@ def sweep(
             )
         test.kick()
         if in_flight:
-            wait(f"a read at sector {offset // SECTOR} while comparing the images")
+            wait(f"a read at sector {min(in_flight) // SECTOR} while comparing the images")
     if only is None and result.clean:
         _check_status(reference, test, comparison, result, wait)
     return result
@@ -139,15 +146,28 @@ def _note(result: Sweep, start: int, end: int, difference: Difference) -> None:
         result.first = difference
 
 
-def _pieces(reference: FileDevice, where: RangeSet, chunk: int) -> Iterator[tuple[int, int, bool]]:
-    """Chunks to compare: ``(start, end, whether the reference has data there)``."""
-    for first, last in where:
-        for start, end, is_data in sparse.extents(reference.fd, first, last):
-            while start < end:
-                # cut at multiples of the chunk, so that requests stay aligned
-                stop = min(end, (start // chunk + 1) * chunk)
-                yield start, stop, is_data
-                start = stop
+def _pieces(
+    reference: FileDevice, where: RangeSet, chunk: int, unit: int
+) -> Iterator[tuple[int, int, bool]]:
+    """Chunks to compare: ``(start, end, whether the reference may have data there)``. All are multiples
+    of ``unit``, the driver's block size, wherever the reference's holes begin and end."""
+
+    def cut(start: int, end: int, is_data: bool) -> Iterator[tuple[int, int, bool]]:
+        while start < end:
+            # cut at multiples of the chunk, so that requests stay aligned
+            stop = min(end, (start // chunk + 1) * chunk)
+            yield start, stop, is_data
+            start = stop
+
+    for at, last in where.aligned(unit):
+        last = min(last, reference.export.size)
+        for start, end, is_data in sparse.extents(reference.fd, at, last):
+            if is_data:
+                start, end = max(at, start // unit * unit), min(last, -(-end // unit) * unit)
+                yield from cut(at, start, False)
+                yield from cut(start, end, True)
+                at = end
+        yield from cut(at, last, False)
 
 
 def _check_status(

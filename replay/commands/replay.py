@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 from dataclasses import asdict
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +103,9 @@ def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Pa
             raise UsageError("--plot and --no-plot contradict each other")
         return None
     if plot is None:
-        return Path(f"{trace.stem}.damage.png")
+        numbers = chain([""], (f"-{number}" for number in count(2)))
+        names = (Path(f"{trace.stem}.damage{number}.png") for number in numbers)
+        return next(path for path in names if force or not path.exists())
     if plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--plot {plot}: the name must end in .png, .svg or .pdf")
     if plot.exists() and not force:
