@@ -147,10 +147,12 @@ class NbdDevice:
         )
         self._waiting: dict[int, Done] = {}
         self._df = 0
+        self._read_only = False
 
     @classmethod
     def connect(cls, loop: Loop, address: Address, timeout: float = 10.0) -> "NbdDevice":
         """Connect and negotiate, within ``timeout`` seconds. Raises NbdError."""
+        sock: socket.socket | None = None
         try:
             if address.path:
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -159,6 +161,8 @@ class NbdDevice:
             else:
                 sock = socket.create_connection((address.host, address.port), timeout)
         except OSError as error:
+            if sock is not None:
+                sock.close()
             raise NbdError(f"cannot connect to {address.uri()}: {error.strerror or error}") from error
         device = cls(loop, sock, address.export)
         deadline = time.monotonic() + timeout
@@ -173,6 +177,7 @@ class NbdDevice:
         device.export = device.client.export
         if device.client.structured and device.export.flags & p.TransmissionFlag.SEND_DF:
             device._df = int(Flag.DF)
+        device._read_only = bool(device.export.flags & p.TransmissionFlag.READ_ONLY)
         return device
 
     @property
@@ -193,7 +198,15 @@ class NbdDevice:
         elif kind == Kind.BLOCK_STATUS and not self.client.meta_context:
             done(0, None, [(length, 0)])  # as the protocol says: all of it is to be taken as data
             return
+        if kind <= Kind.WRITE and not flags & ~self._df and self._direct(length):
+            # nearly all requests: say them as they are
+            self._waiting[self.client.request(kind, flags, offset, length, data)] = done
+            return
         self._submit_parts(lower(self.export, kind, flags, offset, length, data), done)
+
+    def _direct(self, length: int) -> bool:
+        sizes = self.export.sizes
+        return sizes.minimum == 1 and length <= sizes.maximum and not self._read_only
 
     def _submit_parts(self, parts: list[Part], done: Done) -> None:
         if not parts:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tracer.blank import make_blank
 from tracer.device import Device, FileDevice, NbdDevice
-from tracer.errors import DriverError, NbdError
+from tracer.errors import DriverError, NbdError, StorageError
 from tracer.loop import Loop
 from tracer.nbd.uri import Address
 
@@ -31,7 +31,7 @@ BLANK_TIMEOUT = 300.0
 LOG_TAIL = 2000
 """Bytes of what a driver wrote to stderr that are shown."""
 
-GUARD = 'cat >/dev/null; kill -KILL -- "-$1" 2>/dev/null; rm -rf -- "$2"'
+GUARD = 'cat >/dev/null; kill -s KILL -- "-$1" 2>/dev/null; rm -rf -- "$2"'
 """Ends a driver when we no longer can: ``cat`` returns when the last writer of its pipe, this process,
 is gone in whatever way."""
 
@@ -254,12 +254,12 @@ def fill(command: tuple[str, ...], **values: object) -> list[str]:
 
 
 def make_raw(path: Path, size: int) -> None:
-    """Make a sparse raw image. Raises DriverError."""
+    """Make a sparse raw image. Raises StorageError."""
     try:
         with path.open("xb") as file:
             file.truncate(size)
     except OSError as error:
-        raise DriverError(f"cannot create {path}: {error.strerror}") from error
+        raise StorageError(f"cannot create {path}: {error.strerror}") from error
 
 
 def exit_text(code: int) -> str:

@@ -10,6 +10,7 @@ import os
 import queue
 import struct
 import threading
+import time
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ MAX_BLOCK = BLOCK + 32 * 1024 * 1024
 32 MiB. A reader refuses more before taking memory."""
 
 LINGER = 0.02
-"""Seconds that the thread waits for more before it closes a block that is not full."""
+"""Seconds that a block waits for more before it is closed though it is not full."""
 
 KNOWN = 1 << 18
 """Digests remembered for storing a content once: 262,144 of them take about 40 MB. Beyond, the
@@ -70,9 +71,11 @@ class PayloadWriter:
         """What the thread met when it could not write: nothing is stored from then on."""
         self._position = 0
         self._known: dict[bytes, int] = {}
-        self._queue: queue.SimpleQueue[bytes | bytearray | None] = queue.SimpleQueue()
-        self._put_bytes = 0
-        self._taken_bytes = 0
+        self._block: list[bytes | bytearray] = []
+        self._block_size = 0
+        self._block_started = 0.0
+        self._queue: queue.SimpleQueue[list[bytes | bytearray] | threading.Event] = queue.SimpleQueue()
+        self._written = 0
         header = {"format": FORMAT, "version": VERSION, "trace": trace_id, "codec": "zstd"}
         try:
             self._file = path.open("wb", buffering=0)
@@ -98,48 +101,75 @@ class PayloadWriter:
         position = self._position
         self._known[digest] = position
         self._position = position + len(data)
-        self._put_bytes += len(data)
-        self._queue.put(data)
+        if not self._block:
+            self._block_started = time.monotonic()
+        self._block.append(data)
+        self._block_size += len(data)
+        # one hand-over per block: waking the thread for every payload costs more than all the rest
+        if self._block_size >= BLOCK:
+            self._hand_over()
         return position
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a block that ``tick`` will have to close."""
+        return bool(self._block)
+
+    def tick(self) -> None:
+        """Close a block that has waited long enough for more. Call it every LINGER seconds or so while
+        ``waiting``."""
+        if self._block and time.monotonic() - self._block_started >= LINGER:
+            self._hand_over()
 
     @property
     def full(self) -> bool:
         """Whether too much waits to be written."""
-        return self._put_bytes - self._taken_bytes > QUEUE_LIMIT
+        return self._position - self._written > QUEUE_LIMIT
 
     def close(self) -> None:
         """Write all that was put. Raises StorageError if anything could not be written."""
-        self._queue.put(None)
+        if self._block:
+            self._hand_over()
+        self._queue.put([])
         self._thread.join()
         self._file.close()
         if self.error is not None:
             raise StorageError(f"cannot write {self.path}: {self.error.strerror}")
 
+    def sync(self) -> None:
+        """Wait until all that was put is on the disk. What goes wrong ends up in ``error``."""
+        if self._block:
+            self._hand_over()
+        done = threading.Event()
+        self._queue.put(done)
+        done.wait()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            self.error = self.error or error
+
+    def _hand_over(self) -> None:
+        block, self._block, self._block_size = self._block, [], 0
+        self._queue.put(block)
+
     def _run(self) -> None:
+        """The thread: an empty block ends it."""
         compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
-        position, last = 0, False
-        while not last:
-            block = []
-            size = 0
-            try:
-                item = self._queue.get()
-                while item is not None:
-                    block.append(item)
-                    size += len(item)
-                    if size >= BLOCK:
-                        break
-                    item = self._queue.get(timeout=LINGER)
-                last = item is None
-            except queue.Empty:
-                pass
-            if block and self.error is None:
-                frame = compressor.compress(b"".join(block))
+        while block := self._queue.get():
+            if isinstance(block, threading.Event):
+                self._sync()
+                block.set()
+                continue
+            data = block[0] if len(block) == 1 else b"".join(block)
+            if self.error is None:
+                frame = compressor.compress(data)
                 try:
-                    self._write(pack_block_head(position, size, len(frame)) + frame)
+                    self._write(pack_block_head(self._written, len(data), len(frame)) + frame)
                 except OSError as error:
                     self.error = error
-            position += size
-            self._taken_bytes += size
+            self._written += len(data)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

@@ -6,6 +6,7 @@ record bears a completion time earlier than another's submission was really answ
 """
 
 import errno
+import os
 import socket
 import time
 from collections import Counter, deque
@@ -21,7 +22,7 @@ from tracer.mirror import Difference, Flight, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request, Server
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, SECTOR, ZERO_DIGEST, Flag, Kind, Op
-from tracer.payload import PayloadWriter
+from tracer.payload import LINGER, PayloadWriter
 from tracer.trace import Fault, Mismatch, TraceWriter, pack_op
 
 MAX_OPS = 256
@@ -75,12 +76,13 @@ class Recorder:
         payloads: PayloadWriter | None,
         *,
         stop_on_mismatch: bool = True,
+        sync: bool = False,
         say: Callable[[str], None] = print,
     ) -> None:
         self.export = p.Export(
             reference.export.size,
             # all guests share one connection to the driver, so a flush on any covers all of them
-            test.export.flags | p.TransmissionFlag.CAN_MULTI_CONN,
+            int(test.export.flags | p.TransmissionFlag.CAN_MULTI_CONN),
             test.export.sizes,
         )
         self.mirror = Mirror(reference, test, comparison, self._done, self._differs, self._referred)
@@ -99,12 +101,12 @@ class Recorder:
         self._trace = trace
         self._payloads = payloads
         self._stop_on_mismatch = stop_on_mismatch
+        self._sync = sync
         self._say = say
         self.started = time.monotonic_ns()
         self._finished: list[Flight] = []
         self._different: dict[int, list[Difference]] = {}
         self._bytes_in_flight = 0
-        self._held_back = False
 
     # ---------------------------------------------------------------- guests
 
@@ -124,8 +126,9 @@ class Recorder:
 
     def turn(self, timeout: float | None) -> None:
         """One turn of the loop: wait up to ``timeout`` seconds for something to do, and do it."""
-        if self._held_back and self._payloads is not None and self._payloads.full:
-            timeout = 0.01  # the payload thread makes no event: look again soon
+        payloads = self._payloads
+        if payloads is not None and (payloads.waiting or payloads.full):
+            timeout = min(LINGER, timeout or LINGER)  # payloads make no event: look again soon
         self._loop.poll(timeout)
         self._admit()
         self.mirror.pump()
@@ -133,6 +136,8 @@ class Recorder:
         while self._admit():  # room that the commit made
             self.mirror.pump()
             self._commit()
+        if payloads is not None:
+            payloads.tick()
         self._tidy()
 
     @property
@@ -187,9 +192,8 @@ class Recorder:
                 self._submit(guest, backlog.popleft())
                 admitted = True
             guest.channel.pause(bool(backlog))
-            self._held_back = self._held_back or bool(backlog)
-        if not any(guest.backlog for guest in self.guests):
-            self._held_back = False
+        if admitted:
+            self.guests = self.guests[1:] + self.guests[:1]  # where room is short, another comes first
         return admitted
 
     def _submit(self, guest: Guest, request: Request) -> None:
@@ -207,7 +211,7 @@ class Recorder:
         """Drop connections that are over."""
         for guest in self.guests:
             if guest.gone or guest.server.finished:
-                if not guest.gone and (guest.in_flight or guest.channel.unsent):
+                if not guest.gone and (guest.backlog or guest.in_flight or guest.channel.unsent):
                     continue
                 guest.channel.close()
                 self.guests = [other for other in self.guests if other is not guest]
@@ -258,14 +262,25 @@ class Recorder:
                 guest.channel.send()
 
     def _record(self, finished: list[Flight], now: int) -> None:
-        records = []
+        records, broken = [], None
         for flight in finished:
             op = flight.op
             op.completed = now
             records.append(pack_op(op))
             self.counts[op.kind] += 1
             self.bytes[op.kind] += op.length
+            not_fast = op.flags & Flag.FAST_ZERO and op.test_status == errno.ENOTSUP
+            if op.reference_status and not not_fast:
+                broken = op
         self._trace.write(records)
+        if broken is not None:  # the reference is ours: no driver is to blame for it
+            reason = os.strerror(broken.reference_status)
+            where = self.mirror.reference.path
+            raise StorageError(f"op {broken.describe()} failed on {where}: {reason}")
+        if self._sync and any(f.op.kind == Kind.FLUSH or f.op.flags & Flag.FUA for f in finished):
+            if self._payloads is not None:
+                self._payloads.sync()
+            self._trace.sync()
         if self._different:
             for flight in finished:
                 for difference in self._different.pop(flight.op.seq, ()):

@@ -19,7 +19,7 @@ from tracer.compare import Comparison
 from tracer.device import FileDevice
 from tracer.digest import is_zero
 from tracer.driver import Driver, Running, make_raw
-from tracer.errors import BlkboxError, DriverHung, Exit, Undecidable, UsageError
+from tracer.errors import BlkboxError, DriverHung, Exit, StorageError, Undecidable, UsageError
 from tracer.guest import GuestCommand, Signals
 from tracer.loop import Loop
 from tracer.mirror import Difference
@@ -29,7 +29,7 @@ from tracer.payload import PayloadWriter, payload_path
 from tracer.progress import LiveLine, bar
 from tracer.recorder import Recorder
 from tracer.sweep import sweep
-from tracer.trace import End, Fault, Header, TraceWriter
+from tracer.trace import MAX_SIZE, End, Fault, Header, TraceWriter
 
 START_PIECE = 1 << 20
 """Bytes of the start image in one op."""
@@ -54,6 +54,7 @@ class Plan:
     trim: str = "any"
     once: bool = False
     trust_start: bool = False
+    sync: bool = False
     force: bool = False
     command: list[str] = field(default_factory=list)
 
@@ -95,6 +96,7 @@ def record(plan: Plan, say: Callable[[str], None]) -> Recording:
             raise UsageError(f"{path} exists: name another, or give --force to replace it")
     if not plan.trace.parent.is_dir():
         raise UsageError(f"there is no folder {plan.trace.parent}")
+    _listen_address(plan)
     with ExitStack() as stack:
         loop = stack.enter_context(Loop())
         images = _Images(plan)
@@ -109,7 +111,21 @@ def record(plan: Plan, say: Callable[[str], None]) -> Recording:
         except BaseException:
             images.remove_new()
             raise
-        return _Session(plan, loop, running, recorder, trace, payloads, comparison, say).run()
+        try:
+            return _Session(plan, loop, running, recorder, trace, payloads, comparison, say).run()
+        except UsageError:  # the address is taken, or the command cannot be run: nothing was recorded
+            trace.abandon()
+            if payloads is not None:
+                payloads.close()
+            _remove_outputs(plan)
+            images.remove_new()
+            raise
+
+
+def _remove_outputs(plan: Plan) -> None:
+    for path in (plan.trace, payload_path(plan.trace)):
+        if path.is_file():
+            path.unlink()
 
 
 class _Images:
@@ -122,14 +138,19 @@ class _Images:
         self._new: list[Path] = []
         self.size = plan.size
         driver = plan.driver
+        outputs = {plan.trace.resolve(), payload_path(plan.trace).resolve()}
+        for image in (self.raw, self.test) if driver.owns_image else (self.raw,):
+            if image.resolve() in outputs:
+                raise UsageError(f"{image} cannot be an image and the trace or its payloads as well")
         try:
             if self.raw.exists():
                 self.size = self.raw.stat().st_size
             elif not driver.owns_image:
                 self.size = self._served_size(driver)
-            if self.size <= 0 or self.size % SECTOR:
+            if not 0 < self.size <= MAX_SIZE or self.size % SECTOR:
                 raise UsageError(
-                    f"the disk's size, {self.size} bytes, must be a multiple of {SECTOR} above 0"
+                    f"the disk's size, {self.size} bytes, must be a multiple of {SECTOR} above 0, "
+                    "and at most 4 EiB"
                 )
             if not self.raw.exists():
                 self._new.append(self.raw)
@@ -189,16 +210,20 @@ def _open(
         trim=plan.trim,
         start_image="recorded" if data else "blank",
     )
-    trace = TraceWriter(plan.trace, header)
     payloads = None
     old = payload_path(plan.trace)
-    if plan.payloads == "full":
-        payloads = PayloadWriter(old, header.id)
-    else:
-        old.unlink(missing_ok=True)
+    try:
+        trace = TraceWriter(plan.trace, header)
+        if plan.payloads == "full":
+            payloads = PayloadWriter(old, header.id)
+        else:
+            old.unlink(missing_ok=True)
+    except StorageError:
+        _remove_outputs(plan)
+        raise
     recorder = Recorder(
         loop, reference, running.device, comparison, trace, payloads,
-        stop_on_mismatch=plan.on_mismatch == "stop", say=say,
+        stop_on_mismatch=plan.on_mismatch == "stop", sync=plan.sync, say=say,
     )  # fmt: skip
     with bar("recording what the disk holds", sum(b - a for a, b in data)) as progress:
         for start, end in data:
@@ -274,17 +299,11 @@ class _Session:
 
     def _listen(self, stack: ExitStack) -> Address:
         plan = self.plan
-        if plan.listen is None:
+        address = _listen_address(plan)
+        if address is None:
             directory = tempfile.mkdtemp(prefix="blkbox-", dir="/tmp")  # mode 0700
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             address = Address(path=f"{directory}/nbd")
-        else:
-            address = parse_listen(plan.listen)
-        if not address.path and not plan.allow_remote and not _is_loopback(address.host):
-            raise UsageError(
-                f"{address.host} can be reached from other machines, and NBD has no password: "
-                "give --allow-remote if that is meant"
-            )
         family = socket.AF_UNIX
         if not address.path:
             family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -301,7 +320,7 @@ class _Session:
                 address = Address(host=address.host, port=sock.getsockname()[1])
             sock.listen(64)
         except OSError as error:
-            raise UsageError(f"cannot listen on {address.uri()}: {error.strerror}") from error
+            raise UsageError(f"cannot listen on {address.uri()}: {error.strerror or error}") from error
         self.recorder.listen(sock)
         stack.callback(self.loop.remove, sock.fileno())
         return address
@@ -430,6 +449,19 @@ def _mismatch(difference: Difference) -> dict[str, object]:
         "sector": difference.offset // SECTOR,
         "sectors": -(-(difference.offset + difference.length) // SECTOR) - difference.offset // SECTOR,
     }
+
+
+def _listen_address(plan: Plan) -> Address | None:
+    """The address that --listen names, if it may be used; None for a private socket."""
+    if plan.listen is None:
+        return None
+    address = parse_listen(plan.listen)
+    if not address.path and not plan.allow_remote and not _is_loopback(address.host):
+        raise UsageError(
+            f"{address.host} can be reached from other machines, and NBD has no password: "
+            "give --allow-remote if that is meant"
+        )
+    return address
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,7 +5,6 @@ so that all records have RECORD_SIZE bytes: any msgpack library reads the stream
 one strided table (``OP_DTYPE`` in analysis/frames.py is the twin of ``_OP``).
 """
 
-import mmap
 import os
 import struct
 import uuid
@@ -21,7 +20,7 @@ import msgpack
 from tracer import digest
 from tracer.compare import TRIM_RULES
 from tracer.errors import StorageError, TraceError
-from tracer.op import KIND_BY_NUMBER, Op
+from tracer.op import KIND_BY_NUMBER, Flag, Op
 
 FORMAT = "blkbox-trace"
 VERSION = 1
@@ -29,6 +28,9 @@ SUFFIX = ".trace"
 
 MAX_HEADER = 1 << 20
 """Bytes in a header; ours have about a thousand."""
+
+BLOCK = 4096
+"""Records that are read at once: 432 KiB."""
 
 MAX_SIZE = 1 << 62
 """Bytes in a disk: below what lseek can address, so that no offset in a trace overflows."""
@@ -182,6 +184,13 @@ class TraceWriter:
         """Append packed records in one system call. Raises StorageError."""
         self._write(b"".join(records))
 
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk. Raises StorageError."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
+
     def mismatch(self, mismatch: Mismatch) -> None:
         """Append a mismatch."""
         self._write(_pack_mismatch(mismatch))
@@ -219,15 +228,13 @@ class Trace:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._fd = -1
         try:
-            with path.open("rb") as file:
-                self.file_size = os.fstat(file.fileno()).st_size
-                head = file.read(MAX_HEADER)
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if head else b""
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.file_size = os.fstat(self._fd).st_size
+            head = os.pread(self._fd, MAX_HEADER, 0)
         except OSError as error:
             raise TraceError(f"cannot open {path}: {error.strerror}") from error
-        except ValueError as error:  # mmap of what is not a regular file
-            raise TraceError(f"cannot open {path}: {error}") from error
         self.header, self.records_at = _parse_header(path, head)
         self.count = (self.file_size - self.records_at) // RECORD_SIZE
         """Whole records in the file, of every kind."""
@@ -240,17 +247,16 @@ class Trace:
         if not self.count:
             return None
         at = self.records_at + (self.count - 1) * RECORD_SIZE
-        if self._map[at + 1] != Tag.END:
-            return None
-        record = self._unpack(at)
+        last = os.pread(self._fd, RECORD_SIZE, at)
+        record = self._unpack(last, 0, at) if last[1] == Tag.END else None
         return record if isinstance(record, End) else None
 
     def records(self) -> Iterator[Record]:
         """Every whole record, in the order of the file: ops as they completed. Raises TraceError at
         the first that is no record."""
-        stop = self.records_at + self.count * RECORD_SIZE
-        for at in range(self.records_at, stop, RECORD_SIZE):
-            yield self._unpack(at)
+        for at, block in self._blocks():
+            for inner in range(0, len(block), RECORD_SIZE):
+                yield self._unpack(block, inner, at + inner)
 
     def ops(self) -> Iterator[Op]:
         """Every op, in the order in which they completed. Raises TraceError."""
@@ -267,21 +273,34 @@ class Trace:
         return [record for record in self._select(Tag.MARK) if isinstance(record, Mark)]
 
     def close(self) -> None:
-        """Give the mapping back."""
-        if isinstance(self._map, mmap.mmap):
-            self._map.close()
+        """Close the file; a second time does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _blocks(self) -> Iterator[tuple[int, bytes]]:
+        """The records, BLOCK at a time: ``(byte offset, bytes)``. Read, not mapped: a mapped file that
+        someone cuts short ends the process, and all of one that is read through stays in memory."""
+        for first in range(0, self.count, BLOCK):
+            at = self.records_at + first * RECORD_SIZE
+            block = os.pread(self._fd, min(BLOCK, self.count - first) * RECORD_SIZE, at)
+            yield at, block[: len(block) // RECORD_SIZE * RECORD_SIZE]
 
     def _select(self, tag: Tag) -> Iterator[Record]:
-        stop = self.records_at + self.count * RECORD_SIZE
-        for at in range(self.records_at, stop, RECORD_SIZE):
-            if self._map[at + 1] == tag:
-                yield self._unpack(at)
+        for at, block in self._blocks():
+            inner = block[1::RECORD_SIZE].find(tag)
+            while inner >= 0:
+                yield self._unpack(block, inner * RECORD_SIZE, at + inner * RECORD_SIZE)
+                inner = block[1::RECORD_SIZE].find(tag, inner + 1)
 
-    def _unpack(self, at: int) -> Record:
-        """The record at a byte offset, checked."""
-        unpack = _UNPACK.get(self._map[at + 1])
+    def _unpack(self, block: bytes, inner: int, at: int) -> Record:
+        """The record at ``inner`` in a block, at byte ``at`` of the file, checked."""
+        unpack = _UNPACK.get(block[inner + 1])
         if unpack is not None:
-            record = unpack(self._map, at, self.header.size)
+            record = unpack(block, inner, self.header.size)
             if record is not None:
                 return record
         raise TraceError(f"{self.path}: no record where one should be, at byte {at}")
@@ -299,6 +318,7 @@ def _unpack_op(data: Any, at: int, size: int) -> Op | None:
     if (
         types != _OP_TYPES
         or kind not in KIND_BY_NUMBER
+        or flags & ~KNOWN_FLAGS
         or length > limit
         or offset + length > size
         or (not length and kind != 3)
@@ -309,6 +329,8 @@ def _unpack_op(data: Any, at: int, size: int) -> Op | None:
         reference_status, test_status, connection, payload, digest_,
     )  # fmt: skip
 
+
+KNOWN_FLAGS = sum(Flag)
 
 _OP_TYPES = (
     _ARRAY + 15, _U64, _U8, _U16, _U64, _U64, _U64, _U64, _U64, _U64, _U16, _U16, _U32, _U64,

@@ -10,9 +10,6 @@ from tracer.payload import PayloadReader, payload_path
 from tracer.progress import bar
 from tracer.trace import Trace
 
-MAX_PROBLEMS = 20
-"""Problems that are listed: the first ones tell the most."""
-
 
 @dataclass(slots=True)
 class Verification:
@@ -30,8 +27,7 @@ class Verification:
 
     def add(self, problem: str) -> None:
         self.ok = False
-        if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(problem)
+        self.problems.append(problem)
 
 
 def verify(path: Path) -> Verification:
@@ -44,7 +40,7 @@ def verify(path: Path) -> Verification:
             reader = PayloadReader(payload_path(path), trace.header.id)
         except TraceError as error:
             result.add(str(error))
-    highest = -1
+    highest, first_bad = -1, ""
     try:
         with bar("verifying", trace.count, "records") as progress:
             for record in trace.records():
@@ -53,7 +49,8 @@ def verify(path: Path) -> Verification:
                     result.ops += 1
                     highest = max(highest, record.seq)
                     if reader is not None and record.kind in CARRIES_DATA:
-                        _check_payload(result, reader, record)
+                        problem = _check_payload(result, reader, record)
+                        first_bad = first_bad or problem
     except TraceError as error:
         result.add(str(error))
     end = trace.end
@@ -66,26 +63,31 @@ def verify(path: Path) -> Verification:
         result.add(f"its last {trace.torn_bytes} bytes are part of a record that is cut off")
     if highest + 1 > result.ops:
         result.add(f"{highest + 1 - result.ops} ops were in flight when it ended and have no record")
-    if reader is not None and reader.torn:
-        result.add(f"{reader.path} is cut off within a block")
+    if first_bad:
+        counts = f"{result.missing} payloads are missing and {result.damaged} damaged"
+        result.add(f"{counts}; the first: {first_bad}")
+    if reader is not None:
+        if reader.torn:
+            result.add(f"{reader.path} is cut off within a block")
+        reader.close()
     trace.close()
     return result
 
 
-def _check_payload(result: Verification, reader: PayloadReader, op: Op) -> None:
+def _check_payload(result: Verification, reader: PayloadReader, op: Op) -> str:
+    """Count an op's payload, and what is wrong with it; say what is."""
     if op.digest == ZERO_DIGEST:
-        return
+        return ""
     result.payloads += 1
     if op.payload == NO_PAYLOAD:
         result.missing += 1
-        result.add(f"op #{op.seq} has no payload")
-        return
+        return f"op #{op.seq} has none"
     try:
         right = digest(reader.read(op.payload, op.length)) == op.digest
     except TraceError as error:
         result.missing += 1
-        result.add(f"op #{op.seq}: {error}")
-        return
+        return f"op #{op.seq}: {error}"
     if not right:
         result.damaged += 1
-        result.add(f"op #{op.seq}: its payload is not what was written")
+        return f"op #{op.seq}: it is not what was written"
+    return ""

@@ -118,7 +118,11 @@ def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Pa
 def _draw(verdict: "Verdict", path: Path) -> None:
     import analysis
     from analysis import plots
+    from tracer.errors import BlkboxError
 
-    figure = plots.damage(analysis.open(verdict.trace), asdict(verdict))
-    plots.save(figure, path)
-    verdict.plot = str(path)
+    try:
+        plots.save(plots.damage(analysis.open(verdict.trace), asdict(verdict)), path)
+    except (OSError, BlkboxError) as error:  # the verdict took long to find: tell it all the same
+        _say(f"no plot: {error}")
+    else:
+        verdict.plot = str(path)

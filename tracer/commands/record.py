@@ -65,6 +65,10 @@ def record(
     trust_start: Annotated[
         bool, typer.Option("--trust-start", help="Do not compare the images at the start.")
     ] = False,
+    sync: Annotated[
+        bool,
+        typer.Option("--sync", help="A flush or FUA of the guest's also flushes the trace to disk."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
@@ -90,6 +94,7 @@ def record(
         trim=trim.value,
         once=once,
         trust_start=trust_start,
+        sync=sync,
         force=force,
         command=command or [],
     )

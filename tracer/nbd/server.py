@@ -48,6 +48,9 @@ COMMAND_FLAGS: dict[int, int] = {
 where it has no meaning) once it was offered; DF only with structured replies."""
 
 
+CHANGES = frozenset({int(p.Command.WRITE), int(p.Command.TRIM), int(p.Command.WRITE_ZEROES)})
+
+
 @dataclass(slots=True)
 class Request:
     """A request that is to be carried out; ``data`` is what a write brings."""
@@ -77,6 +80,8 @@ class Server:
         self._skip = 0
         self._head: Request | None = None
         self._refusal = 0
+        self._allowed: dict[int, int] = {}
+        self._read_only = bool(export.flags & p.TransmissionFlag.READ_ONLY)
         self._handshake = self._negotiate()
         self._want = next(self._handshake)
 
@@ -96,6 +101,7 @@ class Server:
             try:
                 self._want = self._handshake.send(self._inbox.take(self._want))
             except StopIteration:
+                self._allowed = self._valid()
                 break
         return self._requests() if self.negotiated and not self.finished else []
 
@@ -144,33 +150,35 @@ class Server:
         """The errno with which a request is to be refused, or 0."""
         kind, flags, offset, length = request.kind, request.flags, request.offset, request.length
         export, sizes = self.export, self.export.sizes
-        allowed = COMMAND_FLAGS.get(kind)
-        if allowed is None:
+        allowed = self._allowed.get(kind)
+        if allowed is None or flags & ~allowed:
             return errno.EINVAL
-        if not export.flags & p.TransmissionFlag.SEND_FUA:
-            allowed &= ~FUA
-        if not self.structured:
-            allowed &= ~DF
-        if not export.flags & p.TransmissionFlag.SEND_FAST_ZERO:
-            allowed &= ~FAST_ZERO
-        needed = NEEDED_FLAG.get(kind, 0)
-        if flags & ~allowed or (needed and not export.flags & needed):
-            return errno.EINVAL
-        changes = kind in (p.Command.WRITE, p.Command.TRIM, p.Command.WRITE_ZEROES)
-        if changes and export.flags & p.TransmissionFlag.READ_ONLY:
+        changes = kind in CHANGES
+        if changes and self._read_only:
             return errno.EPERM
         if kind == p.Command.FLUSH:
             return errno.EINVAL if offset or length else 0
-        if kind == p.Command.BLOCK_STATUS and not self.meta_context:
-            return errno.EINVAL
         if offset + length > export.size:
             # "Request types": ENOSPC for a write beyond the end, EINVAL for a read
             return errno.ENOSPC if changes else errno.EINVAL
         if length == 0 or offset % sizes.minimum or length % sizes.minimum:
             return errno.EINVAL
-        if kind in (p.Command.READ, p.Command.WRITE) and length > sizes.maximum:
+        if kind <= p.Command.WRITE and length > sizes.maximum:
             return errno.EINVAL
         return 0
+
+    def _valid(self) -> dict[int, int]:
+        """The commands that may come now that negotiation is over, and the flags each may carry."""
+        offered, allowed = self.export.flags, dict(COMMAND_FLAGS)
+        for kind, needed in NEEDED_FLAG.items():
+            if not offered & needed:
+                del allowed[kind]
+        if not self.meta_context:
+            del allowed[p.Command.BLOCK_STATUS]
+        never = 0 if offered & p.TransmissionFlag.SEND_FUA else FUA
+        never |= 0 if self.structured else DF
+        never |= 0 if offered & p.TransmissionFlag.SEND_FAST_ZERO else FAST_ZERO
+        return {int(kind): flags & ~never for kind, flags in allowed.items()}
 
     def _refuse(self, request: Request, error: int) -> None:
         self.refused += 1

@@ -1,0 +1,1 @@
+"""Programs that measure blkbox against named peers, side by side in one run."""

@@ -1,0 +1,139 @@
+"""A long trace, in bounded memory: make one, then open, verify and replay it.
+
+    python -m benchmarks.long_trace [--ops N]
+
+The replay goes to a null device: it costs what blkbox itself costs. Each step runs in a process of its
+own, which reports its peak memory.
+"""
+
+import argparse
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from replay.player import Player
+from replay.source import Source
+from tracer.compare import Comparison
+from tracer.device import EVERYTHING, Data, Done, FileDevice
+from tracer.digest import digest
+from tracer.driver import make_raw
+from tracer.loop import Loop
+from tracer.nbd.protocol import Export
+from tracer.nbd.server import Buffer
+from tracer.op import Kind, Op
+from tracer.trace import End, Header, Trace, TraceWriter, pack_op
+from tracer.verify import verify
+
+SIZE = 64 << 30
+DEPTH = 16
+BATCH = 10_000
+
+
+def make(path: Path, count: int) -> None:
+    """A guest that writes, flushes and zeroes at a queue depth of DEPTH. Reads are left out: the null
+    device could not answer them."""
+    chance = random.Random(0)
+    digests = [digest(chance.randbytes(64)) for _ in range(4096)]
+    writer = TraceWriter(path, Header(size=SIZE, payloads="hash"))
+    records = []
+    for seq in range(count):
+        offset = chance.randrange(SIZE // 4096) * 4096
+        kind = Kind.FLUSH if seq % 50 == 49 else Kind.ZERO if seq % 40 == 39 else Kind.WRITE
+        start = (seq - seq % DEPTH) * 1000
+        op = Op(
+            seq, int(kind), 0, 0 if kind == Kind.FLUSH else offset, 0 if kind == Kind.FLUSH else 4096,
+            submitted=start, completed=start + 900, digest=digests[seq % 4096],
+        )  # fmt: skip
+        records.append(pack_op(op))
+        if len(records) == BATCH:
+            writer.write(records)
+            records = []
+    writer.write(records)
+    writer.close(End(count, 0, count * 1000, "clean"))
+
+
+class NullDevice:
+    """Takes every request and does nothing."""
+
+    def __init__(self, size: int) -> None:
+        self.export = Export(size, int(EVERYTHING))
+        self.lost: Exception | None = None
+
+    def submit(
+        self, kind: int, flags: int, offset: int, length: int, data: Buffer | None, done: Done
+    ) -> None:
+        done(0, None, [])
+
+    def kick(self) -> None:
+        """Nothing is queued."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class NullReference(FileDevice):
+    """A reference that is not written: what the disk itself costs is not measured here."""
+
+    def execute(
+        self, kind: int, flags: int, offset: int, length: int, data: Buffer | None
+    ) -> tuple[int, Data | None, list[tuple[int, int]]]:
+        return 0, None, []
+
+
+def scan(path: Path) -> None:
+    """Read every record."""
+    assert sum(1 for _ in Trace(path).ops()) > 0
+
+
+def check(path: Path) -> None:
+    """What ``trace verify`` does."""
+    assert verify(path).ok
+
+
+def play(path: Path) -> None:
+    """What ``trace replay`` does, without a driver."""
+    with tempfile.TemporaryDirectory() as folder, Loop() as loop:
+        raw = Path(folder) / "reference.raw"
+        make_raw(raw, SIZE)
+        source, reference = Source(path), NullReference(raw)
+        result = Player(loop, source, reference, NullDevice(SIZE), Comparison()).play()
+        assert result.replayed == source.trace.end.ops  # type: ignore[union-attr]
+
+
+STEPS: dict[str, Callable[[Path], None]] = {"scan": scan, "verify": check, "replay": play}
+
+
+def main() -> None:
+    """Make a trace, then run each step in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ops", type=int, default=1_000_000)
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--trace", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        started = time.perf_counter()
+        STEPS[options.step](options.trace)
+        seconds = time.perf_counter() - started
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        rate = options.ops / seconds
+        print(f"| {options.step} | {rate:,.0f} | {usage.ru_maxrss >> 10} |")
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
+        path = Path(folder) / "long.trace"
+        started = time.perf_counter()
+        make(path, options.ops)
+        print(f"{options.ops:,} ops made in {time.perf_counter() - started:.0f} s,", end=" ")
+        print(f"{path.stat().st_size >> 20} MiB\n")
+        print("| step | ops/s | peak memory, MiB |\n|---|---:|---:|")
+        for step in STEPS:
+            argv = [sys.executable, "-m", "benchmarks.long_trace", "--step", step, "--trace", str(path)]
+            subprocess.run([*argv, "--ops", str(options.ops)], check=True)
+
+
+if __name__ == "__main__":
+    main()
