@@ -11,6 +11,10 @@ from tracer.nbd.server import Buffer
 
 Message = TypeVar("Message")
 
+BUFFER = 2 << 20
+"""Bytes asked for in a socket's buffers, of which the kernel gives what it allows: the default holds three
+requests of 64 KiB, so that a burst of larger ones takes a wake-up for each."""
+
 MAX_BUFFERS = 1024
 """Buffers in one sendmsg: Linux's IOV_MAX."""
 
@@ -48,6 +52,8 @@ class Channel(Generic[Message]):
         self._events = READ
         self._paused = False
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop.add(sock.fileno(), self._ready)

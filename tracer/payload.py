@@ -34,6 +34,10 @@ MAX_BLOCK = BLOCK + 32 * 1024 * 1024
 """No block is larger: it is closed as soon as it holds BLOCK bytes, and no payload is larger than
 32 MiB. A reader refuses more before taking memory."""
 
+LEVEL = -1
+"""zstd's level. On what a Debian install writes, -1 makes 0.40 of it at 660 MB/s, 1 makes 0.36 at 500;
+the thread that does it takes a core from the driver. No checksum of its own: payloads have digests."""
+
 LINGER = 0.02
 """Seconds that a block waits for more before it is closed though it is not full."""
 
@@ -156,7 +160,7 @@ class PayloadWriter:
 
     def _run(self) -> None:
         """The thread: an empty block ends it."""
-        compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+        compressor = zstandard.ZstdCompressor(level=LEVEL)
         while block := self._queue.get():
             if isinstance(block, threading.Event):
                 self._sync()

@@ -395,6 +395,7 @@ class _Session:
         recorder, device = self.recorder, self.running.device
         try:
             recorder.add(Op(0, int(Kind.FLUSH)))
+            recorder.turn(0)  # sends it out; the turns below would wait for something to come first
             patience = time.monotonic() + 30
             while not recorder.idle and device.lost is None and time.monotonic() < patience:
                 recorder.turn(0.2)

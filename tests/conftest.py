@@ -1,0 +1,17 @@
+"""What all tests share: how hypothesis runs, and how parameters are named."""
+
+from enum import Enum
+
+import pytest
+from hypothesis import settings
+
+# no deadline: a loaded machine is no reason to fail; the blob makes a failure repeatable anywhere
+settings.register_profile("blkbox", deadline=None, print_blob=True, max_examples=100)
+settings.load_profile("blkbox")
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
+    """Names for what pytest would show as long byte strings and bare numbers."""
+    if isinstance(val, bytes):
+        return f"{len(val)}B"
+    return val.name if isinstance(val, Enum) else None
