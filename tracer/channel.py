@@ -12,8 +12,8 @@ from tracer.nbd.server import Buffer
 Message = TypeVar("Message")
 
 BUFFER = 2 << 20
-"""Bytes asked for in a socket's buffers, of which the kernel gives what it allows: the default holds three
-requests of 64 KiB, so that a burst of larger ones takes a wake-up for each."""
+"""Bytes asked for in a socket's buffers, of which the kernel gives what it allows: the default
+holds three requests of 64 KiB, so that a burst of larger ones takes a wake-up for each."""
 
 MAX_BUFFERS = 1024
 """Buffers in one sendmsg: Linux's IOV_MAX."""

@@ -107,6 +107,7 @@ class Recorder:
         self._finished: list[Flight] = []
         self._different: dict[int, list[Difference]] = {}
         self._bytes_in_flight = 0
+        self._waiting = False  # whether a guest's requests are held back
 
     # ---------------------------------------------------------------- guests
 
@@ -131,11 +132,11 @@ class Recorder:
             timeout = min(LINGER, timeout or LINGER)  # payloads make no event: look again soon
         self._loop.poll(timeout)
         self._admit()
-        self.mirror.pump()
-        self._commit()
-        while self._admit():  # room that the commit made
+        while True:
             self.mirror.pump()
             self._commit()
+            if not self._waiting or not self._admit():  # the commit made room
+                break
         if payloads is not None:
             payloads.tick()
         self._tidy()
@@ -172,7 +173,7 @@ class Recorder:
 
     def _admit(self) -> bool:
         """Let guests' requests into the mirror as far as there is room; return whether any was."""
-        admitted = False
+        admitted = self._waiting = False
         room = self.stopped is None and not (self._payloads is not None and self._payloads.full)
         for guest in self.guests:
             backlog = guest.backlog
@@ -192,7 +193,8 @@ class Recorder:
                 self._submit(guest, backlog.popleft())
                 admitted = True
             guest.channel.pause(bool(backlog))
-        if admitted:
+            self._waiting = self._waiting or bool(backlog)
+        if admitted and self._waiting:
             self.guests = self.guests[1:] + self.guests[:1]  # where room is short, another comes first
         return admitted
 
@@ -269,8 +271,9 @@ class Recorder:
             records.append(pack_op(op))
             self.counts[op.kind] += 1
             self.bytes[op.kind] += op.length
-            not_fast = op.flags & Flag.FAST_ZERO and op.test_status == errno.ENOTSUP
-            if op.reference_status and not not_fast:
+            if op.reference_status and not (
+                op.flags & Flag.FAST_ZERO and op.test_status == errno.ENOTSUP  # done by neither side
+            ):
                 broken = op
         self._trace.write(records)
         if broken is not None:  # the reference is ours: no driver is to blame for it
