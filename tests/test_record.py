@@ -179,7 +179,6 @@ def test_the_summary_as_json(tmp_path: Path) -> None:
     assert result["payload_bytes"] == (tmp_path / "t.payloads").stat().st_size
 
 
-@pytest.mark.xfail(reason="known bug: the guest's stdout is mixed into the JSON")
 def test_the_summary_as_json_is_all_that_is_on_stdout(tmp_path: Path) -> None:
     options = ["--driver", "raw", "--size", "1M", "--json"]
     done = trace("record", "t.trace", *options, "--", "echo", "hello", cwd=tmp_path)

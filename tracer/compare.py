@@ -6,12 +6,11 @@ what a failed write left behind. Both are tracked here and are not reported as d
 
 from collections.abc import Iterator
 
-from tracer.digest import is_zero
 from tracer.op import MUTATING, SECTOR, Kind
 from tracer.ranges import RangeSet
 
 TRIM_RULES = ("any", "old-or-zero")
-"""What trimmed bytes may read as: anything, or what they held before or zeroes, sector by sector."""
+"""What trimmed bytes may read as: anything, or what they held before or zeroes, byte by byte."""
 
 
 class Comparison:
@@ -75,8 +74,9 @@ class Comparison:
             if self.trim_rule == "any":
                 continue
             for a, b in self.trimmed.within(first, last):
-                old, new = good[a - start : b - start], bad[a - start : b - start]
-                if new != old and not is_zero(new):
+                # byte by byte: one range here may be several trims that met different fates
+                pairs = zip(good[a - start : b - start], bad[a - start : b - start], strict=True)
+                if any(new not in (old, 0) for old, new in pairs):
                     return False
         return True
 

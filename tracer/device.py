@@ -15,7 +15,7 @@ from typing import Protocol
 
 from tracer import sparse
 from tracer.channel import Channel
-from tracer.errors import NbdError, StorageError
+from tracer.errors import NbdError, StorageError, Unreachable
 from tracer.loop import Loop
 from tracer.lower import Part, lower
 from tracer.nbd import protocol as p
@@ -163,7 +163,7 @@ class NbdDevice:
         except OSError as error:
             if sock is not None:
                 sock.close()
-            raise NbdError(f"cannot connect to {address.uri()}: {error.strerror or error}") from error
+            raise Unreachable(f"cannot connect to {address.uri()}: {error.strerror or error}") from error
         device = cls(loop, sock, address.export)
         deadline = time.monotonic() + timeout
         while device.client.export is None and device.lost is None:

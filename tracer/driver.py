@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tracer.blank import make_blank
 from tracer.device import Device, FileDevice, NbdDevice
-from tracer.errors import DriverError, NbdError, StorageError
+from tracer.errors import DriverError, NbdError, StorageError, Unreachable
 from tracer.loop import Loop
 from tracer.nbd.uri import Address
 
@@ -27,6 +27,9 @@ STOP_TIMEOUT = 30.0
 
 BLANK_TIMEOUT = 300.0
 """Seconds that writing a GiB of zeroes may take."""
+
+STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""How a driver may end once it got SIGTERM: in good order, or by it (as a shell says that, the last)."""
 
 LOG_TAIL = 2000
 """Bytes of what a driver wrote to stderr that are shown."""
@@ -185,7 +188,7 @@ class Running:
             else:
                 if early is not None:
                     problem = f"it ended by itself ({exit_text(early)})"
-                elif code < 0 and code != -signal.SIGTERM:
+                elif code not in STOPPED:
                     problem = f"it ended with {exit_text(code)} when asked to stop"
         self._end()
         return problem
@@ -217,7 +220,7 @@ class Running:
             if socket.exists():
                 try:
                     return NbdDevice.connect(loop, Address(path=str(socket)), START_TIMEOUT)
-                except NbdError:
+                except Unreachable:
                     if process.poll() is None and time.monotonic() > deadline:
                         raise
             if time.monotonic() > deadline:

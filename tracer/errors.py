@@ -72,3 +72,7 @@ class NbdError(BlkboxError):
     """An NBD connection is of no more use. Other connections and the run survive."""
 
     exit_code = Exit.UNDECIDABLE
+
+
+class Unreachable(NbdError):
+    """Nobody listens at an NBD address. It may be worth trying again."""

@@ -7,7 +7,7 @@ may meet a driver that offers less than the one the trace was recorded on.
 from tracer.errors import Undecidable
 from tracer.nbd.protocol import Command, Export, TransmissionFlag
 from tracer.nbd.server import Buffer
-from tracer.op import Flag, Kind
+from tracer.op import MUTATING, Flag, Kind
 
 Part = tuple[int, int, int, int, Buffer | None]
 """A command: kind, flags, offset, length, data."""
@@ -30,7 +30,7 @@ def lower(
 
     Raises Undecidable where the server cannot do it at all.
     """
-    if export.flags & TransmissionFlag.READ_ONLY and kind in (Kind.WRITE, Kind.ZERO, Kind.START):
+    if export.flags & TransmissionFlag.READ_ONLY and kind in MUTATING:
         raise Undecidable("the driver serves its image read-only: it cannot take this trace's writes")
     if offset % export.sizes.minimum or length % export.sizes.minimum:
         raise Undecidable(

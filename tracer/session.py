@@ -58,6 +58,7 @@ class Plan:
     sync: bool = False
     force: bool = False
     command: list[str] = field(default_factory=list)
+    guest_stdout: int | None = None
 
 
 @dataclass(slots=True)
@@ -287,7 +288,7 @@ class _Session:
             address = self._listen(stack)
             signals = stack.enter_context(Signals(self.loop))
             if plan.command:
-                self.guest = GuestCommand(self.loop, plan.command, address.uri())
+                self.guest = GuestCommand(self.loop, plan.command, address.uri(), plan.guest_stdout)
                 signals.forward = self.guest.signal
             else:
                 self.say(f"serving {address.uri()}")

@@ -97,6 +97,7 @@ def record(
         sync=sync,
         force=force,
         command=command or [],
+        guest_stdout=sys.stderr.fileno() if as_json else None,
     )
     result = record(plan, lambda text: print(text, file=sys.stderr))
     if as_json:
