@@ -89,8 +89,8 @@ def blkbox(folder: Path, size: str, *options: str) -> Iterator[tuple[Path, int]]
     socket = folder / "blkbox.sock"
     trace = Path(sys.executable).with_name("trace")
     argv = [
-        *(str(trace), "record", str(folder / "blkbox.trace"), "--driver", "qcow2", "--size", size),
-        *("--listen", f"unix:{socket}", *options),
+        *(str(trace), "record", str(folder / "blkbox.trace"), "--size", size),
+        *("--listen", f"unix:{socket}", *(options or ("--driver", "qcow2"))),
     ]
     with serving(argv, socket) as process:
         yield socket, process.pid

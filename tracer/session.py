@@ -1,90 +1,30 @@
 """One recording from start to end: images, driver, address, guest, the last comparison, the summary."""
 
 import gc
-import ipaddress
-import os
-import platform
-import shutil
-import socket
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 
-import msgpack
-
-from tracer import sparse, tools
 from tracer.compare import Comparison
 from tracer.device import FileDevice
-from tracer.digest import is_zero
-from tracer.driver import Driver, Running, make_raw
-from tracer.errors import BlkboxError, DriverHung, Exit, StorageError, Undecidable, UsageError
+from tracer.driver import Running
+from tracer.errors import BlkboxError, DriverHung, UsageError
 from tracer.guest import GuestCommand, Signals
+from tracer.images import Images, compare_start
+from tracer.listener import listen, listen_address
 from tracer.loop import Loop
 from tracer.mirror import Difference
-from tracer.nbd.uri import Address, parse_listen
 from tracer.op import KIND_BY_NUMBER, SECTOR, Kind, Op
+from tracer.outputs import open_outputs, remove_outputs
 from tracer.payload import PayloadWriter, payload_path
+from tracer.plan import Plan, Recording
 from tracer.progress import LiveLine, bar
 from tracer.recorder import Recorder
 from tracer.sweep import sweep
-from tracer.trace import MAX_SIZE, End, Fault, Header, TraceWriter
-
-START_PIECE = 1 << 20
-"""Bytes of the start image in one op."""
+from tracer.trace import End, Fault, TraceWriter
 
 MAX_FINAL = 1000
 """Damaged ranges after the run that are recorded; more would say nothing new."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """What to record. Sizes are bytes."""
-
-    trace: Path
-    driver: Driver
-    raw: Path | None = None
-    image: Path | None = None
-    size: int = 16 << 30
-    listen: str | None = None
-    allow_remote: bool = False
-    payloads: str = "full"
-    on_mismatch: str = "stop"
-    trim: str = "any"
-    once: bool = False
-    trust_start: bool = False
-    sync: bool = False
-    force: bool = False
-    command: list[str] = field(default_factory=list)
-    guest_stdout: int | None = None
-
-
-@dataclass(slots=True)
-class Recording:
-    """What came of it."""
-
-    verdict: str
-    reason: str
-    trace: str
-    driver: str
-    size: int
-    ops: dict[str, int]
-    bytes: dict[str, int]
-    mismatches: list[dict[str, object]]
-    damage: list[dict[str, int]]
-    trace_bytes: int
-    payload_bytes: int
-    connections: int
-    guest_exit: int | None
-    schema: int = 1
-
-    @property
-    def exit_code(self) -> int:
-        if self.verdict in ("damaged", "failed"):
-            return Exit.BAD_DRIVER
-        return Exit.UNDECIDABLE if self.verdict == "undecidable" else Exit.CLEAN
 
 
 def record(plan: Plan, say: Callable[[str], None]) -> Recording:
@@ -98,18 +38,18 @@ def record(plan: Plan, say: Callable[[str], None]) -> Recording:
             raise UsageError(f"{path} exists: name another, or give --force to replace it")
     if not plan.trace.parent.is_dir():
         raise UsageError(f"there is no folder {plan.trace.parent}")
-    _listen_address(plan)
+    listen_address(plan)
     with ExitStack() as stack:
         loop = stack.enter_context(Loop())
-        images = _Images(plan)
+        images = Images(plan)
         try:
             reference = FileDevice(images.raw, durable=False)
             stack.callback(reference.close)
             running = stack.enter_context(plan.driver.start(loop, images.test, images.size))
             comparison = Comparison(plan.trim)
             if not plan.trust_start:
-                _compare_start(loop, reference, running, comparison)
-            recorder, trace, payloads = _open(plan, loop, reference, running, comparison, say)
+                compare_start(loop, reference, running, comparison)
+            recorder, trace, payloads = open_outputs(plan, loop, reference, running, comparison, say)
         except BaseException:
             images.remove_new()
             raise
@@ -119,137 +59,9 @@ def record(plan: Plan, say: Callable[[str], None]) -> Recording:
             trace.abandon()
             if payloads is not None:
                 payloads.close()
-            _remove_outputs(plan)
+            remove_outputs(plan)
             images.remove_new()
             raise
-
-
-def _remove_outputs(plan: Plan) -> None:
-    for path in (plan.trace, payload_path(plan.trace)):
-        if path.is_file():
-            path.unlink()
-
-
-class _Images:
-    """The raw and the test image: used when there, made when missing."""
-
-    def __init__(self, plan: Plan) -> None:
-        stem = plan.trace.with_suffix("")
-        self.raw = plan.raw or stem.with_suffix(".raw")
-        self.test = plan.image or stem.with_suffix(f".test.{plan.driver.suffix}")
-        self._new: list[Path] = []
-        self.size = plan.size
-        driver = plan.driver
-        outputs = {plan.trace.resolve(), payload_path(plan.trace).resolve()}
-        for image in (self.raw, self.test) if driver.owns_image else (self.raw,):
-            if image.resolve() in outputs:
-                raise UsageError(f"{image} cannot be an image and the trace or its payloads as well")
-        try:
-            if self.raw.exists():
-                self.size = self.raw.stat().st_size
-            elif not driver.owns_image:
-                self.size = self._served_size(driver)
-            if not 0 < self.size <= MAX_SIZE or self.size % SECTOR:
-                raise UsageError(
-                    f"the disk's size, {self.size} bytes, must be a multiple of {SECTOR} above 0, "
-                    "and at most 4 EiB"
-                )
-            if not self.raw.exists():
-                self._new.append(self.raw)
-                make_raw(self.raw, self.size)
-            if driver.owns_image and not self.test.exists():
-                self._new.append(self.test)
-                driver.create_image(self.test, self.size)
-            if driver.owns_image and self.test.samefile(self.raw):
-                raise UsageError(f"{self.raw} cannot be both the raw and the test image")
-        except BaseException:
-            self.remove_new()
-            raise
-
-    def _served_size(self, driver: Driver) -> int:
-        with Loop() as loop, driver.start(loop, self.test, 0) as running:
-            return running.device.export.size
-
-    def remove_new(self) -> None:
-        """Leave nothing behind that was made for a recording that did not start."""
-        for path in self._new:
-            path.unlink(missing_ok=True)
-
-
-def _compare_start(loop: Loop, reference: FileDevice, running: Running, comparison: Comparison) -> None:
-    with bar("comparing the images", reference.export.size) as progress:
-        start = sweep(loop, reference, running.device, comparison, progress=progress)
-    if start.first is None:
-        return
-    if start.first.fault in (Fault.STATUS, Fault.LOST):
-        raise Undecidable(
-            f"{running.driver.name} cannot read its image at sector {start.first.offset // SECTOR}"
-        )
-    raise UsageError(
-        f"the raw and the test image differ, first in sector {start.first.offset // SECTOR}: make them "
-        "alike (qemu-img convert), or give --trust-start to begin all the same"
-    )
-
-
-def _open(
-    plan: Plan,
-    loop: Loop,
-    reference: FileDevice,
-    running: Running,
-    comparison: Comparison,
-    say: Callable[[str], None],
-) -> tuple[Recorder, TraceWriter, PayloadWriter | None]:
-    """Start the trace, with what the disk holds already."""
-    size = reference.export.size
-    data = [(a, b) for a, b, is_data in sparse.extents(reference.fd, 0, size) if is_data]
-    header = Header(
-        size=size,
-        payloads=plan.payloads,
-        driver=plan.driver.describe(),
-        host={"name": platform.node(), "kernel": platform.release(), "machine": platform.machine()},
-        tools=_versions(plan.driver),
-        started=time.time_ns(),
-        trim=plan.trim,
-        start_image="recorded" if data else "blank",
-    )
-    payloads = None
-    old = payload_path(plan.trace)
-    try:
-        trace = TraceWriter(plan.trace, header)
-        if plan.payloads == "full":
-            payloads = PayloadWriter(old, header.id)
-        else:
-            old.unlink(missing_ok=True)
-    except StorageError:
-        _remove_outputs(plan)
-        raise
-    recorder = Recorder(
-        loop, reference, running.device, comparison, trace, payloads,
-        stop_on_mismatch=plan.on_mismatch == "stop", sync=plan.sync, say=say,
-    )  # fmt: skip
-    with bar("recording what the disk holds", sum(b - a for a, b in data)) as progress:
-        for start, end in data:
-            for offset in range(start, end, START_PIECE):
-                piece = reference.read(offset, min(START_PIECE, end - offset))
-                if not is_zero(piece):
-                    while payloads is not None and payloads.full:
-                        time.sleep(0.01)
-                    recorder.record_start(offset, piece)
-                progress(len(piece))
-    return recorder, trace, payloads
-
-
-def _versions(driver: Driver) -> dict[str, str]:
-    """What made this trace. Facts for a reader; nothing acts on them."""
-    from importlib.metadata import version
-
-    versions = {"blkbox": version("blkbox"), "python": platform.python_version()}
-    versions["msgpack"] = ".".join(map(str, msgpack.version))
-    if driver.serve:
-        told = tools.version(driver.serve[0])
-        if told:
-            versions[Path(driver.serve[0]).name] = told
-    return versions
 
 
 class _Session:
@@ -285,7 +97,9 @@ class _Session:
         gc.freeze()  # nothing on the data path makes cycles: spare the collector what is there already
         with ExitStack() as stack:
             stack.callback(self.line.clear)
-            address = self._listen(stack)
+            sock, address = listen(plan, stack)
+            recorder.listen(sock)
+            stack.callback(self.loop.remove, sock.fileno())
             signals = stack.enter_context(Signals(self.loop))
             if plan.command:
                 self.guest = GuestCommand(self.loop, plan.command, address.uri(), plan.guest_stdout)
@@ -299,34 +113,6 @@ class _Session:
             recorder.disconnect_guests()
         self._finish()
         return self._summary()
-
-    def _listen(self, stack: ExitStack) -> Address:
-        plan = self.plan
-        address = _listen_address(plan)
-        if address is None:
-            directory = tempfile.mkdtemp(prefix="blkbox-", dir="/tmp")  # mode 0700
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
-            address = Address(path=f"{directory}/nbd")
-        family = socket.AF_UNIX
-        if not address.path:
-            family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        stack.callback(sock.close)
-        try:
-            if address.path:
-                sock.bind(address.path)
-                stack.callback(Path(address.path).unlink, missing_ok=True)
-                os.chmod(address.path, 0o600)
-            else:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind((address.host, address.port))
-                address = Address(host=address.host, port=sock.getsockname()[1])
-            sock.listen(64)
-        except OSError as error:
-            raise UsageError(f"cannot listen on {address.uri()}: {error.strerror or error}") from error
-        self.recorder.listen(sock)
-        stack.callback(self.loop.remove, sock.fileno())
-        return address
 
     def _serve(self, signals: Signals) -> None:
         """Until the guest is done, someone interrupts, or there is nothing more to record."""
@@ -453,25 +239,3 @@ def _mismatch(difference: Difference) -> dict[str, object]:
         "sector": difference.offset // SECTOR,
         "sectors": -(-(difference.offset + difference.length) // SECTOR) - difference.offset // SECTOR,
     }
-
-
-def _listen_address(plan: Plan) -> Address | None:
-    """The address that --listen names, if it may be used; None for a private socket."""
-    if plan.listen is None:
-        return None
-    address = parse_listen(plan.listen)
-    if not address.path and not plan.allow_remote and not _is_loopback(address.host):
-        raise UsageError(
-            f"{address.host} can be reached from other machines, and NBD has no password: "
-            "give --allow-remote if that is meant"
-        )
-    return address
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tracer.session import Recording
+    from tracer.plan import Recording
 
 
 class Payloads(StrEnum):
@@ -78,7 +78,8 @@ def record(
     -cdrom debian.iso -drive file={nbd},format=raw,if=virtio,discard=unmap
     """
     from tracer.driver_spec import parse_driver
-    from tracer.session import Plan, record
+    from tracer.plan import Plan
+    from tracer.session import record
     from tracer.text import parse_size
 
     plan = Plan(

@@ -1,0 +1,149 @@
+"""Long checks of what the data path promises. Each prints what it did, or fails.
+
+    python -m benchmarks.soak overlap [--ops N] [--driver D]    no false difference among overlapping ops
+    python -m benchmarks.soak kill [--rounds N]                 no acknowledged op is lost to SIGKILL
+
+Both record with ``trace record`` and are a guest with DEPTH requests in flight.
+"""
+
+import argparse
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.peers import blkbox, peak_memory
+from tracer.device import Data, NbdDevice
+from tracer.digest import digest
+from tracer.loop import Loop
+from tracer.nbd.server import Extents
+from tracer.nbd.uri import Address
+from tracer.op import Kind
+from tracer.trace import Trace
+from tracer.verify import verify
+
+DEPTH = 32
+KINDS = [Kind.WRITE] * 5 + [Kind.READ] * 4 + [Kind.ZERO, Kind.TRIM]
+
+
+def guest(
+    socket: Path, size: int, chance: random.Random, more: Callable[[int], bool], acked: list[bytes]
+) -> int:
+    """Random ops of up to 8 KiB on a small disk, so that they overlap all the time, as long as ``more``
+    says so or until the server is gone; returns how many succeeded, and adds the digests of writes that
+    did to ``acked``."""
+    done_count = in_flight = sent = 0
+    blob = chance.randbytes(1 << 20)
+    with Loop() as loop:
+        device = NbdDevice.connect(loop, Address(path=str(socket)))
+        while device.lost is None and (in_flight or more(sent)):
+            while in_flight < DEPTH and device.lost is None and more(sent):
+                kind = chance.choice(KINDS)
+                length = 512 * chance.randint(1, 16)
+                at = chance.randrange(len(blob) - length)
+                data = blob[at : at + length] if kind == Kind.WRITE else None
+
+                def done(error: int, _d: Data | None, _e: Extents, data: bytes | None = data) -> None:
+                    nonlocal in_flight, done_count
+                    in_flight -= 1
+                    done_count += not error
+                    if data is not None and not error:
+                        acked.append(digest(data))
+
+                in_flight += 1
+                sent += 1
+                offset = 512 * chance.randrange((size - length) // 512 + 1)
+                device.submit(int(kind), 0, offset, length, data, done)
+            device.kick()
+            loop.poll(1.0)
+        device.close()
+    return done_count
+
+
+def overlap(count: int, driver: str) -> None:
+    """Overlapping ops: the recording must be clean. Reports the recorder's peak memory half-way and at
+    the end."""
+    size = 1 << 20
+    with tempfile.TemporaryDirectory(prefix="soak-", dir="/var/tmp") as folder:
+        trace = Path(folder) / "blkbox.trace"
+        memory = []
+        options = ("--driver", driver, "--payloads", "hash")
+        with blkbox(Path(folder), str(size), *options) as (socket, pid):
+            for half in (0, 1):
+                want = count // 2
+                ok = guest(socket, size, random.Random(half), lambda sent, want=want: sent < want, [])
+                assert ok == want, f"{want - ok} ops failed"
+                memory.append(peak_memory(pid))
+        end = Trace(trace).end
+        assert end is not None
+        assert (end.verdict, end.mismatches) == ("clean", 0), end
+        print(f"overlap: {count:,} ops on {driver}, no difference; peak memory "
+              f"{memory[0] >> 20} MiB half-way, {memory[1] >> 20} MiB at the end")  # fmt: skip
+
+
+def kill(rounds: int) -> None:
+    """Kill the recorder at random moments: every acknowledged op must be in the trace."""
+    total = lost = 0
+    trace = Path(sys.executable).with_name("trace")
+    for round_ in range(rounds):
+        chance = random.Random(round_)
+        with tempfile.TemporaryDirectory(prefix="soak-", dir="/var/tmp") as name:
+            folder = Path(name)
+            socket = folder / "s"
+            process = subprocess.Popen(
+                [str(trace), "record", str(folder / "k.trace"), "--driver", "raw", "--size", "4M",
+                 "--listen", f"unix:{socket}"],
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            while not socket.exists():
+                time.sleep(0.005)
+            deadline = time.monotonic() + chance.uniform(0.005, 0.3)
+            killed = False
+
+            def more(
+                _: int, process: subprocess.Popen[bytes] = process, deadline: float = deadline
+            ) -> bool:
+                nonlocal killed
+                if not killed and time.monotonic() > deadline:
+                    process.send_signal(signal.SIGKILL)
+                    killed = True
+                return True
+
+            acked: list[bytes] = []
+            guest(socket, 4 << 20, chance, more, acked)
+            process.wait()
+            found = {op.digest for op in Trace(folder / "k.trace").ops() if op.kind == Kind.WRITE}
+            missing = [mark for mark in acked if mark not in found]
+            assert not missing, (
+                f"round {round_}: {len(missing)} of {len(acked)} acknowledged writes lost"
+            )
+            verified = verify(folder / "k.trace")
+            assert not verified.damaged
+            total += len(acked)
+            lost += verified.missing
+    print(f"kill: {rounds} rounds, {total:,} acknowledged writes, none lost; "
+          f"{lost:,} payloads reported missing")  # fmt: skip
+
+
+def main() -> None:
+    """Run one of the checks."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("check", choices=["overlap", "kill"])
+    parser.add_argument("--ops", type=int, default=1_000_000)
+    parser.add_argument("--driver", default="qcow2")
+    parser.add_argument("--rounds", type=int, default=200)
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if options.check == "overlap":
+        overlap(options.ops, options.driver)
+    else:
+        kill(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
