@@ -1,5 +1,7 @@
 # make demo   set up, then the main job on embedded defaults
 # make test   set up, then lint, types and all tests
+# make bench  measure the data path against its peers (about 5 minutes, an idle machine)
+# make soak   long checks of what the data path promises (about 10 minutes)
 # make notebook, make clean
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ READY  := $(VENV)/.ready
 # what the tests meet as real peers; installed by `make test` where that needs no password
 PEERS  := qemu-utils nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio
 
-.PHONY: demo test lint peers notebook clean
+.PHONY: demo test lint peers bench soak notebook clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -25,6 +27,18 @@ lint: $(READY)
 
 peers:
 	@sh .ci/peers $(PEERS)
+
+bench: $(READY) peers
+	mkdir -p benchmarks/out
+	$(BIN)/python -m benchmarks.datapath --seconds 1 --rounds 5 --json benchmarks/out/datapath.json
+	$(BIN)/python -m benchmarks.chart benchmarks/out/datapath.json benchmarks/out/datapath.png
+	$(BIN)/python -m benchmarks.replay --rounds 3
+	$(BIN)/python -m benchmarks.long_trace
+
+soak: $(READY) peers
+	$(BIN)/python -m benchmarks.soak kill
+	$(BIN)/python -m benchmarks.soak overlap --driver raw
+	$(BIN)/python -m benchmarks.soak overlap --driver qcow2
 
 notebook: $(READY)
 	$(BIN)/pip install --quiet notebook

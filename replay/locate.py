@@ -27,6 +27,14 @@ would find."""
 MAX_PROBES = 100_000
 """Looks in one run: about ten seconds' worth. A larger window takes a second, narrower run."""
 
+MAX_LOOKS = 200_000
+"""Sectors looked at in one run, all looks together: where the window is long, fewer are watched. Any of
+them leads to an op that does damage, and confirmation leads on to an earlier one."""
+
+TRIES = 5
+"""Runs before a fault that depends on timing is taken not to show. One that shows in half of its runs is
+missed once in 32 times."""
+
 MAX_ROUNDS = 8
 """Times that confirmation may find an earlier corruption (later overwritten) before we settle."""
 
@@ -64,6 +72,8 @@ class Culprit:
     confirmed: bool
     symptom: Symptom
     after: Outcome | None
+    tries: int = 1
+    """Runs of the prefix with the op that it took until the fault showed."""
 
 
 def symptom_of(outcome: Outcome, ops: int) -> Symptom | None:
@@ -134,9 +144,11 @@ def locate(
         position = _watch(runner, symptom, say, round_)
         if position is None:
             position = symptom.suspect
+        # what is there to be watched and cannot be seen that way depends on what is in flight, or when
+        tries = TRIES if symptom.targets is not None or symptom.suspect is not None else 1
         found = None if position is None else _confirm(runner, position, symptom, round_, say)
         if found is None or (not found[0].confirmed and not found[1]):
-            position = _bisect(runner, symptom.within, say, round_)
+            position = _bisect(runner, symptom.within, tries, say, round_)
             if position is None:
                 return best or NOT_AGAIN
             found = _confirm(runner, position, symptom, round_ + MAX_ROUNDS, say)
@@ -161,8 +173,18 @@ def _confirm(
     if not before.clean:
         earlier = symptom_of(before, position)
         return Culprit(position, op, False, symptom, None), earlier
-    after = runner.run(f"after-{round_}", upto=position + 1)
-    return Culprit(position, op, not after.clean, symptom, after), None
+    after, tries = _until_bad(runner, f"after-{round_}", position + 1, TRIES)
+    return Culprit(position, op, not after.clean, symptom, after, tries), None
+
+
+def _until_bad(runner: Runner, label: str, upto: int, tries: int) -> tuple[Outcome, int]:
+    """Run a prefix until something is wrong, at most ``tries`` times; the last outcome, and how many
+    runs that were."""
+    for attempt in range(1, tries + 1):
+        outcome = runner.run(f"{label}-{attempt}", upto=upto)
+        if not outcome.clean:
+            break
+    return outcome, attempt
 
 
 def _watch(runner: Runner, symptom: Symptom, say: Callable[[str], None], round_: int) -> int | None:
@@ -171,7 +193,10 @@ def _watch(runner: Runner, symptom: Symptom, say: Callable[[str], None], round_:
     if symptom.targets is None:
         return None
     ranges = _bracket(runner, symptom.targets, symptom.within)
-    first, last = min(after for _, _, after in ranges), symptom.within
+    ranges.sort(key=lambda one: one[2])  # those that may have gone wrong earliest
+    window = symptom.within - ranges[0][2]
+    del ranges[max(1, MAX_LOOKS // max(1, window)) :]
+    first, last = ranges[0][2], symptom.within
     say(f"watching {len(ranges)} damaged ranges through ops {first} to {last}")
     attempt = 0
     while True:
@@ -210,15 +235,17 @@ def _bracket(runner: Runner, targets: RangeSet, within: int) -> list[tuple[int, 
     ]
 
 
-def _bisect(runner: Runner, within: int, say: Callable[[str], None], round_: int) -> int | None:
-    """The position of an op such that the prefix without it is clean and the prefix with it is not; None
-    where the whole is clean this time."""
+def _bisect(
+    runner: Runner, within: int, tries: int, say: Callable[[str], None], round_: int
+) -> int | None:
+    """The position of an op such that the prefix without it is clean, in ``tries`` runs, and the prefix
+    with it is not; None where the whole is clean this time."""
 
-    def bad(count: int) -> bool:
+    def bad(count: int, tries: int = tries) -> bool:
         say(f"trying the first {count} ops")
-        return not runner.run(f"prefix-{round_}-{count}", upto=count).clean
+        return not _until_bad(runner, f"prefix-{round_}-{count}", count, tries)[0].clean
 
-    if not bad(within):
+    if not bad(within, TRIES):
         return None
     good = 0
     while within - good > 1:

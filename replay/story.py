@@ -46,7 +46,8 @@ def _culprit(verdict: Verdict) -> str:
         text += ", " + " ".join(op["flags"])
     text += f", {op['submitted'] / 1e9:.6f} s into the recording"
     if verdict.confirmed:
-        return text + "\n          confirmed: without it the disk is right, with it wrong"
+        text += "\n          confirmed: without it the disk is right, with it wrong"
+        return text + (f" (it took {verdict.tries} runs to show)" if verdict.tries > 1 else "")
     return text + "\n          not confirmed: the fault does not show in every run"
 
 

@@ -28,6 +28,9 @@ class Verdict:
     runs: int
     culprit: dict[str, Any] | None = None
     confirmed: bool = False
+    tries: int = 0
+    """Runs that it took to see the fault again with the culprit in place; more than one: it depends on
+    timing."""
     symptom: str | None = None
     damage: list[dict[str, int]] = field(default_factory=list)
     culprit_damage: list[dict[str, int]] = field(default_factory=list)
@@ -90,7 +93,7 @@ def _describe(verdict: Verdict, outcome: Outcome, symptom: Symptom, culprit: Cul
             "length": op.length, "flags": flag_names(op.flags), "submitted": op.submitted,
             "connection": op.connection,
         }  # fmt: skip
-        verdict.confirmed = culprit.confirmed
+        verdict.confirmed, verdict.tries = culprit.confirmed, culprit.tries
         if culprit.after is not None:
             verdict.culprit_damage = _sectors(culprit.after.damage())
             own = symptom_of(culprit.after, culprit.position + 1)

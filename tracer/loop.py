@@ -7,11 +7,11 @@ from collections.abc import Callable
 SPIN = 100_000
 """ns to look again before going to sleep. Waking a halted CPU of a virtual machine costs more than all
 that we do for a request, and a guest that keeps one request in flight pays for it twice: at depth 1
-this makes 0.50 of blkverify's throughput 0.65. Done only while waits are mostly shorter than this: a
-guest that is busy computing keeps its CPU."""
+this makes 0.50 of blkverify's throughput 0.65. Done only while waits are shorter than this on
+average: a guest that is busy computing keeps its CPU."""
 
-MEMORY = 16
-"""Waits that it takes, at most, to change one's mind about that."""
+LONG = 10 * SPIN
+"""ns that a long wait counts for: so little that twenty short ones outweigh it."""
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -25,7 +25,7 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
-        self._short = 0  # above 0: of the last waits, most were short
+        self._mean = LONG  # ns that a wait takes, on average
 
     def add(self, fd: int, handler: Handler, events: int = READ) -> None:
         """Call ``handler`` whenever ``fd`` has any of ``events`` (or an error)."""
@@ -52,17 +52,16 @@ class Loop:
         return bool(ready)
 
     def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait for events: awake at first, if waits have been short lately, then asleep."""
+        """Wait for events: awake at first, if waits are short on average, then asleep."""
         poll, now = self._epoll.poll, time.monotonic_ns
         started = now()
         ready: list[tuple[int, int]] = []
-        if self._short > 0:
+        if self._mean < SPIN:
             until = started + SPIN
             while not ready and now() < until:
                 ready = poll(0)
         ready = ready or poll(timeout)
-        was_short = now() - started < SPIN
-        self._short = min(self._short + 1, MEMORY) if was_short else max(self._short - 1, -MEMORY)
+        self._mean += (min(now() - started, LONG) - self._mean) // 8  # of about the last 8 waits
         return ready
 
     def close(self) -> None:

@@ -25,7 +25,6 @@ app = typer.Typer(
     name="trace",
     help="A flight recorder for block drivers: record a guest's disk, replay it on another build, and "
     "name the request that corrupted it.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -64,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run the command; return its exit code."""
     try:
-        code = app(argv, standalone_mode=False)
+        code = app(argv or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
         print(f"trace: {_one_line(error.format_message())} (try: trace --help)", file=sys.stderr)

@@ -1,0 +1,62 @@
+"""Draws what benchmarks.datapath measured: throughput in each cell, as a part of blkverify's.
+
+python -m benchmarks.chart IN.json OUT.png
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+LOOKS = {
+    "blkbox": ("#0072B2", ""),
+    "qemu-nbd": ("#BBBBBB", ""),
+    "nbdkit log": ("#E69F00", "////"),
+}
+"""Okabe and Ito's colours; hatches for paper without colour."""
+
+
+def draw(iops: dict[str, dict[str, list[float]]]) -> Figure:
+    """Bars of medians, whiskers from the lowest to the highest round, a line for blkverify."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    peers = [name for name in LOOKS if name in next(iter(iops.values()))]
+    width = 0.8 / len(peers)
+    for index, name in enumerate(peers):
+        colour, hatch = LOOKS[name]
+        places = [cell + (index - (len(peers) - 1) / 2) * width for cell in range(len(iops))]
+        ratios = []
+        for rates in iops.values():
+            base = statistics.median(rates["blkverify"])
+            ratios.append([rate / base for rate in rates[name]])
+        middle = [statistics.median(values) for values in ratios]
+        low = [m - min(values) for m, values in zip(middle, ratios, strict=True)]
+        high = [max(values) - m for m, values in zip(middle, ratios, strict=True)]
+        axes.bar(places, middle, width, label=name, color=colour, hatch=hatch, edgecolor="black", lw=0.6)
+        axes.errorbar(places, middle, [low, high], fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+        for place, value in zip(places, middle, strict=True):
+            axes.annotate(f"{value:.2f}", (place, 0.03), ha="center", size=8, rotation=90,
+                          color="white" if name == "blkbox" else "black")  # fmt: skip
+    axes.axhline(1, color="#D55E00", lw=1.5, label="blkverify")
+    axes.set_xticks(range(len(iops)), [cell.replace(" depth", "\ndepth") for cell in iops])
+    axes.set_ylabel("throughput / blkverify's")
+    axes.set_title(
+        "The data path against its peers (fio's nbd engine; qemu-nbd does not verify)", loc="left"
+    )
+    axes.legend(ncols=4, frameon=False, loc="upper left")
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def main() -> None:
+    """Read the figures, write the picture."""
+    source, target = map(Path, sys.argv[1:])
+    draw(json.loads(source.read_text())["iops"]).savefig(target, dpi=150)
+    print(f"chart: {target}")
+
+
+if __name__ == "__main__":
+    main()
