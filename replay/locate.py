@@ -142,16 +142,16 @@ def locate(
     best: Culprit | None = None
     for round_ in range(MAX_ROUNDS):
         position = _watch(runner, symptom, say, round_)
+        # what is there to be watched and cannot be seen that way depends on what is in flight, or when
+        tries = TRIES if symptom.targets is not None and position is None else 1
         if position is None:
             position = symptom.suspect
-        # what is there to be watched and cannot be seen that way depends on what is in flight, or when
-        tries = TRIES if symptom.targets is not None or symptom.suspect is not None else 1
-        found = None if position is None else _confirm(runner, position, symptom, round_, say)
+        found = None if position is None else _confirm(runner, position, symptom, tries, round_, say)
         if found is None or (not found[0].confirmed and not found[1]):
             position = _bisect(runner, symptom.within, tries, say, round_)
             if position is None:
                 return best or NOT_AGAIN
-            found = _confirm(runner, position, symptom, round_ + MAX_ROUNDS, say)
+            found = _confirm(runner, position, symptom, tries, round_ + MAX_ROUNDS, say)
         culprit, earlier = found
         if culprit.confirmed or earlier is None:
             return culprit if culprit.confirmed or best is None else best
@@ -163,13 +163,18 @@ def locate(
 
 
 def _confirm(
-    runner: Runner, position: int, symptom: Symptom, round_: int, say: Callable[[str], None]
+    runner: Runner,
+    position: int,
+    symptom: Symptom,
+    tries: int,
+    round_: int,
+    say: Callable[[str], None],
 ) -> tuple[Culprit, Symptom | None]:
-    """Run the prefix without and with the op. Returns what that says of it, and the sign of earlier
-    trouble, if the prefix without it shows one."""
+    """Run the prefix without the op, ``tries`` times, and with it. Returns what that says of it, and the
+    sign of earlier trouble, if the prefix without it shows one."""
     op = next(islice(schedule(runner.source.trace.ops()), position, None)).op
     say(f"confirming {op.describe()}")
-    before = runner.run(f"before-{round_}", upto=position)
+    before, _ = _until_bad(runner, f"before-{round_}", position, tries)
     if not before.clean:
         earlier = symptom_of(before, position)
         return Culprit(position, op, False, symptom, None), earlier

@@ -319,6 +319,30 @@ def test_writers_names_the_kinds_that_change_data(path: Path) -> None:
     assert len(t.history(0)) == len(many)
 
 
+@pytest.mark.parametrize(
+    ("offset", "length", "sectors"),
+    [
+        (512, 512, [1]),
+        (512, 1024, [1, 2]),
+        (511, 1, [0]),
+        (511, 2, [0, 1]),
+        (1023, 514, [1, 2, 3]),
+    ],
+)
+def test_an_op_touches_the_sectors_of_its_bytes_and_no_others(
+    path: Path, offset: int, length: int, sectors: list[int]
+) -> None:
+    t = analysis.open(write(path, [Op(0, int(Kind.WRITE), 0, offset, length)], SMALL))
+    assert t.ops.select("sector", "sectors").collect().row(0) == (sectors[0], len(sectors))
+    assert [sector for sector in range(t.sectors) if len(t.history(sector))] == sectors
+
+
+def test_a_flush_touches_no_sector_wherever_it_is(path: Path) -> None:
+    t = analysis.open(write(path, [Op(0, int(Kind.FLUSH), 0, 600, 0)], SMALL))
+    assert t.ops.select("sectors").collect().item() == 0
+    assert all(t.history(sector).is_empty() for sector in range(t.sectors))
+
+
 @pytest.mark.parametrize("sector", [-1, 16])
 def test_a_sector_beyond_the_disk(path: Path, sector: int) -> None:
     t = analysis.open(write(path, [], SMALL))

@@ -48,3 +48,12 @@ def test_the_culprit_is_named(tmp_path: Path, defect: str, payloads: str) -> Non
     if expected.damage:
         own = [(one["sector"], one["sectors"]) for one in verdict["culprit_damage"]]
         assert own == list(expected.damage)
+
+
+def test_a_fault_that_shows_in_some_runs_only_is_tried_again(tmp_path: Path) -> None:
+    make_trace(tmp_path / "w.trace", WORKLOAD)
+    driver = write_driver(tmp_path, "chance")
+    done = trace("replay", "w.trace", "--driver", driver, "--json", "--no-plot", cwd=tmp_path, expect=1)
+    verdict = json.loads(done.stdout)
+    assert (verdict["culprit"]["seq"], verdict["confirmed"]) == (17, True)
+    assert verdict["tries"] > 1

@@ -28,6 +28,12 @@ def thread_model():
 
 def get_ready():
     state["fd"] = os.open(settings["image"], os.O_RDWR)
+    if settings["defect"] == "chance":
+        # a coin that falls the same way in every test
+        with os.fdopen(os.open(settings["starts"], os.O_CREAT | os.O_RDWR), "r+") as file:
+            start = len(file.read())
+            file.write(".")
+        state["armed"] = "1001010011010011"[start % 16] == "1"
 
 
 def open(readonly):
@@ -84,6 +90,8 @@ def pread(h, buf, offset, flags):
 def pwrite(h, buf, offset, flags):
     data, small, last = bytes(buf), offset == 20 * KIB, offset == 900 * KIB
     if hit("first-write-lost", offset == 0) or hit("write-lost", small) or hit("last-write-lost", last):
+        return
+    if hit("chance", small and state["armed"]):
         return
     if hit("write-torn", offset == 60 * KIB):
         data = data[: 4 * KIB]

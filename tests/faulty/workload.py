@@ -107,7 +107,7 @@ def write_driver(folder: Path, defect: str) -> Path:
     path.write_text(
         f"""
         serve = ["nbdkit", "--foreground", "--unix", "{{socket}}", "python",
-                 "{plugin}", "image={{image}}", "defect={defect}"]
+                 "{plugin}", "image={{image}}", "defect={defect}", "starts={folder}/starts"]
         check = ["sh", "-c", "if test -e $0.bad; then cat $0.bad; exit 1; fi", "{{image}}"]
         """
     )
