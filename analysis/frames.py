@@ -286,7 +286,7 @@ class Recording:
             if name == "digest":
                 found[name] = pl.Series(records[name].tolist(), dtype=pl.Binary)
             elif name == "in_flight":
-                found[name] = self._in_flight[: len(places)]
+                found[name] = self._in_flight[places]
             else:
                 found[name] = records[name].astype(_RAW[name])
         return pl.DataFrame(found)

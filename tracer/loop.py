@@ -1,5 +1,6 @@
 """A small event loop over epoll: one thread, file descriptors and what to call when they are ready."""
 
+import os
 import select
 import time
 from collections.abc import Callable
@@ -59,6 +60,7 @@ class Loop:
         if self._mean < SPIN:
             until = started + SPIN
             while not ready and now() < until:
+                os.sched_yield()  # whoever wants this CPU gets it
                 ready = poll(0)
         ready = ready or poll(timeout)
         self._mean += (min(now() - started, LONG) - self._mean) // 8  # of about the last 8 waits
