@@ -37,8 +37,8 @@ def draw(iops: dict[str, dict[str, list[float]]]) -> Figure:
         axes.bar(places, middle, width, label=name, color=colour, hatch=hatch, edgecolor="black", lw=0.6)
         axes.errorbar(places, middle, [low, high], fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
         for place, value in zip(places, middle, strict=True):
-            axes.annotate(f"{value:.2f}", (place, 0.03), ha="center", size=8, rotation=90,
-                          color="white" if name == "blkbox" else "black")  # fmt: skip
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axes.annotate(f"{value:.2f}", (place, 0.06), ha="center", size=8, rotation=90, bbox=ground)
     axes.axhline(1, color="#D55E00", lw=1.5, label="blkverify")
     axes.set_xticks(range(len(iops)), [cell.replace(" depth", "\ndepth") for cell in iops])
     axes.set_ylabel("throughput / blkverify's")

@@ -31,9 +31,9 @@ MAX_LOOKS = 200_000
 """Sectors looked at in one run, all looks together: where the window is long, fewer are watched. Any of
 them leads to an op that does damage, and confirmation leads on to an earlier one."""
 
-TRIES = 5
+TRIES = 8
 """Runs before a fault that depends on timing is taken not to show. One that shows in half of its runs is
-missed once in 32 times."""
+missed once in 256 times."""
 
 MAX_ROUNDS = 8
 """Times that confirmation may find an earlier corruption (later overwritten) before we settle."""

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from replay.player import Played, Player, Probe
 from replay.source import Source
+from tracer import sparse
 from tracer.blank import make_blank
 from tracer.compare import Comparison
 from tracer.device import FileDevice
+from tracer.digest import is_zero
 from tracer.driver import Driver, Running, make_raw
 from tracer.errors import DriverError, DriverHung, StorageError, Undecidable, UsageError
 from tracer.loop import Loop
@@ -21,6 +23,9 @@ from tracer.sweep import Sweep, sweep
 ROOM = 16 << 20
 """Bytes free on the images' file system below which a failure is blamed on it, not on the driver."""
 
+PIECE = 1 << 20
+"""Bytes of the reference that are looked at at once."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -30,7 +35,8 @@ class Outcome:
     live: Sweep | None = None
     """The images compared while the driver still served."""
     reopened: Sweep | None = None
-    """The images compared after the driver was stopped and started again."""
+    """The images compared after the driver was stopped and started again; None where that was not done,
+    or tells nothing because the driver keeps nothing over a restart."""
     stop: str | None = None
     """What was wrong with how the driver stopped, or started again."""
     check: str | None = None
@@ -69,6 +75,8 @@ class Runner:
     force: bool = False
     replayed: int = 0
     runs: int = 0
+    volatile: bool = False
+    """Whether the driver was seen to keep nothing of what was written over a restart."""
     _used: bool = field(default=False, repr=False)
 
     def run(
@@ -167,6 +175,8 @@ class Runner:
             return
         if self.driver.owns_image:
             outcome.check = self.driver.check_image(image)
+        if self.volatile:
+            return
         try:
             again = self.driver.start(loop, image, size)
         except DriverError as error:
@@ -176,6 +186,9 @@ class Runner:
         with again:
             outcome.reopened = compare(again, "reopened")
             self._gone(outcome, again)
+        if self.driver.may_forget and _nothing_survived(reference, outcome.reopened.damage):
+            self.volatile = True
+            outcome.reopened = None
 
     def _gone(self, outcome: Outcome, running: Running) -> bool:
         """Whether the driver went away; note how."""
@@ -208,3 +221,15 @@ class Runner:
             return
         if shutil.disk_usage(directory).free < ROOM:
             raise StorageError(f"the file system with {directory} is full: make room, or set TMPDIR")
+
+
+def _nothing_survived(reference: FileDevice, damage: RangeSet) -> bool:
+    """Whether all that was written is damaged, so that there is nothing that a restart kept."""
+    if not damage:
+        return False
+    for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):
+        for start, end in damage.outside(first, last) if is_data else ():
+            for at in range(start, end, PIECE):
+                if not is_zero(reference.read(at, min(PIECE, end - at))):
+                    return False
+    return True

@@ -17,6 +17,10 @@ def story(verdict: Verdict) -> str:
             f"replayed: {verdict.replayed_ops:,} ops in {verdict.runs} "
             f"{'run' if verdict.runs == 1 else 'runs'} ({passes:.1f} times the trace's {verdict.ops:,})"
         )
+    if verdict.volatile:
+        lines.append(
+            "note:     the driver keeps nothing over a restart, so nothing was compared after one"
+        )
     if verdict.first_bad_read is not None:
         first = verdict.first_bad_read
         lines.append(f"seen:     first by read #{first['seq']}, in sector {first['sector']}")

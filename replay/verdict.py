@@ -32,6 +32,8 @@ class Verdict:
     """Runs that it took to see the fault again with the culprit in place; more than one: it depends on
     timing."""
     symptom: str | None = None
+    volatile: bool = False
+    """Whether the driver keeps nothing over a restart, so that nothing was compared after one."""
     damage: list[dict[str, int]] = field(default_factory=list)
     culprit_damage: list[dict[str, int]] = field(default_factory=list)
     first_bad_read: dict[str, int] | None = None
@@ -71,6 +73,7 @@ def replay(runner: Runner, *, find: bool = True, say: Callable[[str], None]) -> 
         if isinstance(error, DriverError):
             verdict.log = error.log
     verdict.replayed_ops, verdict.runs = runner.replayed, runner.runs
+    verdict.volatile = runner.volatile
     return verdict
 
 

@@ -82,6 +82,16 @@ def test_a_driver_that_offers_little_is_asked_for_little(tmp_path: Path) -> None
     trace("replay", "w.trace", "--driver", driver, cwd=tmp_path)
 
 
+def test_a_driver_that_keeps_nothing_is_judged_by_what_it_serves(tmp_path: Path, workload: Path) -> None:
+    need("nbdkit")
+    driver = driver_file(tmp_path, serve=["nbdkit", "-f", "-U", "{socket}", "memory", "{size}"])
+    done = trace("replay", "w.trace", "--driver", driver, "--json", cwd=tmp_path)
+    verdict = json.loads(done.stdout)
+    assert (verdict["verdict"], verdict["volatile"]) == ("clean", True)
+    done = trace("replay", "w.trace", "--driver", driver, cwd=tmp_path)
+    assert "keeps nothing over a restart" in done.stdout
+
+
 def test_a_server_that_is_up_must_be_blank_or_forced(tmp_path: Path, workload: Path) -> None:
     need("nbdkit")
     socket = tmp_path / "s"

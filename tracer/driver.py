@@ -59,6 +59,8 @@ class Driver:
     env: dict[str, str] = field(default_factory=dict)
     starts_blank: bool = True
     """Whether a new image reads as zeroes; where not, zeroes are written to it first."""
+    may_forget: bool = False
+    """Whether it may be meant to keep nothing over a restart, as nbdkit's cow filter does."""
     address: Address | None = None
     fixed_image: Path | None = None
 

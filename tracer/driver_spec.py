@@ -128,7 +128,7 @@ def load_toml(path: Path) -> Driver:
     if not isinstance(name, str):
         raise UsageError(f"{path}: 'name' must be a string")
     create, check = _command(path, raw, "create"), _command(path, raw, "check")
-    return Driver(name, env=env, create=create, serve=serve, check=check)
+    return Driver(name, env=env, create=create, serve=serve, check=check, may_forget=True)
 
 
 def _command(path: Path, raw: dict[str, Any], key: str) -> tuple[str, ...] | None:
