@@ -20,6 +20,7 @@ import msgpack
 import zstandard
 
 from tracer.errors import StorageError, TraceError
+from tracer.header import MAX_HEADER, parse_header
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST
 
 FORMAT = "blkbox-payloads"
@@ -51,9 +52,6 @@ QUEUE_LIMIT = 64 << 20
 BLOCK_HEAD = struct.Struct(">BBQBIBI")
 """What precedes a block's frame, as msgpack in its widest types: array of 3 (0x93), uint64 (0xcf)
 position, uint32 (0xce) length, bin32 (0xc6) of the frame's size. So one read finds the next block."""
-
-MAX_HEADER = 1 << 20
-"""Bytes in a file's header map; ours has about a hundred."""
 
 
 def pack_block_head(position: int, length: int, frame_size: int) -> bytes:
@@ -266,19 +264,10 @@ class PayloadReader:
     def _scan(self, trace_id: str) -> None:
         """Find the blocks, up to the last one that is whole."""
         head = os.pread(self._fd, MAX_HEADER, 0)
-        unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER)
-        unpacker.feed(head)
-        try:
-            header = unpacker.unpack()
-        except (ValueError, msgpack.exceptions.UnpackException) as error:
-            raise TraceError(f"{self.path} is not a payload store: {error or 'no header'}") from error
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise TraceError(f"{self.path} is not a payload store")
-        if header.get("version") != VERSION:
-            raise TraceError(f"{self.path}: version {header.get('version')!r} is not known here")
+        header, at = parse_header(self.path, head, "a payload store", FORMAT, VERSION)
         if header.get("trace") != trace_id:
             raise TraceError(f"{self.path} belongs to another trace")
-        at, end, position = unpacker.tell(), os.fstat(self._fd).st_size, 0
+        end, position = os.fstat(self._fd).st_size, 0
         while at < end:
             raw = os.pread(self._fd, BLOCK_HEAD.size, at)
             if len(raw) < BLOCK_HEAD.size:

@@ -20,14 +20,12 @@ import msgpack
 from tracer import digest
 from tracer.compare import TRIM_RULES
 from tracer.errors import StorageError, TraceError
+from tracer.header import MAX_HEADER, parse_header
 from tracer.op import KIND_BY_NUMBER, Flag, Op
 
 FORMAT = "blkbox-trace"
 VERSION = 1
 SUFFIX = ".trace"
-
-MAX_HEADER = 1 << 20
-"""Bytes in a header; ours have about a thousand."""
 
 BLOCK = 4096
 """Records that are read at once: 432 KiB."""
@@ -378,16 +376,7 @@ assert _MARK.size == _MISMATCH.size == _END.size == RECORD_SIZE
 
 def _parse_header(path: Path, head: bytes) -> tuple[Header, int]:
     """The header, and the byte at which the records start."""
-    unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER)
-    unpacker.feed(head)
-    try:
-        raw = unpacker.unpack()
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise TraceError(f"{path} is not a trace: it has no header") from error
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise TraceError(f"{path} is not a trace: it has no header")
-    if raw.get("version") != VERSION:
-        raise TraceError(f"{path}: trace format version {raw.get('version')!r} is not known here")
+    raw, records_at = parse_header(path, head, "a trace", FORMAT, VERSION)
     known = {name: raw[name] for name in Header.__dataclass_fields__ if name in raw}
     sound = (
         isinstance(size := raw.get("size"), int)
@@ -403,4 +392,4 @@ def _parse_header(path: Path, head: bytes) -> tuple[Header, int]:
     )
     if not sound:
         raise TraceError(f"{path}: its header is damaged")
-    return Header(**known), unpacker.tell()
+    return Header(**known), records_at
