@@ -122,7 +122,7 @@ def test_uris_that_are_refused(text: str) -> None:
 
 def test_the_least_that_a_file_must_say(tmp_path: Path) -> None:
     driver = parse_driver(toml(tmp_path, SERVE))
-    assert driver == Driver("mine", serve=("server", "--socket={socket}", "{image}"))
+    assert driver == Driver("mine", serve=("server", "--socket={socket}", "{image}"), may_forget=True)
 
 
 def test_all_that_a_file_can_say(tmp_path: Path) -> None:
