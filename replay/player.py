@@ -15,12 +15,9 @@ from tracer.loop import Loop
 from tracer.mirror import Difference, Flight, Mirror
 from tracer.op import CARRIES_DATA, NO_TIME, Kind, Op
 from tracer.ranges import RangeSet
+from tracer.recorder import MAX_BYTES, MAX_OPS
 from tracer.sweep import sweep
 from tracer.trace import Fault
-
-MAX_OPS = 256
-MAX_BYTES = 64 << 20
-"""In flight at most: as much as the recorder lets in."""
 
 
 @dataclass(slots=True)
@@ -61,7 +58,8 @@ MAX_FAULTS = 1000
 
 
 class Player:
-    """Plays the first ``upto`` ops of a trace (all, if None)."""
+    """Plays the first ``upto`` ops of a trace (all, if None). Lets no more into flight than the recorder
+    does: what was not together when recorded is not now."""
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ def replay(
     from replay.source import Source
     from replay.verdict import replay
     from tracer.driver_spec import parse_driver
-    from tracer.errors import DriverError, UsageError
+    from tracer.errors import UsageError
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
         raise UsageError(f"--depth {depth!r}: write recorded, or a number above 0")
@@ -86,7 +86,7 @@ def replay(
     if verdict.verdict == "undecidable":
         print(f"trace: {verdict.reason}", file=sys.stderr)
         if verdict.log.strip():
-            print(DriverError("", verdict.log).log.rstrip(), file=sys.stderr)
+            print(verdict.log.rstrip(), file=sys.stderr)
     return verdict.exit_code
 
 
