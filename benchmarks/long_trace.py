@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from replay.player import Player
-from replay.source import Source
 from tracer.compare import Comparison
 from tracer.device import EVERYTHING, Data, Done, FileDevice
 from tracer.digest import digest
@@ -26,6 +25,7 @@ from tracer.loop import Loop
 from tracer.nbd.protocol import Export
 from tracer.nbd.server import Buffer
 from tracer.op import Kind, Op
+from tracer.source import Source
 from tracer.trace import End, Header, Trace, TraceWriter, pack_op
 from tracer.verify import verify
 

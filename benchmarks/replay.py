@@ -17,7 +17,6 @@ from pathlib import Path
 
 from benchmarks.peers import direct
 from replay.player import Player
-from replay.source import Source
 from tracer.compare import Comparison
 from tracer.device import FileDevice, NbdDevice
 from tracer.digest import digest
@@ -25,6 +24,7 @@ from tracer.driver import make_raw
 from tracer.loop import Loop
 from tracer.nbd.uri import Address
 from tracer.op import Kind, Op
+from tracer.source import Source
 from tracer.trace import End, Header, TraceWriter, pack_op
 
 SIZE = 256 << 20

@@ -2,8 +2,9 @@
 
     python -m benchmarks.soak overlap [--ops N] [--driver D]    no false difference among overlapping ops
     python -m benchmarks.soak kill [--rounds N]                 no acknowledged op is lost to SIGKILL
+    python -m benchmarks.soak slow                              a slow driver does not fill the memory
 
-Both record with ``trace record`` and are a guest with DEPTH requests in flight.
+All record with ``trace record``; in the first two the guest has DEPTH requests in flight.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.datapath import fio
 from benchmarks.peers import blkbox, peak_memory
 from tracer.device import Data, NbdDevice
 from tracer.digest import digest
@@ -130,10 +132,25 @@ def kill(rounds: int) -> None:
           f"{lost:,} payloads reported missing")  # fmt: skip
 
 
+def slow() -> None:
+    """A guest with 256 MiB of writes in flight on a driver that takes 0.2 s for each."""
+    with tempfile.TemporaryDirectory(prefix="soak-", dir="/var/tmp") as folder:
+        driver = Path(folder) / "slow.toml"
+        driver.write_text(
+            'serve = ["nbdkit", "--foreground", "--unix", "{socket}", "--filter=delay", '
+            '"file", "{image}", "wdelay=200ms"]'
+        )
+        with blkbox(Path(folder), "256M", "--driver", str(driver)) as (socket, pid):
+            requests, _ = fio(socket, "write", "1M", 256, 10)
+            memory = peak_memory(pid)
+    assert memory < 200 << 20, f"{memory >> 20} MiB"
+    print(f"slow: {requests:,.0f} writes of 1 MiB/s on a slow driver; peak memory {memory >> 20} MiB")
+
+
 def main() -> None:
     """Run one of the checks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("check", choices=["overlap", "kill"])
+    parser.add_argument("check", choices=["overlap", "kill", "slow"])
     parser.add_argument("--ops", type=int, default=1_000_000)
     parser.add_argument("--driver", default="qcow2")
     parser.add_argument("--rounds", type=int, default=200)
@@ -141,8 +158,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if options.check == "overlap":
         overlap(options.ops, options.driver)
-    else:
+    elif options.check == "kill":
         kill(options.rounds)
+    else:
+        slow()
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from replay.schedule import Gate, Step, schedule
-from replay.source import Source
 from tracer.device import Data, NbdDevice
 from tracer.loop import Loop
 from tracer.nbd.server import Extents
 from tracer.nbd.uri import parse_uri
+from tracer.source import Source
 
 DEPTH = 64
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from replay.schedule import Gate, Step, schedule
-from replay.source import Source
 from tracer.compare import Comparison
 from tracer.device import CONNECTION_LOST, Device, FileDevice
 from tracer.digest import digest
@@ -16,6 +15,7 @@ from tracer.mirror import Difference, Flight, Mirror
 from tracer.op import CARRIES_DATA, NO_TIME, Kind, Op
 from tracer.ranges import RangeSet
 from tracer.recorder import MAX_BYTES, MAX_OPS
+from tracer.source import Source
 from tracer.sweep import sweep
 from tracer.trace import Fault
 

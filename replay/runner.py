@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from replay.player import Played, Player, Probe
-from replay.source import Source
 from tracer import sparse
 from tracer.blank import make_blank
 from tracer.compare import Comparison
@@ -18,6 +17,7 @@ from tracer.loop import Loop
 from tracer.op import SECTOR
 from tracer.progress import bar
 from tracer.ranges import RangeSet
+from tracer.source import Source
 from tracer.sweep import Sweep, sweep
 
 ROOM = 16 << 20

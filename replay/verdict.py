@@ -6,10 +6,10 @@ from typing import Any
 
 from replay.locate import Culprit, Symptom, locate, symptom_of
 from replay.runner import Outcome, Runner
-from replay.source import Source
 from tracer.errors import DriverError, Exit, Undecidable
 from tracer.op import KIND_BY_NUMBER, SECTOR, flag_names
 from tracer.ranges import RangeSet
+from tracer.source import Source
 
 SCHEMA = 1
 

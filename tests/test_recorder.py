@@ -1,13 +1,17 @@
 """The recorder's turn: record, then reply; and what it does when there is too much to do."""
 
+import os
+import random
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support import drain, feed
+from tracer import payload as payload_module
 from tracer import recorder as module
 from tracer.compare import Comparison
 from tracer.device import Done, FileDevice
@@ -15,6 +19,7 @@ from tracer.loop import Loop
 from tracer.nbd.client import Client, Reply
 from tracer.nbd.server import Buffer
 from tracer.op import Kind
+from tracer.payload import PayloadWriter
 from tracer.recorder import Recorder
 from tracer.trace import Header, Trace, TraceWriter
 
@@ -48,6 +53,7 @@ class Visitor:
         self.client = Client()
         self.replies: list[Reply] = []
         self.over = False
+        self.unsaid = b""
         bench.recorder.connections += 1
         bench.recorder.guests.append(
             module.Guest(bench.recorder, bench.loop, theirs, bench.recorder.connections)
@@ -59,9 +65,10 @@ class Visitor:
 
     def talk(self) -> None:
         """Say what is to be said, let the recorder take a turn, and hear what it says."""
-        said = drain(self.client)
-        if said:
-            self.socket.sendall(said)
+        self.unsaid += drain(self.client)
+        with suppress(BlockingIOError):
+            while self.unsaid:
+                self.unsaid = self.unsaid[self.socket.send(self.unsaid) :]
         self.bench.recorder.turn(0)
         while not self.over:
             try:
@@ -75,7 +82,7 @@ class Visitor:
 
 
 class Bench:
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, payloads: PayloadWriter | None = None) -> None:
         for name in ("good.raw", "test.raw"):
             (folder / name).write_bytes(bytes(SIZE))
         self.stack = stack
@@ -88,8 +95,9 @@ class Bench:
         self.writer = TraceWriter(self.path, Header(SIZE))
         stack.callback(self.writer.abandon)
         self.recorder = Recorder(
-            self.loop, self.reference, self.test, Comparison(), self.writer, None, say=lambda _: None
-        )
+            self.loop, self.reference, self.test, Comparison(), self.writer, payloads,
+            say=lambda _: None,
+        )  # fmt: skip
         stack.callback(self.recorder.disconnect_guests)
 
     def visitor(self) -> Visitor:
@@ -155,6 +163,44 @@ def test_no_more_than_so_many_bytes_are_in_flight(bench: Bench, monkeypatch: pyt
     while len(guest.replies) < 6:
         bench.test.release()
         guest.talk()
+
+
+def test_a_trace_disk_that_stands_still_makes_the_guest_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The payloads go into a pipe that is read only when the test says so."""
+    count, size = 16, 64 << 10
+    monkeypatch.setattr(payload_module, "QUEUE_LIMIT", 2 * size)
+    monkeypatch.setattr(payload_module, "BLOCK", size)
+    pipe = tmp_path / "t.payloads"
+    os.mkfifo(pipe)
+    disk = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    payloads = PayloadWriter(pipe, "one")
+    source = random.Random(0)
+    with ExitStack() as stack:
+        bench = Bench(tmp_path, stack, payloads)
+        guest = bench.visitor()
+        for at in range(count):
+            guest.client.request(Kind.WRITE, 0, at * size, size, source.randbytes(size))
+        for _ in range(50):
+            guest.talk()
+            bench.test.release()
+        # the pipe took one payload at most, two may wait, and one made it too many
+        assert payloads.full
+        admitted = bench.recorder.seq
+        assert 0 < admitted <= 4
+        assert len(guest.replies) == admitted
+        while len(guest.replies) < count:
+            with suppress(BlockingIOError):
+                os.read(disk, 1 << 20)
+            guest.talk()
+            bench.test.release()
+        reader = threading.Thread(target=lambda: [*iter(lambda: os.read(disk, 1 << 20), b"")])
+        os.set_blocking(disk, True)
+        reader.start()
+        payloads.close()
+        reader.join()
+    os.close(disk)
 
 
 def test_one_guest_does_not_keep_another_waiting_for_ever(

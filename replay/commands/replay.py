@@ -50,10 +50,10 @@ def replay(
     Exits with 0 (clean), 1 (the driver is bad), 125 (undecidable), so it fits "git bisect run".
     """
     from replay.runner import Runner
-    from replay.source import Source
     from replay.verdict import replay
     from tracer.driver_spec import parse_driver
     from tracer.errors import UsageError
+    from tracer.source import Source
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
         raise UsageError(f"--depth {depth!r}: write recorded, or a number above 0")
