@@ -13,6 +13,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,6 +228,13 @@ class PayloadReader:
             length -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def blocks(self, wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, bytes]]:
+        """The blocks in the order of the file, each with its position; those for whose position and
+        length ``wanted`` is false are passed over. Raises TraceError. Takes memory for one block."""
+        for block in self._blocks:
+            if wanted(block.position, block.length):
+                yield block.position, self._unpack(block)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
@@ -242,7 +250,13 @@ class PayloadReader:
         if data is not None:
             self._cache.move_to_end(index)
             return data
-        block = self._blocks[index]
+        data = self._unpack(self._blocks[index])
+        self._cache[index] = data
+        if len(self._cache) > self.CACHED:
+            self._cache.popitem(last=False)
+        return data
+
+    def _unpack(self, block: _Block) -> bytes:
         try:
             frame = os.pread(self._fd, block.frame_size, block.frame_offset)
             # where a frame tells its size, zstd takes that much memory whatever limit it is given
@@ -253,9 +267,6 @@ class PayloadReader:
             raise self._damaged(block) from error
         if len(data) != block.length:
             raise self._damaged(block)
-        self._cache[index] = data
-        if len(self._cache) > self.CACHED:
-            self._cache.popitem(last=False)
         return data
 
     def _damaged(self, block: _Block) -> TraceError:

@@ -17,25 +17,28 @@ class Source:
         self.trace = Trace(path)
         self.real = self.trace.header.payloads == "full"
         """Whether payloads are those of the guest; else they are stand-ins made from the digests."""
-        self._reader: PayloadReader | None = None
+        self.payloads: PayloadReader | None = None
+        """The payload store; None where the trace has digests alone."""
         if self.real:
-            self._reader = PayloadReader(payload_path(path), self.trace.header.id)
+            self.payloads = PayloadReader(payload_path(path), self.trace.header.id)
 
     def data(self, op: Op) -> Buffer | None:
         """The bytes that an op brings, or None where it brings none. Raises TraceError."""
         if op.kind not in CARRIES_DATA:
             return None
-        if self._reader is None or op.digest == ZERO_DIGEST:
+        if self.payloads is None or op.digest == ZERO_DIGEST:
             return stand_in(op.digest, op.length)
         if op.payload == NO_PAYLOAD:
             raise TraceError(f"{self.trace.path}: op #{op.seq} has no payload")
-        data = self._reader.read(op.payload, op.length)
+        data = self.payloads.read(op.payload, op.length)
         if digest(data) != op.digest:
-            raise TraceError(f"{self._reader.path}: the payload of op #{op.seq} is not what was written")
+            raise TraceError(
+                f"{self.payloads.path}: the payload of op #{op.seq} is not what was written"
+            )
         return data
 
     def close(self) -> None:
         """Close the files."""
         self.trace.close()
-        if self._reader is not None:
-            self._reader.close()
+        if self.payloads is not None:
+            self.payloads.close()

@@ -1,0 +1,129 @@
+"""The bytes themselves: flipped bits, torn writes, shifts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.provenance import patterns
+from analysis.provenance.case import NEAR, Case
+from analysis.provenance.findings import Damage
+from analysis.provenance.rows import Flags, Ints
+from tracer.op import SECTOR
+
+MAX_DISTANCES = 4
+"""Distances that are tried for a shift, the likeliest first."""
+
+
+def flips(case: Case) -> None:
+    """Explain the rows of which a few bits are wrong."""
+    chosen = np.flatnonzero(case.open)
+    bits = patterns.flips(case.rows.expected[chosen], case.rows.actual[chosen])
+    few = chosen[bits <= patterns.MAX_FLIPS]
+    case.mark(few, Damage.BIT_FLIP, case.last[few], case.starts[case.last[few]])
+
+
+def tears(case: Case) -> None:
+    """Explain the rows of writes of which one part arrived; of what else is unexplained, the rows that
+    are so torn themselves. Raises TraceError."""
+    rows, lost = case.rows, case.are(Damage.LOST_WRITE)
+    for j in map(int, np.unique(case.last[(lost | case.open) & (case.last >= 0)])):
+        own = np.arange(case.first[j], case.stop[j])
+        own = own[(case.last[own] == j) & (lost[own] | case.open[own])]
+        start, end = case.extent(j)
+        if lost[own].all() and (rows.end[own] - rows.start[own]).sum() == end - start:
+            continue  # all of it is lost
+        _tear(case, j, own, start, end)
+        for row in own[case.open[own]]:
+            _tear(case, j, own[own == row], int(rows.start[row]), int(rows.end[row]))
+
+
+def _tear(case: Case, j: int, own: Ints, start: int, end: int) -> None:
+    """Explain the rows ``own`` if ``[start, end)``, written by op ``j``, has one boundary."""
+    rows, versions = case.rows, case.versions
+    start, end = max(start, int(versions.start[j])), min(end, int(versions.end[j]))
+    new = np.frombuffer(versions.data(j, start, end), np.uint8)
+    now = np.frombuffer(versions.content(start, end), np.uint8).copy()
+    for row in range(int(case.first[j]), int(case.stop[j])):
+        first, last = max(start, int(rows.start[row])), min(end, int(rows.end[row]))
+        if first < last:
+            at = rows.first_byte(row)
+            now[first - start : last - start] = rows.actual[row, first - at : last - at]
+    seen = np.ones(end - start, bool)
+    for first, last in versions.later(j, start, end):
+        seen[first - start : last - start] = False
+    for trims in (True, False):
+        old = np.frombuffer(versions.content(start, end, j, trims), np.uint8)
+        found = patterns.tear(new, old, now, seen, start)
+        if found is not None:
+            boundary, first_part = found
+            case.mark(own, Damage.TORN, j, 0, len(case.torn))
+            case.torn.append(
+                {
+                    "boundary": boundary,
+                    "into_op": boundary - int(versions.start[j]),
+                    "power_of_two": patterns.power_of_two(boundary),
+                    "arrived": "first" if first_part else "last",
+                }
+            )
+            return
+
+
+def shifts(case: Case) -> None:
+    """Explain the rows that hold what was written nearby, or what the culprit brought, moved by some
+    bytes. Raises TraceError."""
+    for first, stop in case.rows.runs(case.open):
+        while case.open[first:stop].any() and _shift(case, first, stop):
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Bytes that may have been moved, where on the disk they belong, and who wrote which of them, as
+    ``Versions.writers`` says it."""
+
+    data: bytes
+    offset: int
+    writers: list[tuple[int, int, int]]
+
+
+def _shift(case: Case, first: int, stop: int) -> bool:
+    """Explain some of a range's rows by the distance that explains the most; whether there were any."""
+    rows, place = case.rows, case.rows.first_byte(first)
+    actual, expected = rows.actual[first:stop], rows.expected[first:stop]
+    best: tuple[int, int, Ints, _Text] | None = None
+    for text in _texts(case, first, stop):
+        for by in patterns.moved_by(actual, expected, place, text.data, text.offset)[:MAX_DISTANCES]:
+            at = patterns.moved(actual, expected, place, text.data, text.offset, by)
+            # whole sectors that were moved by whole sectors have been looked up already
+            at[~case.open[first:stop] | _looked_up(case, first, stop, by)] = -1
+            count = int((at >= 0).sum())
+            if count > (best[0] if best else 0):
+                best = count, by, at, text
+    if best is None:
+        return False
+    _, by, at, text = best
+    hit = np.flatnonzero(at >= 0)
+    begins, _, ops = np.array(text.writers).T
+    op = ops[np.searchsorted(begins, place + hit * SECTOR + at[hit] - by, "right") - 1]
+    hit, op = hit[op >= 0], op[op >= 0]
+    damage = Damage.SHIFTED if by % SECTOR else Damage.MISDIRECTED
+    case.mark(hit + first, damage, op, case.starts[op] + by, by if by % SECTOR else -1)
+    return len(hit) > 0
+
+
+def _texts(case: Case, first: int, stop: int) -> list[_Text]:
+    """What should be in some rows and around them; what the culprit brought."""
+    versions = case.versions
+    start = max(0, case.rows.first_byte(first) - NEAR)
+    end = min(case.size, int(case.rows.end[stop - 1]) + NEAR)
+    texts = [_Text(versions.content(start, end), start, versions.writers(start, end))]
+    for j in map(int, np.flatnonzero(versions.position == case.culprit)):
+        if not versions.empty[j]:
+            a, b = int(versions.start[j]), int(versions.end[j])
+            texts.append(_Text(versions.data(j, a, b), a, [(a, b, j)]))
+    return texts
+
+
+def _looked_up(case: Case, first: int, stop: int, by: int) -> Flags:
+    whole: Flags = case.rows.whole[first:stop]
+    return whole & (by % SECTOR == 0)

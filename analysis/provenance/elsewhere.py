@@ -1,0 +1,81 @@
+"""All that was ever written: sectors that hold what was meant for another place, or an older version."""
+
+import numpy as np
+
+from analysis.provenance.case import Case
+from analysis.provenance.findings import Damage
+from analysis.provenance.history import older
+from analysis.provenance.lookup import WORDS, Hits, find, sector_hashes
+from analysis.provenance.origins import Origins
+from analysis.provenance.rows import Ints
+from tracer.op import SECTOR
+from tracer.progress import bar
+
+
+def elsewhere(case: Case) -> None:
+    """Look up what the unexplained whole sectors hold among all that was written, and explain those that
+    are found. Raises TraceError."""
+    rows = case.rows
+    chosen = np.flatnonzero(case.open & rows.whole)
+    starts, ends = case.versions.spans()
+    if not len(chosen) or not len(starts):
+        return
+    hashes = sector_hashes(rows.actual[chosen].view("<u8").reshape(-1, WORDS))
+    _, index, which = np.unique(hashes, return_index=True, return_inverse=True)
+    wanted = rows.actual[chosen[index]]
+    # of two contents with one hash only the first is looked up; the other stays unexplained
+    same = (wanted[which] == rows.actual[chosen]).all(axis=1)
+    content: Ints = np.full(rows.count, -1, np.int64)
+    content[chosen[same]] = which[same]
+    with bar("looking up what is damaged", int(ends.max() - starts.min())) as progress:
+        hits = find(case.versions.blocks, starts, ends, wanted, progress)
+    if len(hits.place):
+        older(case, hits, content)
+        _misdirected(case, hits, content)
+        _join(case)
+
+
+def _misdirected(case: Case, hits: Hits, content: Ints) -> None:
+    """Explain the rows that hold what was meant for another place: of the ops that brought it, by the
+    one that explains the most rows from here on; of those, the nearest in time, then the first."""
+    rows, versions = case.rows, case.versions
+    origins = Origins(versions, hits, case.moment)
+    for first, stop in rows.runs(case.open & (content >= 0)):
+        row = first
+        while row < stop:
+            best: tuple[int, int, int] | None = None
+            for place, j in origins.of(int(content[row])):
+                at = place - int(versions.where[j])
+                room = (int(versions.end[j] - versions.start[j]) - at) // SECTOR
+                ahead = slice(row, min(stop, row + room))
+                fits = hits.at(rows.start[ahead] - rows.start[row] + place) == content[ahead]
+                count = len(fits) if fits.all() else int(fits.argmin())
+                if best is None or count > best[0]:
+                    best = count, j, int(rows.start[row]) - at
+            if best is None:
+                row += 1
+                continue
+            case.mark(slice(row, row + best[0]), Damage.MISDIRECTED, best[1], best[2])
+            row += best[0]
+
+
+def _join(case: Case) -> None:
+    """What alone tells little, a sector of one byte value or a part of one, goes with a misdirected
+    neighbour if the neighbour's op goes on with the same bytes."""
+    rows, versions = case.rows, case.versions
+    weak = ~rows.whole | (rows.actual == rows.actual[:, :1]).all(axis=1)
+    weak &= ~case.are(Damage.MISDIRECTED)
+    for step, joined in ((1, rows.joined), (-1, np.append(rows.joined[1:], False))):
+        beside = np.roll(case.are(Damage.MISDIRECTED), step)
+        for found in np.flatnonzero(weak & joined & beside)[::step]:
+            row = int(found)
+            while 0 <= row < rows.count and weak[row] and joined[row]:
+                j, base = int(case.op[row - step]), int(case.base[row - step])
+                start = int(rows.start[row]) - base + int(versions.start[j])
+                end = start + int(rows.end[row] - rows.start[row])
+                inside = versions.start[j] <= start and end <= versions.end[j]
+                if not inside or versions.data(j, start, end) != rows.bytes(row):
+                    break
+                case.mark(row, Damage.MISDIRECTED, j, base)
+                weak[row] = False
+                row += step

@@ -1,0 +1,84 @@
+"""The place's own history: lost writes, zeroes, older versions."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from analysis.provenance.case import Case
+from analysis.provenance.findings import Damage
+from analysis.provenance.lookup import Hits
+from analysis.provenance.rows import Flags, Ints, as_rows
+from tracer.op import Kind
+
+MAX_VERSIONS = 256
+"""Versions of a sector that are put together and compared where ops wrote only parts of it."""
+
+
+def previous(case: Case) -> None:
+    """Explain the rows that hold what they held before the last write, and those that hold zeroes."""
+    rows, before = case.rows, case.before
+    empty = np.append(case.versions.empty, True)[before]
+    written = (case.last >= 0) & ~case.mixed
+    lost = written & case.zero & (empty | case.cleared)
+    for first, stop in rows.runs(written & ~empty):
+        cuts = np.flatnonzero(np.diff(before[first:stop])) + first + 1
+        for a, b in pairwise([first, *map(int, cuts), stop]):
+            start = int(rows.start[a])
+            old = as_rows(case.versions.data(int(before[a]), start, int(rows.end[b - 1])), start)
+            lost[a:b] |= (old == rows.actual[a:b]).all(axis=1)
+    found = np.flatnonzero(lost)
+    # zeroes after a trim are the trim's
+    origin = np.where(case.zero[found] & case.cleared[found], -1, before[found])
+    case.mark(found, Damage.LOST_WRITE, origin, case.starts[origin], case.last[found])
+    for row in np.flatnonzero(case.mixed):
+        _composite(case, int(row))
+    zeroed = case.zero & (case.open | (case.are(Damage.LOST_WRITE) & _arrived(case)))
+    case.mark(np.flatnonzero(zeroed), Damage.ZEROED, -1, 0)
+
+
+def _composite(case: Case, row: int) -> None:
+    """A row of which ops wrote only parts: each version is put together. Its source is the op that wrote
+    the first byte."""
+    versions, wanted = case.versions, case.rows.bytes(row)
+    start, end = int(case.rows.start[row]), int(case.rows.end[row])
+    for back, j in enumerate(versions.changes(start, end, MAX_VERSIONS)):
+        for trims in (True, False):
+            if versions.content(start, end, j, trims) == wanted:
+                origin = versions.writers(start, end, j, trims and versions.trims_clear)[0][2]
+                kind, extra = (Damage.STALE, back + 1) if back else (Damage.LOST_WRITE, j)
+                case.mark(row, kind, origin, int(case.starts[origin]), extra)
+                return
+
+
+def _arrived(case: Case) -> Flags:
+    """Where what should be there is known to have been there until the culprit was submitted: then
+    zeroes are the culprit's doing. A flush proves nothing: what it should have written may have been in
+    a cache until then."""
+    if case.culprit is None:
+        return np.zeros(case.rows.count, bool)
+    kind, submitted = case.versions.timing(case.culprit)
+    if kind == Kind.FLUSH:
+        return np.zeros(case.rows.count, bool)
+    position = np.append(case.versions.position, case.culprit)[case.last]
+    completed = np.append(case.versions.completed, -1)[case.last]
+    arrived: Flags = (position < case.culprit) & (completed >= 0) & (completed < submitted)
+    return arrived
+
+
+def older(case: Case, hits: Hits, content: Ints) -> None:
+    """Explain the rows that hold an older version of themselves. ``content`` says for each row which of
+    the contents that were looked up it holds, -1 for none."""
+    versions, rows = case.versions, case.rows
+    wanted = case.open & (content >= 0) & ~case.mixed
+    back = np.zeros(rows.count, np.int64)
+    for j in case.touching[::-1]:
+        if versions.trim[j]:
+            continue
+        a, b = case.first[j], case.stop[j]
+        if versions.where[j] >= 0:
+            some = a + np.flatnonzero(wanted[a:b])
+            places = versions.where[j] + rows.start[some] - versions.start[j]
+            some = some[hits.at(places) == content[some]]
+            case.mark(some, Damage.STALE, j, versions.start[j], back[some])
+            wanted[some] = False
+        back[a:b] += 1

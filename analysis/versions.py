@@ -1,0 +1,195 @@
+"""What a trace's ops made of the disk: who wrote a byte, what was there before, and with which bytes.
+
+Only ops that change data count, and of them only those that succeeded on the reference: those are what
+a replay plays. Indices number them in the order of submission. Memory: about 80 bytes for each.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.frames import Recording
+from tracer.digest import stand_in
+from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, MUTATING, SECTOR, Kind, Op
+from tracer.payload import BLOCK
+from tracer.ranges import RangeSet
+from tracer.source import Source
+
+_BATCH = 1 << 17
+"""Records that are decoded at a time: 14 MB."""
+
+_COLUMNS = ("seq", "offset", "length", "completed", "payload")
+
+
+Ints = npt.NDArray[np.int64]
+
+
+class Versions:
+    """The changes that the first ``upto`` ops of a trace made. Raises TraceError."""
+
+    def __init__(self, source: Source, upto: int) -> None:
+        self._source = source
+        self._recording = Recording(source.trace.path)
+        count = min(upto, self._recording.count)
+        parts: dict[str, list[npt.NDArray[np.generic]]] = {
+            name: [] for name in ("position", "kind", "digest", *_COLUMNS)
+        }
+        for at in range(0, max(1, count), _BATCH):
+            records = self._recording.records(slice(at, min(at + _BATCH, count)))
+            changes = np.isin(records["kind"], list(MUTATING)) & (records["reference_status"] == 0)
+            chosen = np.flatnonzero(changes)
+            parts["position"].append(chosen + at)
+            parts["kind"].append(records["kind"][chosen])
+            parts["digest"].append(records["digest"][chosen])
+            for name in _COLUMNS:
+                parts[name].append(records[name][chosen].astype(np.int64))  # 2^64-1 becomes -1
+        whole = {name: np.concatenate(part) for name, part in parts.items()}
+        self.position: Ints = whole["position"]
+        """Of each op among all of the trace's, reads and flushes too."""
+        self.seq: Ints = whole["seq"]
+        self.kind: npt.NDArray[np.uint8] = whole["kind"]
+        self.start: Ints = whole["offset"]
+        self.end: Ints = self.start + whole["length"]
+        self.completed: Ints = whole["completed"]
+        """ns; -1 for never."""
+        self._payload: Ints = whole["payload"]
+        self._digest = np.ascontiguousarray(whole["digest"])
+        words = self._digest.view("<u8").reshape(-1, 2)
+        self.empty = ~np.isin(self.kind, list(CARRIES_DATA)) | ~words.any(axis=1)
+        """Whether all that an op leaves behind is zeroes."""
+        self.trim = self.kind == Kind.TRIM
+        self.trims_clear = source.trace.header.trim == "any"
+        """Whether a trim turns the reference's bytes to zeroes; else it leaves them alone."""
+        self._pool: Ints = np.arange(len(self.seq))
+        self._held: tuple[int, memoryview] = (-1, memoryview(b""))
+        self._copies: list[int] = []
+        self.where: Ints = np.where(self.empty, -1, self._payload if source.real else self._lay_out())
+        """Where each op's bytes begin in the stream of all that was written, -1 for none there. Equal
+        contents share a place."""
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    def op(self, index: int) -> Op:
+        """An op, as far as its bytes are concerned."""
+        payload = int(self._payload[index]) & ((1 << 64) - 1)
+        return Op(
+            int(self.seq[index]), int(self.kind[index]), 0, int(self.start[index]),
+            int(self.end[index] - self.start[index]), payload=payload,
+            digest=self._digest[index].tobytes(),
+        )  # fmt: skip
+
+    def name(self, index: int) -> str:
+        """``#12 write``; the start image is no request of anyone's."""
+        kind = KIND_BY_NUMBER[int(self.kind[index])]
+        return "the start image" if kind == Kind.START else f"#{self.seq[index]} {kind.label}"
+
+    def timing(self, position: int) -> tuple[int, int]:
+        """Kind and time of submission (ns) of the op at a position among all ops."""
+        record = self._recording.records(slice(position, position + 1))
+        return int(record["kind"][0]), int(record["submitted"][0])
+
+    def data(self, index: int, start: int, end: int) -> bytes:
+        """What an op left in the bytes ``[start, end)`` of the disk, all its own. Raises TraceError."""
+        if self.empty[index]:
+            return bytes(end - start)
+        if self._held[0] != index:
+            self._held = index, memoryview(self._source.data(self.op(index)) or b"")
+        offset = int(self.start[index])
+        return bytes(self._held[1][start - offset : end - offset])
+
+    def focus(self, ranges: RangeSet) -> None:
+        """Say which bytes of the disk ``content``, ``writers`` and ``later`` will be asked about
+        from now on: they look at fewer ops then."""
+        if not ranges:
+            return
+        starts, ends = np.array(list(ranges)).T
+        touched = np.searchsorted(ends, self.start, "right") < np.searchsorted(starts, self.end, "left")
+        self._pool = np.flatnonzero(touched)
+
+    def content(self, start: int, end: int, before: int | None = None, trims: bool = True) -> bytes:
+        """What ``[start, end)`` held before op ``before`` (after all, if None). Without ``trims``, had
+        they done nothing. Raises TraceError."""
+        found = bytearray(end - start)
+        for first, last, index in self.writers(start, end, before, trims and self.trims_clear):
+            if index >= 0 and not self.empty[index]:
+                found[first - start : last - start] = self.data(index, first, last)
+        return bytes(found)
+
+    def writers(
+        self, start: int, end: int, before: int | None = None, trims: bool = False
+    ) -> list[tuple[int, int, int]]:
+        """Who wrote ``[start, end)`` last, before op ``before`` (of all, if None), as ``(start, end,
+        index)`` in the order of the disk; -1 where nobody did. Only with ``trims`` these count."""
+        found = []
+        missing = RangeSet([(start, end)])
+        for index in self._over(start, end, before):
+            if self.trim[index] and not trims:
+                continue
+            for first, last in list(missing.within(int(self.start[index]), int(self.end[index]))):
+                found.append((first, last, index))
+                missing.remove(first, last)
+            if not missing:
+                break
+        return sorted(found + [(first, last, -1) for first, last in missing])
+
+    def changes(self, start: int, end: int, limit: int) -> list[int]:
+        """The ops that changed some of ``[start, end)``, trims aside, the last one first, so many at
+        most."""
+        return list(islice((j for j in self._over(start, end, None) if not self.trim[j]), limit))
+
+    def later(self, index: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The ranges within ``[start, end)`` that ops after ``index`` changed."""
+        for other in self._over(start, end, None):
+            if other <= index:
+                return
+            yield max(start, int(self.start[other])), min(end, int(self.end[other]))
+
+    def _over(self, start: int, end: int, before: int | None) -> Iterator[int]:
+        """The ops that changed some of ``[start, end)``, the last one first."""
+        pool = self._pool if before is None else self._pool[: np.searchsorted(self._pool, before)]
+        over = pool[(self.start[pool] < end) & (self.end[pool] > start)]
+        return map(int, over[::-1])
+
+    def _lay_out(self) -> Ints:
+        """Places for what digests stand for: one after the other, each once."""
+        words = self._digest.view("<u8").reshape(-1, 2)
+        length = self.end - self.start
+        # one number for digest and length, to be sorted faster than the three of them
+        key = words[:, 0] + words[:, 1] * np.uint64(3) + length.astype(np.uint64) * np.uint64(5)
+        key[self.empty] = 0
+        _, first, which = np.unique(key, return_index=True, return_inverse=True)
+        size = np.where(self.empty[first], 0, length[first])
+        ends = np.cumsum(size)
+        self._copies = [int(index) for index in first[size > 0]]
+        places: Ints = (ends - size)[which]
+        return places
+
+    def blocks(self, wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, bytes]]:
+        """Walk over the stream of all that was written, as ``analysis.provenance.lookup.Blocks`` says.
+        Raises TraceError."""
+        if self._source.payloads is not None:
+            yield from self._source.payloads.blocks(wanted)
+            return
+        cuts = [0]
+        for number, index in enumerate(self._copies):
+            if self.where[index] - self.where[self._copies[cuts[-1]]] >= BLOCK:
+                cuts.append(number)
+        for first, last in pairwise([*cuts, len(self._copies)]):
+            ops = [self.op(index) for index in self._copies[first:last]]
+            if ops:
+                data = b"".join(bytes(stand_in(op.digest, op.length)) for op in ops)
+                yield int(self.where[self._copies[first]]), data
+
+    def spans(self) -> tuple[Ints, Ints]:
+        """The parts of the stream that hold whole sectors of the disk: where the first of these begins
+        and where the op's bytes end, each pair once."""
+        real = np.flatnonzero(self.where >= 0)
+        starts = self.where[real] + -self.start[real] % SECTOR
+        ends = self.where[real] + self.end[real] - self.start[real]
+        order = np.lexsort((ends, starts))
+        starts, ends = starts[order], ends[order]
+        new = (np.diff(starts, prepend=-1) != 0) | (np.diff(ends, prepend=-1) != 0)
+        return starts[new], ends[new]
