@@ -3,34 +3,38 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
+from replay.interleave import interleave
 from replay.schedule import Gate, Step, schedule
 from tracer.compare import Comparison
-from tracer.device import CONNECTION_LOST, Device, FileDevice
+from tracer.device import CONNECTION_LOST, Data, Device, FileDevice
 from tracer.digest import digest
 from tracer.errors import StorageError, TraceError
 from tracer.loop import Loop
 from tracer.mirror import Difference, Flight, Mirror
+from tracer.nbd.server import Extents
 from tracer.op import CARRIES_DATA, NO_TIME, Kind, Op
 from tracer.ranges import RangeSet
 from tracer.recorder import MAX_BYTES, MAX_OPS
 from tracer.source import Source
-from tracer.sweep import sweep
+from tracer.sweep import Waiter
 from tracer.trace import Fault
 
 
 @dataclass(slots=True)
 class Probe:
-    """Sectors to look at while playing: ``ranges`` holds byte ranges with the number of ops after
-    which each is meaningful; they are looked at after ``positions`` ops (ascending)."""
+    """Byte ranges to look at while playing, each with the number of ops after which it is meaningful;
+    they are looked at after each of ``positions`` ops (ascending). No range is larger than a read may
+    be."""
 
     ranges: list[tuple[int, int, int]]
-    positions: list[int]
+    positions: range
 
-    def at(self, position: int) -> RangeSet:
+    def at(self, position: int) -> list[tuple[int, int]]:
         """The ranges that are meaningful after ``position`` ops."""
-        return RangeSet((start, end) for start, end, after in self.ranges if after <= position)
+        return [(start, end) for start, end, after in self.ranges if after <= position]
 
 
 @dataclass(slots=True)
@@ -48,9 +52,12 @@ class Played:
     """The oldest op in flight when the driver went away, and its position."""
     hung: tuple[int, Op] | None = None
     """The op that was not answered in time, and its position."""
+    started: int = 0
+    """As many of the trace's ops have been sent, or skipped, or were done before this run."""
     wrong_at: int | None = None
     """After how many ops a probe first found its sectors wrong."""
-    first_bad_read: Difference | None = None
+    first_bad_read: tuple[int, Difference] | None = None
+    """The first read, in the order of submission, that returned wrong data, and its position."""
 
 
 MAX_FAULTS = 1000
@@ -58,8 +65,9 @@ MAX_FAULTS = 1000
 
 
 class Player:
-    """Plays the first ``upto`` ops of a trace (all, if None). Lets no more into flight than the recorder
-    does: what was not together when recorded is not now."""
+    """Plays the first ``upto`` ops of a trace (all, if None), without the first ``first``, which both
+    sides hold already. Lets no more into flight than the recorder does: what was not together when
+    recorded is not now. ``seed`` chooses the order of what was together (replay/interleave.py)."""
 
     def __init__(
         self,
@@ -74,6 +82,8 @@ class Player:
         timeout: float = 30.0,
         probe: Probe | None = None,
         progress: Callable[[int], None] | None = None,
+        first: int = 0,
+        seed: int = 0,
     ) -> None:
         self.result = Played()
         self._loop = loop
@@ -84,7 +94,9 @@ class Player:
         self._timeout = timeout
         self._probe = probe
         self._progress = progress or (lambda more: None)
+        self._first = first
         self._gate = Gate()
+        self._seed = seed
         self._bytes = 0
         self._mirror = Mirror(reference, test, comparison, self._done, self._differs, insist=True)
         self._position_of: dict[int, int] = {}
@@ -92,8 +104,11 @@ class Player:
     def play(self) -> Played:
         """Play. Raises TraceError, StorageError, and Undecidable where the driver cannot take an op."""
         mirror, result = self._mirror, self.result
-        steps = enumerate(islice(schedule(self._source.trace.ops()), self._upto))
-        probes = iter(self._probe.positions if self._probe else [])
+        numbered = enumerate(islice(schedule(self._source.trace.ops()), self._upto))
+        # a probe looks after so many ops, whichever they are: that needs the recorded order
+        seed = 0 if self._probe else self._seed
+        steps = interleave(self._rest(numbered), seed, self._depth)
+        probes = iter(self._probe.positions if self._probe else ())
         probe_at = next(probes, None)
         upcoming = next(steps, None)
         while upcoming is not None or mirror.in_flight:
@@ -116,6 +131,13 @@ class Player:
             self._look(probe_at)
         return result
 
+    def _rest(self, numbered: Iterator[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
+        """What is to be played: all but the first steps, which are taken to be done."""
+        for position, step in islice(numbered, self._first):
+            self.result.started = position + 1
+            self._gate.done(step)
+        return numbered
+
     def _room(self, step: Step) -> bool:
         return (
             self._gate.open(step)
@@ -125,6 +147,7 @@ class Player:
 
     def _start(self, position: int, step: Step) -> None:
         recorded = step.op
+        self.result.started = max(self.result.started, position + 1)
         if recorded.reference_status:
             self.result.skipped += 1
             self._gate.done(step)
@@ -151,18 +174,31 @@ class Player:
     def _look(self, position: int) -> bool:
         """Compare the probed sectors; return whether they are wrong."""
         assert self._probe is not None
-        mirror = self._mirror
-        ranges = self._probe.at(position)
-        if not ranges:
-            return False
-        found = sweep(
-            self._loop, mirror.reference, mirror.test, self._comparison,
-            timeout=self._timeout, only=ranges,
-        )  # fmt: skip
-        if found.clean:
-            return False
-        self.result.wrong_at = position
-        return True
+        reference, test = self._mirror.reference, self._mirror.test
+        waiting = wrong = 0
+
+        def looked(start: int, end: int, at: int, error: int, data: Data | None, _: Extents) -> None:
+            nonlocal waiting, wrong
+            waiting -= 1
+            if error:
+                wrong += 1
+            elif data is not None:
+                expected, actual = reference.read(start, end - start), data[start - at : end - at]
+                if actual != expected and self._comparison.differences(expected, actual, start):
+                    wrong += 1
+
+        unit = test.export.sizes.minimum
+        for start, end in self._probe.at(position):
+            at, stop = start // unit * unit, -(-end // unit) * unit
+            waiting += 1
+            test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, start, end, at))
+        test.kick()
+        wait = Waiter(self._loop, self._timeout)
+        while waiting:
+            wait(f"a read after op {position}")
+        if wrong:
+            self.result.wrong_at = position
+        return bool(wrong)
 
     def _differs(self, difference: Difference) -> None:
         op = difference.op
@@ -170,9 +206,9 @@ class Player:
         if op.kind == Kind.READ and difference.fault == Fault.DATA:
             for start, end in difference.ranges:
                 self.result.bad_reads.add(start, end)
-            first = self.result.first_bad_read
-            if first is None or first.op is None or op.seq < first.op.seq:
-                self.result.first_bad_read = difference
+            position, first = self._position_of[op.seq], self.result.first_bad_read
+            if first is None or position < first[0]:
+                self.result.first_bad_read = position, difference
         if len(self.result.faults) < MAX_FAULTS:
             self.result.faults.append((self._position_of[op.seq], difference))
 
@@ -207,11 +243,3 @@ class Player:
 
 def _weight(op: Op) -> int:
     return op.length if op.kind in CARRIES_DATA or op.kind == Kind.READ else 0
-
-
-def positions(first: int, last: int, count: int) -> Iterator[int]:
-    """At most ``count`` positions from ``first`` to ``last``, both included, evenly spread."""
-    span = last - first
-    step = max(1, -(-span // count))
-    yield from range(first, last, step)
-    yield last

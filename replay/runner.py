@@ -1,6 +1,7 @@
 """One run of a trace on a build: a fresh image, the ops, the comparisons afterwards."""
 
 import shutil
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from tracer.device import FileDevice
 from tracer.digest import is_zero
 from tracer.driver import Driver, Running, make_raw
 from tracer.errors import DriverError, DriverHung, StorageError, Undecidable, UsageError
+from tracer.evidence import Evidence
 from tracer.loop import Loop
 from tracer.op import SECTOR
 from tracer.progress import bar
@@ -25,6 +27,15 @@ ROOM = 16 << 20
 
 PIECE = 1 << 20
 """Bytes of the reference that are looked at at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Both images after the first ``position`` ops, with nothing wrong: a run can start from here."""
+
+    position: int
+    folder: Path
+    comparison: Comparison
 
 
 @dataclass(slots=True)
@@ -43,6 +54,10 @@ class Outcome:
     """What the check command found."""
     gone: str | None = None
     """How the driver ended, if it did before it was asked to."""
+    reader: str | None = None
+    """The build that the image was reopened with, where that is another."""
+    saved: "Saved | None" = None
+    """The images, where they were to be kept and nothing was wrong."""
     log: str = ""
 
     @property
@@ -61,19 +76,33 @@ class Outcome:
                 found.add(start, end)
         return found
 
+    def evidence(self) -> list[Evidence]:
+        """What the images held where they are wrong now; of the live one if that is wrong, else of the
+        one that was reopened. Not all of it where it is very much."""
+        for one in (self.live, self.reopened):
+            if one is not None and one.evidence:
+                return sorted(one.evidence, key=lambda piece: piece.offset)
+        return []
+
 
 @dataclass(slots=True)
 class Runner:
-    """Runs prefixes of a trace, each from scratch, and counts what that costs."""
+    """Runs prefixes of a trace and counts what that costs. With ``reader``, images are reopened with
+    that build instead of the one that wrote them."""
 
     source: Source
     driver: Driver
     work: Path
     depth: int | None = None
+    seed: int = 0
+    """The order in which ops that were in flight together are sent; 0 is the recorded one."""
     timeout: float = 30.0
     keep: bool = False
     force: bool = False
+    reader: Driver | None = None
     replayed: int = 0
+    confirming: int = 0
+    """How many of the ``replayed`` ops served to confirm a culprit that was found."""
     runs: int = 0
     volatile: bool = False
     """Whether the driver was seen to keep nothing of what was written over a restart."""
@@ -87,21 +116,44 @@ class Runner:
         probe: Probe | None = None,
         compare: bool = True,
         thorough: bool = False,
+        start: Saved | None = None,
+        save: bool = False,
     ) -> Outcome:
         """Play the first ``upto`` ops on a fresh image; then, unless ``compare`` is off, compare both
         images whole, stop and restart the driver, compare again, and check the image. Once something
         is wrong no more is looked at, unless this is to be ``thorough``.
 
-        Raises Undecidable where the driver cannot be used with this trace.
+        With ``start`` the ops before it are not played: the images are taken from there. With ``save``
+        they are kept if nothing is wrong, where that can be done. ``label`` names the run, and its
+        folder. Raises Undecidable where the driver cannot be used with this trace.
         """
         self.runs += 1
         directory = self.work / label
-        directory.mkdir(parents=True)
+        if start is not None or save:
+            # always in the same place: images may name each other by their whole paths
+            shutil.rmtree(directory, ignore_errors=True)
+        elif directory.exists():
+            directory = self.work / f"{label}-run-{self.runs}"
+        if start is not None:
+            shutil.copytree(start.folder, directory, symlinks=True, copy_function=sparse.copy)
+        else:
+            directory.mkdir(parents=True)
         try:
-            return self._run(directory, label, upto, probe, compare, thorough)
+            outcome, comparison = self._run(directory, label, upto, probe, compare, thorough, start)
+            if save and outcome.clean and self.can_save:
+                folder = self.work / f"{label}-saved"
+                shutil.rmtree(folder, ignore_errors=True)
+                directory.rename(folder)
+                outcome.saved = Saved(outcome.played.started, folder, comparison)
+            return outcome
         finally:
             if not self.keep:
                 shutil.rmtree(directory, ignore_errors=True)
+
+    @property
+    def can_save(self) -> bool:
+        """Whether the images of a run are ours to keep, and hold all that the driver knows."""
+        return self.driver.owns_image and not self.volatile
 
     def _run(
         self,
@@ -111,38 +163,67 @@ class Runner:
         probe: Probe | None,
         compare: bool,
         thorough: bool,
-    ) -> Outcome:
+        start: Saved | None,
+    ) -> tuple[Outcome, Comparison]:
         size = self.source.trace.header.size
         driver = self.driver
+        first = start.position if start is not None else 0
         with ExitStack() as stack:
             loop = stack.enter_context(Loop())
             reference_path = directory / "reference.raw"
             image = directory / f"test.{driver.suffix}"
-            make_raw(reference_path, size)
+            if start is None:
+                make_raw(reference_path, size)
+                if driver.owns_image:
+                    driver.create_image(image, size)
             reference = FileDevice(reference_path, durable=False)
             stack.callback(reference.close)
-            if driver.owns_image:
-                driver.create_image(image, size)
             running = stack.enter_context(driver.start(loop, image, size))
             comparison = Comparison(self.source.trace.header.trim)
+            if start is not None:
+                comparison = start.comparison.copy()
             if not driver.owns_image:
                 self._blank(loop, reference, running)
-            total = min(self.source.trace.count, upto if upto is not None else 1 << 62)
+            total = min(self.source.trace.count, upto if upto is not None else 1 << 62) - first
             with bar(f"replaying ({label})", total, "ops") as progress:
                 played = Player(
                     loop, self.source, reference, running.device, comparison, upto=upto,
                     depth=self.depth, timeout=self.timeout, probe=probe, progress=progress,
+                    first=first, seed=self.seed,
                 ).play()  # fmt: skip
             self.replayed += played.replayed
             outcome = Outcome(played)
             self._blame_disk(outcome, directory)
             if self._gone(outcome, running) or played.hung or not compare:
-                return outcome
+                return outcome, comparison
             try:
                 self._after(outcome, loop, reference, running, comparison, image, thorough)
             except DriverHung as error:
                 outcome.gone = str(error)
-            return outcome
+            return outcome, comparison
+
+    def try_reader(self) -> None:
+        """See whether the reader opens a fresh image that the driver made: else nothing that it says
+        later can be the driver's fault. Raises Undecidable, and UsageError where there is no image to
+        share."""
+        if self.reader is None:
+            return
+        if not (self.driver.owns_image and self.reader.owns_image):
+            raise UsageError("--reopen-with needs two builds that work on an image file")
+        size = self.source.trace.header.size
+        with tempfile.TemporaryDirectory(prefix="blkbox-reader-") as folder, Loop() as loop:
+            image = Path(folder) / f"test.{self.driver.suffix}"
+            self.driver.create_image(image, size)
+            with self.reader.start(loop, image, size) as running:
+                reference = Path(folder) / "reference.raw"
+                make_raw(reference, size)
+                device = FileDevice(reference)
+                clean = sweep(loop, device, running.device, Comparison(), timeout=self.timeout).clean
+                device.close()
+        if not clean:
+            raise Undecidable(
+                f"{self.reader.name} does not read zeroes from a fresh image of {self.driver.name}"
+            )
 
     def _after(
         self,
@@ -177,15 +258,18 @@ class Runner:
             outcome.check = self.driver.check_image(image)
         if self.volatile:
             return
+        reader = self.reader or self.driver
+        outcome.reader = self.reader.name if self.reader is not None else None
         try:
-            again = self.driver.start(loop, image, size)
+            again = reader.start(loop, image, size)
         except DriverError as error:
             outcome.stop = f"starting again: {error}"
             outcome.log = error.log
             return
         with again:
             outcome.reopened = compare(again, "reopened")
-            self._gone(outcome, again)
+            if not self._gone(outcome, again):
+                again.stop()  # in good order, so that the image can be used again
         if self.driver.may_forget and _nothing_survived(reference, outcome.reopened.damage):
             self.volatile = True
             outcome.reopened = None

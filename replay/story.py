@@ -1,22 +1,27 @@
-"""A verdict as people read it."""
+"""A verdict as people read it: what failed, the culprit, the damage, what to do next."""
+
+import shlex
+from typing import Any
 
 from replay.verdict import Verdict
 from tracer.op import SECTOR
 from tracer.text import size
 
-MAX_RANGES = 8
-"""Damaged ranges that are listed."""
+MAX_FINDINGS = 4
+"""Damaged ranges that are told of."""
+
+MAX_ROWS = 4
+"""Rows of the hex dump: the first that differ. The JSON has the whole sector."""
+
+MAX_LOG = 5
+"""Lines of the driver's last words."""
 
 
 def story(verdict: Verdict) -> str:
-    """The result for people: what is wrong, the culprit, the damage, the bytes."""
+    """The result for people, in at most 25 lines."""
     lines = [f"verdict:  {verdict.verdict} ({verdict.driver}): {verdict.reason}"]
     if verdict.verdict != "undecidable":
-        passes = verdict.replayed_ops / verdict.ops if verdict.ops else 0
-        lines.append(
-            f"replayed: {verdict.replayed_ops:,} ops in {verdict.runs} "
-            f"{'run' if verdict.runs == 1 else 'runs'} ({passes:.1f} times the trace's {verdict.ops:,})"
-        )
+        lines.append(_cost(verdict))
     if verdict.volatile:
         lines.append(
             "note:     the driver keeps nothing over a restart, so nothing was compared after one"
@@ -25,18 +30,31 @@ def story(verdict: Verdict) -> str:
         first = verdict.first_bad_read
         lines.append(f"seen:     first by read #{first['seq']}, in sector {first['sector']}")
     if verdict.culprit is not None:
-        lines.append(f"culprit:  {_culprit(verdict)}")
+        lines += [f"culprit:  {_culprit(verdict)}", f"          {_certainty(verdict)}"]
     elif verdict.symptom is not None:
         lines.append("culprit:  not found")
     lines += _damage(verdict)
     if verdict.bytes is not None:
-        lines += ["", f"sector {verdict.bytes['sector']}: what it should hold, and what it does"]
-        lines += dump(verdict.bytes["offset"], verdict.bytes["expected"], verdict.bytes["actual"])
+        lines.append(f"bytes:    what sector {verdict.bytes['sector']} should hold  |  what it does")
+        rows = dump(verdict.bytes["offset"], verdict.bytes["expected"], verdict.bytes["actual"])
+        lines += [f"  {row}" for row in rows[:MAX_ROWS]]
     if verdict.symptom in ("crash", "hang", "stop", "check", "status") and verdict.log.strip():
-        lines += ["", "the driver's last words:", *verdict.log.strip().splitlines()[-10:]]
+        lines.append("log:      the driver's last words")
+        lines += [f"          {line}" for line in verdict.log.strip().splitlines()[-MAX_LOG:]]
     if verdict.plot is not None:
-        lines += ["", f"plot:     {verdict.plot}"]
+        lines.append(f"plot:     {verdict.plot}")
+    lines += _next(verdict)
     return "\n".join(lines)
+
+
+def _cost(verdict: Verdict) -> str:
+    search = verdict.replayed_ops - verdict.confirm_ops
+    passes = search / verdict.ops if verdict.ops else 0
+    text = f"replayed: {verdict.replayed_ops:,} ops in {_runs(verdict.runs)}"
+    times = f"({passes:.1f} times the trace's {verdict.ops:,})"
+    if not verdict.confirm_ops:
+        return f"{text} {times}"
+    return f"{text}: {search:,} to search {times}, {verdict.confirm_ops:,} to confirm"
 
 
 def _culprit(verdict: Verdict) -> str:
@@ -48,27 +66,68 @@ def _culprit(verdict: Verdict) -> str:
         text += f", sectors {first} to {last - 1} ({size(op['length'])} at byte {op['offset']})"
     if op["flags"]:
         text += ", " + " ".join(op["flags"])
-    text += f", {op['submitted'] / 1e9:.6f} s into the recording"
-    if verdict.confirmed:
-        text += "\n          confirmed: without it the disk is right, with it wrong"
-        return text + (f" (it took {verdict.tries} runs to show)" if verdict.tries > 1 else "")
-    return text + "\n          not confirmed: the fault does not show in every run"
+    return text + f", {op['submitted'] / 1e9:.6f} s into the recording"
+
+
+def _certainty(verdict: Verdict) -> str:
+    if not verdict.confirmed:
+        return "not confirmed: the fault does not show in every run (try --runs 20)"
+    text = f"confirmed: wrong with it in {verdict.shown} of {_runs(verdict.tries)}, "
+    text += f"right without it in {verdict.clean_without} of {verdict.clean_without}"
+    if verdict.needs_company:
+        text += "; only with other ops in flight"
+    if verdict.detected > 1:
+        text += f"; shown by run {verdict.detected} of the whole trace"
+    return text + (f", in order {verdict.seed}" if verdict.seed else "")
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _damage(verdict: Verdict) -> list[str]:
-    ranges = verdict.damage
-    if not ranges:
+    """How much is damaged, and how: by the culprit, where that is known, else by all that was played."""
+    shown = verdict.culprit_damage or verdict.damage
+    if not shown:
         return []
-    total = sum(one["sectors"] for one in ranges)
-    place = "one range" if len(ranges) == 1 else f"{len(ranges):,} ranges"
-    lines = [f"damage:   {total:,} sectors ({size(total * SECTOR)}) in {place}"]
-    lines += [
-        f"          sectors {one['sector']} to {one['sector'] + one['sectors'] - 1} ({one['sectors']})"
-        for one in ranges[:MAX_RANGES]
-    ]
-    if len(ranges) > MAX_RANGES:
-        lines.append(f"          and {len(ranges) - MAX_RANGES:,} more")
+    own, in_all = _amount(verdict.culprit_damage), _amount(verdict.damage)
+    if not verdict.culprit_damage:
+        total = in_all
+    elif own == in_all:
+        total = own
+    else:
+        total = f"{own} right after the culprit, {in_all} in the end"
+    lines = [f"damage:   {total}"]
+    for one in shown[:MAX_FINDINGS]:
+        first, last = one["sector"], one["sector"] + one["sectors"] - 1
+        lines.append(f"          {one['text'] or f'sectors {first} to {last}'}")
+    if len(shown) > MAX_FINDINGS:
+        lines.append(f"          and {len(shown) - MAX_FINDINGS:,} more ranges")
     return lines
+
+
+def _amount(damage: list[dict[str, Any]]) -> str:
+    sectors = sum(one["sectors"] for one in damage)
+    return f"{sectors:,} {'sector' if sectors == 1 else 'sectors'} ({size(sectors * SECTOR)})"
+
+
+def _next(verdict: Verdict) -> list[str]:
+    """Commands that show more."""
+    if verdict.symptom is None:
+        return []
+    trace = shlex.quote(verdict.trace)
+    commands = []
+    shown = verdict.culprit_damage or verdict.damage
+    if verdict.culprit is None:
+        commands.append(f"trace replay {trace} --driver ... --runs 20")
+    elif shown:
+        seq = verdict.culprit["seq"]
+        commands.append(f"trace history {trace} --sector {shown[0]['sector']} --at {seq}")
+        commands.append(f"trace checkout {trace} --at {seq} -o state.raw")
+    else:
+        seq = verdict.culprit["seq"]
+        commands.append(f"trace show {trace} --ops --from {max(0, seq - 10)} --to {seq}")
+    return [f"next:     {commands[0]}", *(f"          {command}" for command in commands[1:])]
 
 
 def dump(offset: int, expected_hex: str, actual_hex: str) -> list[str]:

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from replay.locate import Culprit, Symptom, locate, symptom_of
+from replay.interleave import seeds
+from replay.locate import Culprit, locate
 from replay.runner import Outcome, Runner
+from replay.symptom import Symptom, symptom_of
 from tracer.errors import DriverError, Exit, Undecidable
-from tracer.op import KIND_BY_NUMBER, SECTOR, flag_names
+from tracer.evidence import Evidence
+from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
 from tracer.ranges import RangeSet
 from tracer.source import Source
 
@@ -25,17 +28,33 @@ class Verdict:
     size: int
     ops: int
     replayed_ops: int
+    """Ops sent to the driver, in all runs together; ``confirm_ops`` of them to confirm the culprit."""
     runs: int
+    confirm_ops: int = 0
     culprit: dict[str, Any] | None = None
     confirmed: bool = False
+    shown: int = 0
+    """In how many of ``tries`` runs the prefix that ends with the culprit went wrong."""
     tries: int = 0
-    """Runs that it took to see the fault again with the culprit in place; more than one: it depends on
-    timing."""
+    clean_without: int = 0
+    """How many runs of the prefix before it were clean."""
+    detected: int = 1
+    """Which of the runs of the whole trace was the first to show the fault."""
+    seed: int = 0
+    """The order of ops that were in flight together in which it showed; 0 is the recorded one."""
+    needs_company: bool | None = None
+    """Whether it shows only with several ops in flight; None where that was not tried."""
     symptom: str | None = None
+    reader: str | None = None
+    """The build that images were reopened with, if another."""
     volatile: bool = False
     """Whether the driver keeps nothing over a restart, so that nothing was compared after one."""
-    damage: list[dict[str, int]] = field(default_factory=list)
-    culprit_damage: list[dict[str, int]] = field(default_factory=list)
+    damage: list[dict[str, Any]] = field(default_factory=list)
+    """All that was wrong in the run of the whole trace: sector, sectors, and what is wrong with them:
+    ``class``, ``source`` (the op that the wrong bytes came from), ``detail`` and ``text``, each None
+    where that cannot be told."""
+    culprit_damage: list[dict[str, Any]] = field(default_factory=list)
+    """The same right after the culprit."""
     first_bad_read: dict[str, int] | None = None
     bytes: dict[str, Any] | None = None
     """The first damaged sector: its number, what it should hold and what it does (hex)."""
@@ -49,32 +68,54 @@ class Verdict:
         return codes.get(self.verdict, Exit.BAD_DRIVER)
 
 
-def replay(runner: Runner, *, find: bool = True, say: Callable[[str], None]) -> Verdict:
-    """Run the whole trace; where something is wrong, find the culprit. Raises TraceError, UsageError
-    and StorageError; what keeps the driver from being judged becomes an undecidable verdict."""
+def replay(runner: Runner, *, find: bool = True, runs: int = 1, say: Callable[[str], None]) -> Verdict:
+    """Run the whole trace, up to ``runs`` times; where something is wrong, find the culprit. Raises
+    TraceError, UsageError and StorageError; what keeps the driver from being judged becomes an
+    undecidable verdict."""
     source = runner.source
     verdict = Verdict(
         "clean", "no difference", runner.driver.name, str(source.trace.path),
         source.trace.header.size, _count(source), 0, 0,
+        reader=runner.reader.name if runner.reader is not None else None,
     )  # fmt: skip
     try:
-        outcome = runner.run("full", thorough=True)
-        symptom = symptom_of(outcome, verdict.ops)
+        runner.try_reader()
+        outcome, symptom = _detect(runner, verdict, runs, say)
         if symptom is not None:
             verdict.verdict, verdict.reason = symptom.verdict, symptom.reason
             verdict.symptom = symptom.what
-            culprit = locate(runner, symptom, say) if find else None
+            culprit = locate(runner, symptom, say, runs=runs) if find else None
             if isinstance(culprit, str):
                 verdict.reason += f"; {culprit}"
                 culprit = None
-            _describe(verdict, outcome, symptom, culprit)
+            _describe(verdict, source, outcome, symptom, culprit)
     except Undecidable as error:
         verdict.verdict, verdict.reason = "undecidable", str(error)
         if isinstance(error, DriverError):
             verdict.log = error.log
     verdict.replayed_ops, verdict.runs = runner.replayed, runner.runs
+    verdict.confirm_ops = runner.confirming
     verdict.volatile = runner.volatile
+    verdict.seed = runner.seed
     return verdict
+
+
+def _detect(
+    runner: Runner, verdict: Verdict, runs: int, say: Callable[[str], None]
+) -> tuple[Outcome, Symptom | None]:
+    """Run the whole trace until something is wrong. The runner goes on with the order that showed it."""
+    given = runner.seed
+    for number, runner.seed in enumerate(seeds(given, runs), 1):
+        if runs > 1:
+            order = f", order {runner.seed}" if runner.seed else ""
+            say(f"run {number} of up to {runs}{order}")
+        outcome = runner.run("full" if number == 1 else f"full-{number}", thorough=True)
+        symptom = symptom_of(outcome, verdict.ops)
+        if symptom is not None:
+            verdict.detected = number
+            return outcome, symptom
+    runner.seed = given
+    return outcome, None
 
 
 def _count(source: Source) -> int:
@@ -82,28 +123,80 @@ def _count(source: Source) -> int:
     return end.ops if end is not None else sum(1 for _ in source.trace.ops())
 
 
-def _describe(verdict: Verdict, outcome: Outcome, symptom: Symptom, culprit: Culprit | None) -> None:
-    verdict.damage = _sectors(outcome.damage())
+def _describe(
+    verdict: Verdict, source: Source, outcome: Outcome, symptom: Symptom, culprit: Culprit | None
+) -> None:
+    position = culprit.position if culprit is not None else None
+    verdict.damage = _explained(source, outcome, verdict.ops, position)
     verdict.log = outcome.log
-    first = outcome.played.first_bad_read
-    if first is not None and first.op is not None:
+    if outcome.played.first_bad_read is not None:
+        _, first = outcome.played.first_bad_read
+        assert first.op is not None
         verdict.first_bad_read = {"seq": first.op.seq, "sector": first.offset // SECTOR}
     shown = symptom.difference
     if culprit is not None:
-        op = culprit.op
-        verdict.culprit = {
-            "seq": op.seq, "kind": KIND_BY_NUMBER[op.kind].label, "offset": op.offset,
-            "length": op.length, "flags": flag_names(op.flags), "submitted": op.submitted,
-            "connection": op.connection,
-        }  # fmt: skip
-        verdict.confirmed, verdict.tries = culprit.confirmed, culprit.tries
+        verdict.culprit = _op(culprit.op)
+        verdict.confirmed = culprit.confirmed
+        verdict.shown, verdict.tries = culprit.shown, culprit.runs
+        verdict.clean_without, verdict.needs_company = culprit.clean, culprit.needs_company
         if culprit.after is not None:
-            verdict.culprit_damage = _sectors(culprit.after.damage())
-            own = symptom_of(culprit.after, culprit.position + 1)
+            upto = culprit.position + 1
+            verdict.culprit_damage = _explained(source, culprit.after, upto, culprit.position)
+            own = symptom_of(culprit.after, upto)
             if own is not None and own.difference is not None:
                 shown = own.difference
     if shown is not None and shown.expected != shown.actual:
         verdict.bytes = _first_sector(shown.offset, shown.expected, shown.actual)
+
+
+def _op(op: Op) -> dict[str, Any]:
+    return {
+        "seq": op.seq, "kind": KIND_BY_NUMBER[op.kind].label, "offset": op.offset,
+        "length": op.length, "flags": flag_names(op.flags), "submitted": op.submitted,
+        "connection": op.connection,
+    }  # fmt: skip
+
+
+def _explained(source: Source, outcome: Outcome, upto: int, culprit: int | None) -> list[dict[str, Any]]:
+    """What was wrong in a run of the first ``upto`` ops, and what is wrong with it."""
+    from analysis.provenance import explain
+
+    found = explain(source, upto, culprit, outcome.evidence())
+    told = RangeSet((one.sector, one.sector + one.sectors) for one in found)
+    position, read = _first_bad_read(outcome)
+    found += explain(
+        source, position + 1, culprit,
+        [piece for piece in read if not told.overlaps(piece.offset // SECTOR, piece.end // SECTOR)],
+    )  # fmt: skip
+    told = RangeSet((one.sector, one.sector + one.sectors) for one in found)
+    listed = [
+        {
+            "sector": one.sector, "sectors": one.sectors, "class": str(one.kind),
+            "source": one.source, "detail": one.detail, "text": one.text,
+        }
+        for one in found
+    ]  # fmt: skip
+    for start, end in outcome.damage():
+        for first, last in told.outside(start // SECTOR, -(-end // SECTOR)):
+            listed.append(_untold(first, last))
+    return sorted(listed, key=lambda one: int(one["sector"]))
+
+
+def _first_bad_read(outcome: Outcome) -> tuple[int, list[Evidence]]:
+    """The position of the first read that returned wrong bytes, and those bytes."""
+    if outcome.played.first_bad_read is None:
+        return 0, []
+    position, first = outcome.played.first_bad_read
+    pieces = []
+    for start, end in first.ranges:
+        where = slice(start - first.offset, end - first.offset)
+        pieces.append(Evidence(start, first.expected[where], first.actual[where]))
+    return position, pieces
+
+
+def _untold(first: int, last: int) -> dict[str, Any]:
+    unknown = dict.fromkeys(("class", "source", "detail", "text"))
+    return {"sector": first, "sectors": last - first, **unknown}
 
 
 def _first_sector(offset: int, expected: bytes, actual: bytes) -> dict[str, Any]:
@@ -114,10 +207,3 @@ def _first_sector(offset: int, expected: bytes, actual: bytes) -> dict[str, Any]
         "expected": expected[:end].hex(),
         "actual": actual[:end].hex(),
     }
-
-
-def _sectors(ranges: RangeSet) -> list[dict[str, int]]:
-    return [
-        {"sector": start // SECTOR, "sectors": -(-end // SECTOR) - start // SECTOR}
-        for start, end in ranges
-    ]

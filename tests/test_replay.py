@@ -19,6 +19,10 @@ def workload(tmp_path: Path) -> Path:
     return make_trace(tmp_path / "w.trace", WORKLOAD)
 
 
+def places(damage: list[dict[str, object]]) -> list[tuple[object, object]]:
+    return [(one["sector"], one["sectors"]) for one in damage]
+
+
 def driver_file(folder: Path, **commands: list[str]) -> Path:
     path = folder / "driver.toml"
     path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in commands.items()))
@@ -124,7 +128,7 @@ def test_split_writes_past_its_first_file_at_the_wrong_place(tmp_path: Path) -> 
     done = trace("replay", "s.trace", "--driver", driver, "--json", cwd=tmp_path, expect=1)
     verdict = json.loads(done.stdout)
     assert (verdict["culprit"]["kind"], verdict["culprit"]["offset"]) == ("write", 1 << 20)
-    assert verdict["damage"] == [{"sector": 2048, "sectors": 8}]
+    assert places(verdict["damage"]) == [(2048, 8)]
     assert verdict["bytes"]["expected"] == "07" * 512
     assert verdict["bytes"]["actual"] == "00" * 512
     assert (tmp_path / verdict["plot"]).read_bytes().startswith(b"\x89PNG")
@@ -136,9 +140,8 @@ def test_the_story_names_the_culprit_and_shows_the_bytes(tmp_path: Path, workloa
     done = trace("replay", "w.trace", "--driver", driver, "--plot", "p.svg", cwd=tmp_path, expect=1)
     assert "culprit:  #25 write, sectors 1800 to 1807 (4.0 KiB at byte 921600), FUA" in done.stdout
     assert "confirmed" in done.stdout
-    assert "          sectors 1800 to 1800 (1)" in done.stdout
-    dump = [line for line in done.stdout.splitlines() if line.startswith("000e1040:")]
-    left, right = dump[0].removeprefix("000e1040:").split("|")
+    dump = [line for line in done.stdout.splitlines() if line.startswith("  000e1040:")]
+    left, right = dump[0].removeprefix("  000e1040:").split("|")
     assert int(left.split()[13], 16) ^ int(right.split()[13], 16) == 4  # byte 77 of the sector
     assert "<svg" in (tmp_path / "p.svg").read_text()
 
@@ -149,7 +152,7 @@ def test_without_locating_one_run_is_enough(tmp_path: Path, workload: Path) -> N
     arguments = ("replay", "w.trace", "--driver", driver, "--no-locate", "--json", "--no-plot")
     verdict = json.loads(trace(*arguments, cwd=tmp_path, expect=1).stdout)
     assert (verdict["culprit"], verdict["runs"], verdict["replayed_ops"]) == (None, 1, 28)
-    assert verdict["damage"] == [{"sector": 40, "sectors": 8}]
+    assert places(verdict["damage"]) == [(40, 8)]
     assert verdict["first_bad_read"] == {"seq": 21, "sector": 40}
 
 
@@ -159,10 +162,6 @@ def test_images_are_kept_when_asked_for(tmp_path: Path, workload: Path) -> None:
     arguments = ("replay", "w.trace", "--driver", driver, "--keep", "kept", "--no-plot")
     trace(*arguments, cwd=tmp_path, expect=1)
     good, bad = (tmp_path / "kept/full" / name for name in ("reference.raw", "test.img"))
-    differ = (
-        [at for at in range(SIZE) if good.read_bytes()[at] != bad.read_bytes()[at]] if False else None
-    )
-    assert differ is None
     assert good.read_bytes()[: 20 * KIB] == bad.read_bytes()[: 20 * KIB]
     assert good.read_bytes()[20 * KIB : 24 * KIB] != bad.read_bytes()[20 * KIB : 24 * KIB]
     trace(*arguments, cwd=tmp_path, expect=200)

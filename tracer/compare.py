@@ -24,6 +24,12 @@ class Comparison:
         self.trimmed = RangeSet()
         self.unknown = RangeSet()
 
+    def copy(self) -> "Comparison":
+        """An independent copy."""
+        twin = Comparison(self.trim_rule)
+        twin.trimmed, twin.unknown = self.trimmed.copy(), self.unknown.copy()
+        return twin
+
     def changed(self, kind: int, start: int, end: int, failed: bool) -> None:
         """Say that a mutating op on ``[start, end)`` is done, or failed on either side."""
         if kind not in MUTATING:

@@ -10,3 +10,8 @@ class Evidence:
     offset: int
     expected: bytes
     actual: bytes
+
+    @property
+    def end(self) -> int:
+        """The byte after the last one."""
+        return self.offset + len(self.expected)

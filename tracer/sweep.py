@@ -14,6 +14,7 @@ from tracer import sparse
 from tracer.compare import Comparison
 from tracer.device import CONNECTION_LOST, Data, Device, FileDevice
 from tracer.errors import DriverHung
+from tracer.evidence import Evidence
 from tracer.loop import Loop
 from tracer.mirror import Difference, false_hole
 from tracer.nbd.server import Extents
@@ -30,6 +31,9 @@ DEPTH = 4
 STATUS_STEP = 1 << 30
 """Bytes in a block status request: a multiple of every block size, and below NBD's 32 bits."""
 
+MAX_EVIDENCE = 64 << 20
+"""Bytes of damaged sectors that are kept: with what they should hold, twice that in memory."""
+
 Progress = Callable[[int], None]
 """Told how many more bytes of the disk are done with."""
 
@@ -41,6 +45,8 @@ class Sweep:
     damage: RangeSet = field(default_factory=RangeSet)
     first: Difference | None = None
     """The lowest difference: the first damaged sector's bytes, or a read that failed."""
+    evidence: list[Evidence] = field(default_factory=list)
+    """What the damaged sectors should hold and what they do, up to MAX_EVIDENCE bytes of it."""
 
     @property
     def clean(self) -> bool:
@@ -70,9 +76,11 @@ def sweep(
     chunk = min(CHUNK, test.export.sizes.maximum) // unit * unit
     pieces = _pieces(reference, only if only is not None else whole, chunk, unit)
     zeroes = bytes(chunk)
+    room = MAX_EVIDENCE
     in_flight: set[int] = set()
 
     def done(offset: int, length: int, is_data: bool, error: int, data: Data | None, _: Extents) -> None:
+        nonlocal room
         in_flight.remove(offset)
         if progress is not None:
             progress(length)
@@ -95,10 +103,13 @@ def sweep(
                 reference.execute(Kind.WRITE, 0, start, end - start, piece)
         for start, end in comparison.differences(expected, data, offset):
             where = slice(start - offset, end - offset)
+            good, bad = bytes(expected[where]), bytes(data[where])
             _note(result, start, end, Difference(
-                None, Fault.FINAL, start, end - start,
-                expected=bytes(expected[where]), actual=bytes(data[where]),
+                None, Fault.FINAL, start, end - start, expected=good, actual=bad
             ))  # fmt: skip
+            if room > 0:
+                result.evidence.append(Evidence(start, good, bad))
+                room -= len(good)
 
     wait = Waiter(loop, timeout)
     exhausted = False
@@ -197,6 +208,7 @@ def _check_status(
         lie = false_hole(reference, comparison, offset, length, extents)
         if lie is not None:
             start, expected = lie
+            result.evidence.append(Evidence(start, expected, bytes(len(expected))))
             _note(result, start, start + len(expected), Difference(
                 None, Fault.BLOCK_STATUS, start, len(expected),
                 expected=expected, actual=bytes(len(expected)),

@@ -29,6 +29,29 @@ def replay(
     depth: Annotated[
         str, typer.Option(help="Ops in flight: as recorded, or at most N.", metavar="recorded|N")
     ] = "recorded",
+    runs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Runs before the driver is called clean, and to confirm a culprit: for faults that "
+            "show in some runs only.",
+        ),
+    ] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Send ops that were in flight together in another order; 0 is the recorded one.",
+        ),
+    ] = 0,
+    reopen_with: Annotated[
+        str | None,
+        typer.Option(
+            help="Reopen the images with this build, not the one that wrote them.", metavar="DRIVER"
+        ),
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep every run's images in this new folder.", metavar="DIR")
     ] = None,
@@ -69,11 +92,13 @@ def replay(
             parse_driver(driver),
             keep if keep is not None else Path(temporary),
             depth=None if depth == "recorded" else int(depth),
+            seed=seed,
             timeout=timeout,
             keep=keep is not None,
             force=force,
+            reader=parse_driver(reopen_with) if reopen_with is not None else None,
         )
-        verdict = replay(runner, find=locate, say=_say)
+        verdict = replay(runner, find=locate, runs=runs, say=_say)
     if picture is not None and (verdict.damage or verdict.culprit):
         _draw(verdict, picture)
     source.close()

@@ -1,0 +1,62 @@
+"""Orders in which ops that were in flight together may be sent: the recorded one, and others by seed.
+
+When recorded, the guest had these ops in flight together, so it did not care for their order, and a
+driver must not either. Only ops that overlap, where either changes data, keep theirs.
+"""
+
+import random
+from collections.abc import Iterable, Iterator
+
+from replay.schedule import Step
+from tracer.op import MUTATING, Op
+
+Numbered = tuple[int, Step]
+"""A step and its position: ops counted in the order of submission, from 0."""
+
+
+def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Numbered]:
+    """Steps in an order that is as legal as the one they come in: no step before one that had completed
+    when it was submitted, or that it conflicts with. Seed 0 changes nothing. ``depth`` is how many
+    are looked at together."""
+    steps = iter(steps)
+    if not seed:
+        yield from steps
+        return
+    waiting: list[tuple[float, Numbered]] = []
+    while True:
+        for position, step in steps:
+            # depends on nothing else, so that a prefix of the trace is sent much as the whole is
+            rank = random.Random(f"{seed} {position}").random()
+            waiting.append((rank, (position, step)))
+            if len(waiting) == depth:
+                break
+        if not waiting:
+            return
+        chosen = min(_free(waiting), key=lambda index: waiting[index][0])
+        yield waiting.pop(chosen)[1]
+
+
+def _free(waiting: list[tuple[float, Numbered]]) -> Iterator[int]:
+    """Which may come next: those that need not wait for one before them."""
+    steps = [step for _, (_, step) in waiting]
+    for index, step in enumerate(steps):
+        if not any(
+            earlier.rank < step.after or conflict(earlier.op, step.op) for earlier in steps[:index]
+        ):
+            yield index
+
+
+def conflict(one: Op, other: Op) -> bool:
+    """Whether two ops must keep their order: they overlap, and one of them changes data."""
+    return (
+        one.offset < other.end
+        and other.offset < one.end
+        and (one.kind in MUTATING or other.kind in MUTATING)
+    )
+
+
+def seeds(given: int, runs: int) -> Iterator[int]:
+    """The seeds of repeated runs: the one that was given, or else, since some faults want the recorded
+    order and some another, that order in every other run."""
+    for run in range(runs):
+        yield given if given or run % 2 == 0 else run

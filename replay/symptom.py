@@ -1,0 +1,103 @@
+"""What a run shows of a fault: its earliest sign."""
+
+from dataclasses import dataclass
+
+from replay.runner import Outcome
+from tracer.mirror import Difference
+from tracer.op import SECTOR
+from tracer.ranges import RangeSet
+from tracer.trace import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """The earliest sign of trouble in a run. Positions count ops in the order of submission, from 0."""
+
+    what: str
+    """read, status, block status, crash, hang, image, stop, check or reopen."""
+    reason: str
+    within: int
+    """The culprit is among the first ``within`` ops."""
+    suspect: int | None = None
+    """The position of the op that showed it, where one did."""
+    targets: RangeSet | None = None
+    """The damaged bytes, where watching them can tell when they went wrong."""
+    difference: Difference | None = None
+    right: int = 0
+    """As many ops are known to have gone well: the culprit is none of the first ``right``."""
+
+    @property
+    def verdict(self) -> str:
+        return "damaged" if self.what in ("read", "block status", "image", "reopen") else "failed"
+
+    @property
+    def stops(self) -> bool:
+        """Whether it shows only once the driver is stopped."""
+        return self.what in ("stop", "check", "reopen")
+
+
+def symptom_of(outcome: Outcome, ops: int) -> Symptom | None:
+    """The earliest sign of trouble in a run of ``ops`` ops, or None."""
+    found = _while_playing(outcome)
+    if found:
+        return min(found, key=lambda symptom: symptom.within)
+    if outcome.live is not None and outcome.live.first is not None:
+        return _of_image(outcome.live.first, outcome.live.damage, ops)
+    if outcome.gone is not None:
+        return Symptom("crash", outcome.gone, ops)
+    if outcome.stop is not None:
+        return Symptom("stop", outcome.stop, ops)
+    if outcome.reopened is not None and outcome.reopened.first is not None:
+        first = outcome.reopened.first
+        reader = f" by {outcome.reader}" if outcome.reader else ""
+        reason = f"the image is wrong after a restart{reader}, first in sector {first.offset // SECTOR}"
+        return Symptom("reopen", reason, ops, difference=first)
+    if outcome.check is not None:
+        return Symptom("check", f"the check failed, {outcome.check.splitlines()[0]}", ops)
+    return None
+
+
+def _while_playing(outcome: Outcome) -> list[Symptom]:
+    played = outcome.played
+    found: list[Symptom] = []
+    if played.faults:
+        found.append(_of_fault(*min(played.faults, key=lambda fault: fault[0])))
+    if played.hung is not None:
+        position, op = played.hung
+        reason = f"{op.describe()} was not answered in time"
+        found.append(Symptom("hang", reason, position + 1, position))
+    if played.lost is not None:
+        position, op = played.lost
+        reason = f"{outcome.gone}, {op.describe()} in flight"
+        # any op in flight may be to blame, from the oldest to the last that was sent
+        suspect = position if played.started == position + 1 else None
+        found.append(Symptom("crash", reason, played.started, suspect, right=position))
+    return found
+
+
+def _of_image(first: Difference, damage: RangeSet, ops: int) -> Symptom:
+    if first.fault == Fault.BLOCK_STATUS:
+        reason = f"block status calls data zeroes, first in sector {first.offset // SECTOR}"
+        return Symptom("block status", reason, ops, difference=first)
+    reason = f"the image is wrong at the end, first in sector {first.offset // SECTOR}"
+    if first.fault != Fault.FINAL:
+        reason = f"sector {first.offset // SECTOR} cannot be read at the end"
+    return Symptom("image", reason, ops, targets=damage, difference=first)
+
+
+def _of_fault(position: int, difference: Difference) -> Symptom:
+    op = difference.op
+    assert op is not None
+    sector = difference.offset // SECTOR
+    if difference.fault == Fault.DATA:
+        return Symptom(
+            "read", f"{op.describe()} returned wrong data in sector {sector}", position + 1,
+            position, RangeSet(difference.ranges), difference,
+        )  # fmt: skip
+    if difference.fault == Fault.BLOCK_STATUS:
+        reason = f"{op.describe()} calls data zeroes in sector {sector}"
+        return Symptom("block status", reason, position + 1, difference=difference)
+    wrong = "failed" if difference.actual_status else "succeeded"
+    reason = f"{op.describe()} {wrong} (errno {difference.actual_status}, "
+    reason += f"reference {difference.expected_status})"
+    return Symptom("status", reason, position + 1, position, difference=difference)

@@ -1,0 +1,27 @@
+"""Copies keep their holes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tracer import sparse
+
+
+def test_a_copy_has_the_same_bytes_and_holes(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    with old.open("wb") as file:
+        file.truncate(64 << 20)
+        os.pwrite(file.fileno(), b"a" * 5000, 3 << 20)
+        os.pwrite(file.fileno(), b"z", (64 << 20) - 1)
+    sparse.copy(str(old), str(new))
+    assert new.read_bytes() == old.read_bytes()
+    assert new.stat().st_blocks * 512 < 1 << 20
+    with pytest.raises(FileExistsError):
+        sparse.copy(str(old), str(new))
+
+
+def test_an_empty_file_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "old").touch()
+    sparse.copy(str(tmp_path / "old"), str(tmp_path / "new"))
+    assert (tmp_path / "new").stat().st_size == 0
