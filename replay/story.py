@@ -13,7 +13,7 @@ MAX_FINDINGS = 4
 MAX_ROWS = 4
 """Rows of the hex dump: the first that differ. The JSON has the whole sector."""
 
-MAX_LOG = 5
+MAX_LOG = 4
 """Lines of the driver's last words."""
 
 
