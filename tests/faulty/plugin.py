@@ -1,21 +1,19 @@
-"""An nbdkit plugin with known defects: a raw image that goes wrong in one chosen way.
+"""An nbdkit plugin with known defects.
 
-    nbdkit python plugin.py image=FILE defect=NAME
+    nbdkit python plugin.py image=FILE defect=NAME starts=FILE
 
-Runs in nbdkit's own Python: nothing but the standard library here. The workload that triggers the
-defects, and which op is the culprit of each, is in workload.py beside this file.
+It runs in nbdkit's own Python, one request at a time; what it does with the image is in disk.py.
 """
-
-import errno
-import os
-import time
 
 import nbdkit
 
+from tests.faulty.defects import find
+from tests.faulty.disk import Disk, Reply, Request
+from tracer.op import Kind
+
 API_VERSION = 2
-KIB = 1024
-settings = {"defect": "none"}
-state = {"fd": -1, "armed": False, "flushes": 0, "unsaved": None}
+settings: dict[str, str] = {}
+disks: list[Disk] = []
 
 
 def config(key, value):
@@ -27,129 +25,73 @@ def thread_model():
 
 
 def get_ready():
-    state["fd"] = os.open(settings["image"], os.O_RDWR)
-    if settings["defect"] == "chance":
-        # a coin that falls the same way in every test
-        with os.fdopen(os.open(settings["starts"], os.O_CREAT | os.O_RDWR), "r+") as file:
-            start = len(file.read())
-            file.write(".")
-        state["armed"] = "1001000100100100"[start % 16] == "1"
+    disks.append(Disk(settings["image"], find(settings["defect"]), settings["starts"]))
 
 
 def open(readonly):
-    return 1
+    return disks[0]
 
 
-def get_size(h):
-    return os.fstat(state["fd"]).st_size
+def close(disk):
+    disk.close()
 
 
-def can_flush(h):
+def get_size(disk):
+    return disk.size
+
+
+def can_flush(disk):
     return True
 
 
-def can_trim(h):
+def can_trim(disk):
     return True
 
 
-def can_zero(h):
+def can_zero(disk):
     return True
 
 
-def can_fua(h):
+def can_fua(disk):
     return nbdkit.FUA_NATIVE
 
 
-def can_extents(h):
+def can_extents(disk):
     return True
 
 
-def put(data, offset):
-    os.pwrite(state["fd"], data, offset)
+def do(disk: Disk, kind: Kind, offset: int = 0, length: int = 0, data: bytes = b"") -> Reply:
+    """Carry out one request."""
+    reply = disk.do([Request(kind, offset, length, data)])[0]
+    if reply.error:
+        nbdkit.set_error(reply.error)
+        raise RuntimeError("a defect")
+    return reply
 
 
-def hit(defect, condition):
-    """Whether the chosen defect is this one, and its condition holds."""
-    return settings["defect"] == defect and condition
+def pread(disk, buf, offset, flags):
+    buf[:] = do(disk, Kind.READ, offset, len(buf)).data
 
 
-def pread(h, buf, offset, flags):
-    buf[:] = os.pread(state["fd"], len(buf), offset)
-    if state["unsaved"] is not None:
-        data, at = state["unsaved"]
-        start, end = max(offset, at), min(offset + len(buf), at + len(data))
-        if start < end:
-            buf[start - offset : end - offset] = data[start - at : end - at]
-    first = offset == 0 and len(buf) == 64 * KIB
-    if hit("read-damages-disk", first):
-        put(bytes(512), 8 * KIB)
-    if hit("read-returns-wrong", first):
-        buf[1000] ^= 1
+def pwrite(disk, buf, offset, flags):
+    do(disk, Kind.WRITE, offset, len(buf), bytes(buf))
 
 
-def pwrite(h, buf, offset, flags):
-    data, small, last = bytes(buf), offset == 20 * KIB, offset == 900 * KIB
-    if hit("first-write-lost", offset == 0) or hit("write-lost", small) or hit("last-write-lost", last):
-        return
-    if hit("chance", small and state["armed"]):
-        return
-    if hit("write-torn", offset == 60 * KIB):
-        data = data[: 4 * KIB]
-    if hit("write-misdirected", small):
-        offset += 64 * KIB
-    if hit("write-zeroed", small):
-        data = bytes(len(data))
-    if hit("bit-flip", last):
-        data = data[:77] + bytes([data[77] ^ 4]) + data[78:]
-    if hit("write-shifted", last):
-        data = data[16:] + data[:16]
-    if hit("wrong-errno", last):
-        nbdkit.set_error(errno.ENOSPC)
-        raise RuntimeError("no room, it says")
-    if hit("hang", offset == 512 * KIB + 4 * KIB):
-        time.sleep(60)
-    if hit("lost-on-close", small):
-        state["unsaved"] = data, offset
-        return
-    if hit("delayed", offset == 60 * KIB):
-        state["armed"] = True
-    put(data, offset)
+def flush(disk, flags):
+    do(disk, Kind.FLUSH)
 
 
-def flush(h, flags):
-    state["flushes"] += 1
-    if hit("flush-damages", state["flushes"] == 1):
-        put(bytes(1024), 192 * KIB)
-    if hit("delayed", state["armed"]):
-        state["armed"] = False
-        put(b"late" * 128, 320 * KIB)
-    os.fdatasync(state["fd"])
+def zero(disk, count, offset, flags):
+    do(disk, Kind.ZERO, offset, count)
 
 
-def zero(h, count, offset, flags):
-    if hit("crash-on-zero", True):
-        os.abort()
-    if hit("check-only", True):
-        with os.fdopen(os.open(settings["image"] + ".bad", os.O_CREAT | os.O_WRONLY), "w") as mark:
-            mark.write("metadata is wrong")
-    if hit("zero-ignored", True):
-        return
-    put(bytes(count + (4 * KIB if hit("zero-too-long", True) else 0)), offset)
+def trim(disk, count, offset, flags):
+    do(disk, Kind.TRIM, offset, count)
 
 
-def trim(h, count, offset, flags):
-    put(bytes(count + (64 * KIB if hit("trim-too-long", True) else 0)), offset)
-
-
-def extents(h, count, offset, flags):
-    """All data, but for what a defect calls a hole."""
-    end = offset + count
-    lie = (900 * KIB, 904 * KIB)
-    if not hit("false-hole", any(os.pread(state["fd"], 4 * KIB, lie[0]))) or end <= lie[0]:
-        return [(offset, count, 0)]
-    pieces = [(offset, lie[0], 0), (*lie, nbdkit.EXTENT_HOLE | nbdkit.EXTENT_ZERO), (lie[1], end, 0)]
-    return [
-        (max(start, offset), min(stop, end) - max(start, offset), kind)
-        for start, stop, kind in pieces
-        if max(start, offset) < min(stop, end)
-    ]
+def extents(disk, count, offset, flags):
+    pieces = []
+    for length, state in do(disk, Kind.BLOCK_STATUS, offset, count).extents:
+        pieces.append((offset, length, state))  # nbdkit has the protocol's numbers
+        offset += length
+    return pieces

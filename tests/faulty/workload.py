@@ -1,7 +1,7 @@
-"""One workload that triggers every defect of plugin.py, and the culprit of each by construction."""
+"""The workloads that trigger the defects, and the files that a replay of them needs."""
 
+import json
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.digest import digest
@@ -30,45 +30,43 @@ WORKLOAD: list[Request] = [
     (Kind.FLUSH, 0, 0, 0),  # 27
 ]
 
+REWRITES: list[Request] = [
+    (Kind.WRITE, 0, 64 * KIB, 0),  # 0
+    (Kind.WRITE, 64 * KIB, 64 * KIB, 0),  # 1
+    (Kind.WRITE, 20 * KIB, 4 * KIB, 0),  # 2: inside a cluster
+    (Kind.WRITE, 60 * KIB, 8 * KIB, 0),  # 3: across a boundary
+    (Kind.FLUSH, 0, 0, 0),  # 4
+    (Kind.WRITE, 20 * KIB, 4 * KIB, 0),  # 5
+    (Kind.WRITE, 60 * KIB, 8 * KIB, 0),  # 6
+    (Kind.WRITE, 20 * KIB, 4 * KIB, 0),  # 7
+    (Kind.READ, 0, 64 * KIB, 0),  # 8
+    (Kind.WRITE, 60 * KIB, 8 * KIB, 0),  # 9
+    (Kind.FLUSH, 0, 0, 0),  # 10
+]
 
-@dataclass(frozen=True)
-class Expected:
-    """What blkbox must say of a defect: its culprit's number, the verdict, and the damage that the
-    culprit alone does, as (first sector, sectors)."""
+TOGETHER: list[Request] = [
+    (Kind.WRITE, 0, 64 * KIB, 0),  # 0
+    (Kind.WRITE, 64 * KIB, 64 * KIB, 0),  # 1
+    (Kind.WRITE, 192 * KIB, 64 * KIB, 0),  # 2
+    (Kind.WRITE, 128 * KIB, 64 * KIB, 0),  # 3
+    (Kind.ZERO, 128 * KIB, 4 * KIB, 0),  # 4: zeroes, then a write
+    (Kind.WRITE, 160 * KIB, 4 * KIB, 0),  # 5
+    (Kind.WRITE, 0, 4 * KIB, 0),  # 6: two writes
+    (Kind.WRITE, 32 * KIB, 4 * KIB, 0),  # 7
+    (Kind.WRITE, 64 * KIB, 4 * KIB, 0),  # 8: a write, then zeroes
+    (Kind.ZERO, 96 * KIB, 4 * KIB, 0),  # 9
+    (Kind.READ, 224 * KIB, 4 * KIB, 0),  # 10: a read, then a write
+    (Kind.WRITE, 192 * KIB, 4 * KIB, 0),  # 11
+    (Kind.FLUSH, 0, 0, 0),  # 12
+    (Kind.READ, 0, 256 * KIB, 0),  # 13
+]
 
-    culprit: int
-    verdict: str = "damaged"
-    damage: tuple[tuple[int, int], ...] = ()
-
-
-def kib(offset: int, length: int) -> tuple[tuple[int, int], ...]:
-    """One damaged range, in KiB."""
-    return ((offset * 2, length * 2),)
-
-
-DEFECTS = {
-    "first-write-lost": Expected(0, damage=kib(0, 64)),
-    "write-lost": Expected(17, damage=kib(20, 4)),
-    "last-write-lost": Expected(25, damage=kib(900, 4)),
-    "write-torn": Expected(18, damage=kib(64, 8)),
-    "write-misdirected": Expected(17, damage=kib(20, 4) + kib(84, 4)),
-    "write-zeroed": Expected(17, damage=kib(20, 4)),
-    "bit-flip": Expected(25, damage=((1800, 1),)),
-    "write-shifted": Expected(25, damage=kib(900, 4)),
-    "zero-ignored": Expected(19, damage=kib(256, 32)),
-    "zero-too-long": Expected(19, damage=kib(288, 4)),
-    "trim-too-long": Expected(20, damage=kib(576, 64)),
-    "flush-damages": Expected(16, damage=kib(192, 1)),
-    "delayed": Expected(22, damage=((640, 1),)),
-    "read-damages-disk": Expected(21, damage=((16, 1),)),
-    "read-returns-wrong": Expected(21, damage=((1, 1),)),
-    "false-hole": Expected(14, damage=kib(900, 4)),
-    "lost-on-close": Expected(17, damage=kib(20, 4)),
-    "wrong-errno": Expected(25, "failed"),
-    "crash-on-zero": Expected(19, "failed"),
-    "hang": Expected(23, "failed"),
-    "check-only": Expected(19, "failed"),
+WORKLOADS: dict[str, tuple[list[Request], int]] = {
+    "main": (WORKLOAD, 1),
+    "rewrites": (REWRITES, 1),
+    "together": (TOGETHER, 2),
 }
+"""Requests, and how many at a time are in flight."""
 
 
 def make_trace(
@@ -100,15 +98,22 @@ def make_trace(
     return path
 
 
-def write_driver(folder: Path, defect: str) -> Path:
-    """A driver file for the nbdkit plugin with a defect."""
+def write_driver(folder: Path, defect: str, form: str = "nbdkit") -> Path:
+    """A driver file for a defect ("none" for none), as the "nbdkit" plugin or as our own "server"."""
+    plugin, starts = Path(__file__).parent / "plugin.py", folder / "starts"
+    serve = {
+        "nbdkit": [
+            "nbdkit", "--foreground", "--unix", "{socket}", "python", str(plugin),
+            "image={image}", f"defect={defect}", f"starts={starts}",
+        ],
+        "server": ["{python}", "-m", "tests.faulty.server", "{socket}", "{image}", defect, str(starts)],
+    }  # fmt: skip
+    check = ["sh", "-c", "if test -e $0.bad; then cat $0.bad; exit 1; fi", "{image}"]
+    root = str(Path(__file__).parents[2])
     path = folder / f"{defect}.toml"
-    plugin = Path(__file__).parent / "plugin.py"
     path.write_text(
-        f"""
-        serve = ["nbdkit", "--foreground", "--unix", "{{socket}}", "python",
-                 "{plugin}", "image={{image}}", "defect={defect}", "starts={folder}/starts"]
-        check = ["sh", "-c", "if test -e $0.bad; then cat $0.bad; exit 1; fi", "{{image}}"]
-        """
+        f"serve = {json.dumps(serve[form])}\n"
+        f"check = {json.dumps(check)}\n"
+        f"env = {{ PYTHONPATH = {json.dumps(root)} }}\n"
     )
     return path
