@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faulty.defects import CHANCE, DEFECTS
+from tests.faulty.defects import CHANCE, DEFECTS, TABLE
 from tests.faulty.disk import Defect
 from tests.faulty.workload import WORKLOAD, WORKLOADS, make_trace, write_driver
 from tests.support import need, trace
@@ -18,13 +18,13 @@ from tracer.op import SECTOR
 FORMS = {"server": "full", "nbdkit": "hash"}
 """How a defect is served, and the payloads of the trace: in two replays both are tried with both."""
 
-CASES = [
-    (name, form)
-    for name, defect in DEFECTS.items()
-    for form in FORMS
-    # nbdkit's Python does one request at a time
-    if not (defect.needs_concurrency and form == "nbdkit")
-]
+
+def forms(defect: Defect) -> list[str]:
+    """How a defect can be served: nbdkit's Python does one request at a time."""
+    return [form for form in FORMS if not (defect.needs_concurrency and form == "nbdkit")]
+
+
+CASES = [(defect.name, form) for defect in TABLE for form in forms(defect)]
 
 Case = tuple[str, str]
 Verdict = dict[str, Any]
@@ -91,3 +91,19 @@ def test_a_fault_that_shows_in_some_runs_only_is_tried_again(tmp_path: Path) -> 
     verdict = replay(tmp_path, CHANCE.name, "server")
     assert_located(verdict, CHANCE)
     assert verdict["tries"] > 1
+
+
+def test_the_docs_have_a_line_for_each() -> None:
+    page = Path(__file__).parent.parent / "docs/finding-culprits.md"
+    lines = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert lines == [docs_line(defect) for defect in TABLE]
+
+
+def docs_line(defect: Defect) -> str:
+    """A defect as a line of the table in docs/finding-culprits.md."""
+    kind = WORKLOADS[defect.workload][0][defect.culprit][0].label
+    classes = ", ".join(dict.fromkeys(one.kind or "false hole" for one in defect.damage)) or "(failed)"
+    seen = {"live": "live", "reopen": "after a restart", "close": "after a restart"}[defect.shows]
+    culprit = f"#{defect.culprit} {kind}"
+    cells = f"`{defect.name}`", defect.workload, culprit, classes, seen, ", ".join(forms(defect))
+    return f"| {' | '.join(cells)} |"

@@ -112,28 +112,6 @@ def test_a_server_that_is_up_must_be_blank_or_forced(tmp_path: Path, workload: P
 # ---------------------------------------------------------------- what is found
 
 
-def test_split_writes_past_its_first_file_at_the_wrong_place(tmp_path: Path) -> None:
-    """nbdkit 1.32, as shipped: recorded on raw, replayed on it."""
-    need("nbdkit", "qemu-io")
-    trace(
-        *("record", "s.trace", "--driver", "raw", "--size", "2M", "--", "qemu-io", "-f", "raw"),
-        *("-c", "write -P 1 0 4k", "-c", "write -P 7 1M 4k", "-c", "write -P 3 512k 64k", "{nbd}"),
-        cwd=tmp_path,
-    )
-    driver = driver_file(
-        tmp_path,
-        create=["sh", "-c", "truncate -s 1M $0.1 $0.2 && touch $0", "{image}"],
-        serve=["nbdkit", "-f", "-U", "{socket}", "split", "{image}.1", "{image}.2"],
-    )
-    done = trace("replay", "s.trace", "--driver", driver, "--json", cwd=tmp_path, expect=1)
-    verdict = json.loads(done.stdout)
-    assert (verdict["culprit"]["kind"], verdict["culprit"]["offset"]) == ("write", 1 << 20)
-    assert places(verdict["damage"]) == [(2048, 8)]
-    assert verdict["bytes"]["expected"] == "07" * 512
-    assert verdict["bytes"]["actual"] == "00" * 512
-    assert (tmp_path / verdict["plot"]).read_bytes().startswith(b"\x89PNG")
-
-
 def test_the_story_names_the_culprit_and_shows_the_bytes(tmp_path: Path, workload: Path) -> None:
     need("nbdkit")
     driver = write_driver(tmp_path, "bit-flip")
@@ -312,7 +290,7 @@ def test_a_second_plot_gets_a_name_of_its_own(tmp_path: Path, workload: Path) ->
     for name in ("w.damage.png", "w.damage-2.png"):
         arguments = ("replay", "w.trace", "--driver", driver, "--json", "--no-locate")
         assert json.loads(trace(*arguments, cwd=tmp_path, expect=1).stdout)["plot"] == name
-        assert (tmp_path / name).exists()
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_existing_plot_is_kept(tmp_path: Path, workload: Path) -> None:

@@ -120,7 +120,7 @@ class Disk:
             self._faults.clear()
         self._seen: Counter[On] = Counter()
         self._past: list[tuple[int, bytes]] = []
-        self._at_close: list[tuple[Effect, Request]] = []
+        self._at_close: list[Effect] = []
         self._served = None if self._shows != "reopen" else bytearray(os.pread(self.fd, self.size, 0))
 
     def do(self, burst: list[Request]) -> list[Reply]:
@@ -165,8 +165,7 @@ class Disk:
     def close(self) -> None:
         """The last client has gone: do what was left for now."""
         while self._at_close:
-            effect, request = self._at_close.pop(0)
-            effect(self, request)
+            self._at_close.pop(0)(self, Request(Kind.FLUSH))  # what was asked for is done already
 
     def _fault(self, request: Request) -> Effect | None:
         """The effect that a request sets off, if any."""
@@ -182,7 +181,7 @@ class Disk:
 
     def _do(self, request: Request, effect: Effect | None) -> Reply | None:
         if effect is not None and self._shows == "close":
-            self._at_close.append((effect, request))
+            self._at_close.append(effect)
             effect = None
         if self._served is not None and request.kind in (Kind.WRITE, Kind.ZERO, Kind.TRIM):
             data = request.data or bytes(request.length)

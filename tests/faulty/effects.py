@@ -21,7 +21,7 @@ def lose(disk: Disk, request: Request) -> None:
 
 def tear(keep: int) -> Effect:
     """Store the first ``keep`` bytes only."""
-    return lambda disk, request: disk.put(request.offset, request.data[:keep])
+    return lambda disk, request: disk.put(request.offset, _wanted(request)[:keep])
 
 
 def behead(lost: int) -> Effect:
@@ -30,10 +30,10 @@ def behead(lost: int) -> Effect:
 
 
 def move(by: int, skip: int = 0) -> Effect:
-    """Store the data ``by`` KiB further on, all but the first ``skip`` bytes: they go where they belong."""
+    """Store the data ``by`` KiB further on, all but the first ``skip`` bytes of it."""
 
     def effect(disk: Disk, request: Request) -> None:
-        data = request.data or bytes(request.length)
+        data = _wanted(request)
         disk.put(request.offset, data[:skip])
         disk.put(request.offset + by * KIB + skip, data[skip:])
 
@@ -56,7 +56,7 @@ def flip(*bits: int) -> Effect:
 
 
 def shift(by: int) -> Effect:
-    """Store the data ``by`` bytes early; what falls off at the front comes last."""
+    """Store the data ``by`` bytes early; what falls off at the front comes last. Negative is late."""
     return lambda disk, request: disk.put(request.offset, request.data[by:] + request.data[:by])
 
 
@@ -152,6 +152,11 @@ def _besides(change: Callable[[Disk], None]) -> Effect:
         return reply
 
     return effect
+
+
+def _wanted(request: Request) -> bytes:
+    """What a write or a zero should store."""
+    return request.data or bytes(request.length)
 
 
 def _flipped(data: bytes, bits: tuple[int, ...]) -> bytes:
