@@ -97,7 +97,7 @@ TABLE = [
     Defect("overwritten-before-another", WRITE_25, do.lose, 25, lost(900, 4, 14),
            later=(WRITE_17, do.zero(60, 12))),
     # seen only once the driver has stopped
-    Defect("lost-on-reopen", WRITE_17, do.lose, 17, lost(20, 4, 0), "reopen"),
+    Defect("lost-on-close", WRITE_17, do.lose, 17, lost(20, 4, 0), "reopen"),
     Defect("flush-zeroes-on-reopen", FLUSH_22, do.zero(60, 12), 22, zeroed(60, 12), "reopen"),
     rewrites("stale-on-close", REWRITE_7, do.revert(20, 4, 2), 7, stale(20, 4, 2), "close"),
     # no wrong bytes
