@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tracer.op import Kind, Op
+from tests.faulty.disk import Damage
+from tracer.op import SECTOR, Kind, Op
 from tracer.trace import Trace
 
 # nbdsh is written for Debian's Python: let it find that one before any other
@@ -151,6 +152,22 @@ def kinds(ops: Iterable[Op]) -> list[str]:
 def entries(folder: Path) -> list[str]:
     """The names in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def assert_explained(found: list[dict[str, Any]], expected: Iterable[Damage]) -> None:
+    """The ``damage`` or ``culprit_damage`` of a verdict is as expected: the ranges, what kind of damage
+    it is, and the op that the wrong bytes came from."""
+    told = [
+        Damage(
+            one["sector"] * SECTOR, one["sectors"] * SECTOR,
+            one["class"], one["source"] and one["source"]["seq"],
+        )
+        for one in found
+    ]  # fmt: skip
+    assert told == list(expected)
 
 
 # ---------------------------------------------------------------- state machines

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import finish, need, read_trace, recording, trace
+from tests.faulty.disk import Damage
+from tests.support import assert_explained, finish, need, read_trace, recording, trace
 from tracer.device import NbdDevice
 from tracer.driver_spec import parse_driver
 from tracer.loop import Loop
@@ -111,7 +112,7 @@ def test_nbdkit_split_writes_past_its_first_file_at_the_wrong_place(tmp_path: Pa
     verdict = replay(tmp_path, driver)
     assert (verdict["culprit"]["kind"], verdict["culprit"]["offset"]) == ("write", 1 << 20)
     assert verdict["confirmed"]
-    assert [(one["sector"], one["sectors"]) for one in verdict["damage"]] == [(2048, 8)]
+    assert_explained(verdict["damage"], [Damage(1 << 20, 4 * KIB, "lost-write")])
     assert verdict["bytes"]["expected"] == "07" * 512
     assert verdict["bytes"]["actual"] == "00" * 512
 
@@ -130,7 +131,7 @@ def test_nbdkit_cow_loses_a_write_beside_a_read_of_the_same_block(tmp_path: Path
     assert verdict["culprit"] is not None, verdict["reason"]
     assert (verdict["culprit"]["seq"], verdict["culprit"]["kind"]) == (1, "write")
     assert verdict["confirmed"]
-    assert [(one["sector"], one["sectors"]) for one in verdict["culprit_damage"]] == [(64, 8)]
+    assert_explained(verdict["culprit_damage"], [Damage(32 * KIB, 4 * KIB, "lost-write")])
 
 
 def test_qemu_nbd_loses_a_write_beside_zeroes_to_the_same_cluster(tmp_path: Path) -> None:
@@ -146,8 +147,8 @@ def test_qemu_nbd_loses_a_write_beside_zeroes_to_the_same_cluster(tmp_path: Path
     assert (verdict["culprit"]["seq"], verdict["culprit"]["kind"]) == (3, "zero")
     assert verdict["confirmed"]
     # the zeroes alone lose the 4 KiB beside them; in the end all of the cluster is another's
-    assert [(one["sector"], one["sectors"]) for one in verdict["culprit_damage"]] == [(0, 8)]
-    assert [(one["sector"], one["sectors"]) for one in verdict["damage"]] == [(0, 128)]
+    assert_explained(verdict["culprit_damage"], [Damage(0, 4 * KIB, "lost-write")])
+    assert_explained(verdict["damage"], [Damage(0, 64 * KIB, "misdirected", 4)])
 
 
 def qcow2_shares_a_cluster() -> bool:
