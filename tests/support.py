@@ -167,7 +167,7 @@ def assert_explained(found: list[dict[str, Any]], expected: Iterable[Damage]) ->
         )
         for one in found
     ]  # fmt: skip
-    assert told == list(expected)
+    assert told == list(expected), told
 
 
 # ---------------------------------------------------------------- state machines

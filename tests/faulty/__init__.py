@@ -1,1 +1,1 @@
-"""Builds with known defects, and the workload that triggers them."""
+"""Builds with known defects, and the workloads that trigger them."""

@@ -12,19 +12,16 @@ from tests.faulty.disk import KIB, Damage, Defect, On
 from tracer.op import Kind
 
 
-def damaged(
-    kind: str | None, offset: float, length: float, source: int | None = None
-) -> tuple[Damage, ...]:
+def damaged(kind: str, offset: float, length: float, source: int | None = None) -> tuple[Damage, ...]:
     """A damaged range in KiB, and the op whose data is found there."""
     return (Damage(int(offset * KIB), int(length * KIB), kind, source),)
 
 
-lost, stale, misdirected, torn, zeroed, bit_flip, shifted, foreign, unexplained = (
-    partial(damaged, kind)
-    for kind in (
-        *("lost-write", "stale", "misdirected", "torn", "zeroed", "bit-flip", "shifted", "foreign"),
-        None,
-    )
+lost, stale, misdirected, torn = (
+    partial(damaged, kind) for kind in ("lost-write", "stale", "misdirected", "torn")
+)
+zeroed, bit_flip, shifted, foreign = (
+    partial(damaged, kind) for kind in ("zeroed", "bit-flip", "shifted", "foreign")
 )
 rewrites = partial(Defect, workload="rewrites")
 together = partial(Defect, workload="together")
@@ -86,7 +83,7 @@ TABLE = [
     rewrites("read-stale", READ_8, do.revert(20, 4, 2), 8, stale(20, 4, 2)),
     Defect("last-read-spoils-blank", READ_26, do.spoil(2048), 26, foreign(2048, 1)),
     Defect("read-returns-wrong", READ_21, do.misread(8000), 21, bit_flip(0.5, 0.5, 0)),
-    Defect("false-hole", STATUS_24, do.call_hole(900, 4), 14, unexplained(900, 4)),
+    Defect("false-hole", STATUS_24, do.call_hole(900, 4), 14, lost(900, 4)),
     # armed by one op, done by a later one
     Defect("delayed-flush", FLUSH_22_AFTER_18, do.spoil(320), 22, foreign(320, 1)),
     Defect("delayed-write", WRITE_23_AFTER_19, do.copy(128, 704, 64), 23, misdirected(704, 64, 2)),
@@ -114,7 +111,7 @@ TABLE = [
 ]  # fmt: skip
 
 CHANCE = Defect("chance", WRITE_17, do.lose, 17, lost(20, 4, 0), luck="1001000100100100")
-"""It shows in some runs only. It has a test of its own."""
+"""It shows in some runs only: for tests/test_locate.py."""
 
 DEFECTS = {defect.name: defect for defect in TABLE}
 

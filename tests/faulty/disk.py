@@ -70,7 +70,7 @@ class Damage:
 
     offset: int
     length: int
-    kind: str | None = None
+    kind: str
     source: int | None = None
 
 
