@@ -17,6 +17,8 @@ VERBS = {
     "replay": "replay.commands.replay",
     "show": "tracer.commands.show",
     "verify": "tracer.commands.verify",
+    "import": "analysis.commands.import_",
+    "export": "analysis.commands.export",
     "doctor": "tracer.commands.doctor",
 }
 """Each verb and the module that has it. By name, since tracer imports neither replay nor analysis."""
@@ -51,7 +53,8 @@ def _trace(
 
 
 for _verb, _module in VERBS.items():
-    app.command(_verb)(getattr(importlib.import_module(_module), _verb))
+    # the function is named as its module is: no function can be called import
+    app.command(_verb)(getattr(importlib.import_module(_module), _module.rpartition(".")[2]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

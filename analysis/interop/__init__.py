@@ -1,0 +1,1 @@
+"""Other tools' traces: one module per foreign format, and what they share. See docs/interop.md."""

@@ -1,0 +1,159 @@
+"""The log of the kernel's dm-log-writes target, which QEMU's blklogwrites driver writes as well.
+
+The format is in linux/drivers/md/dm-log-writes.c: a superblock, then entries, each one sector (of the
+log's own sector size) and behind it the data. All numbers are little-endian; sectors are counted in the
+log's. xfstests' src/log-writes/replay-log reads it. Entries are in the order in which writes were on
+the disk.
+
+There are no times in it: each entry comes a microsecond after the one before.
+"""
+
+import struct
+from collections import Counter
+from contextlib import closing
+from typing import BinaryIO
+
+from analysis.interop.job import Job
+from analysis.interop.sink import Sink, pieces
+from analysis.interop.source import Octets
+from tracer.errors import UsageError
+from tracer.op import SECTOR, Flag, Kind, Op
+from tracer.source import Source
+from tracer.trace import MAX_SIZE, Mark
+
+MAGIC = 0x6A736677736872
+VERSION = 1
+FLUSH, FUA, DISCARD, MARK, METADATA = (1 << bit for bit in range(5))
+
+SUPER = struct.Struct("<QQQI")
+"""magic, version, number of entries, sector size."""
+
+ENTRY = struct.Struct("<QQQQ")
+"""sector, number of sectors, flags, bytes of a mark's name (which follows in the same sector)."""
+
+MAX_SECTOR = 1 << 23
+"""QEMU takes sector sizes below 16 MiB (block/blklogwrites.c)."""
+
+STEP = 1000
+"""Nanoseconds from one entry to the next."""
+
+ZEROES = bytes(1 << 20)
+
+
+def recognise(head: bytes) -> bool:
+    """Whether it begins with the magic number."""
+    return head[:8] == MAGIC.to_bytes(8, "little")
+
+
+def read(source: Octets, sink: Sink) -> None:
+    """Give the entries of a log to a sink. Raises TraceError."""
+    magic, version, entries, sector_size = SUPER.unpack(source.take(SUPER.size))
+    if magic != MAGIC:
+        raise source.error("no superblock of dm-log-writes")
+    if version != VERSION:
+        raise source.error(f"version {version} of dm-log-writes is not known here")
+    if not SECTOR <= sector_size <= MAX_SECTOR or sector_size & (sector_size - 1):
+        raise source.error(f"{sector_size} is no sector size")
+    source.skip(sector_size - SUPER.size)
+    for number in range(entries):
+        source.record = source.at
+        _entry(source, sink, sector_size, number * STEP)
+
+
+def _entry(source: Octets, sink: Sink, sector_size: int, now: int) -> None:
+    sector, sectors, flags, name_length = ENTRY.unpack(source.take(ENTRY.size))
+    if flags & ~(FLUSH | FUA | DISCARD | MARK | METADATA) or not (flags or sectors):
+        raise source.error("no entry where one should be")
+    if max(sector, sectors) > MAX_SIZE // sector_size:
+        raise source.error(f"{sectors} sectors at sector {sector}: no disk is so large")
+    rest = sector_size - ENTRY.size
+    if flags & MARK:
+        if name_length > rest:
+            raise source.error(f"a mark of {name_length} bytes does not fit into its sector")
+        sink.mark(source.take(name_length).decode(errors="replace").rstrip("\0"), now)
+        rest -= name_length
+    source.skip(rest)
+    if flags & FLUSH:  # what came before is flushed first, then this entry's data is written
+        sink.do(Op(0, Kind.FLUSH, submitted=now))
+    if not sectors:
+        return
+    op = Op(0, Kind.WRITE, 0, sector * sector_size, sectors * sector_size, now)
+    if flags & FUA:
+        op.flags = Flag.FUA
+    if flags & DISCARD:
+        op.kind = Kind.TRIM
+        sink.do(op)
+        return
+    for offset, length in pieces(op):
+        data = None
+        if sink.keeps_data:
+            data = source.take(length)
+        else:
+            source.skip(length)
+        sink.do(Op(0, op.kind, op.flags, offset, length, now), data)
+
+
+def write(job: Job) -> dict[str, int]:
+    """Write what a trace changed as a log; return what was left out, and how often. Raises UsageError
+    where a request is in parts of sectors."""
+    source = Source(job.trace)
+    left_out: Counter[str] = Counter()
+    with closing(source), job.new.open("wb") as file:
+        log = _Log(file)
+        for record in source.trace.records():
+            job.progress(1)
+            if isinstance(record, Mark):
+                log.mark(record.name)
+            elif isinstance(record, Op):
+                if record.reference_status:
+                    left_out["failed ops"] += 1
+                elif record.kind in _FLAGS:
+                    log.op(source, record)
+                else:
+                    left_out[Kind(record.kind).label] += 1
+        log.close()
+    return left_out
+
+
+_FLAGS = {Kind.WRITE: 0, Kind.ZERO: 0, Kind.START: 0, Kind.TRIM: DISCARD, Kind.FLUSH: FLUSH}
+"""The kinds of op that a log can say."""
+
+
+class _Log:
+    """A log being written, in sectors of 512 bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._entries = 0
+        file.write(bytes(SECTOR))  # the superblock, once the number of entries is known
+
+    def op(self, source: Source, op: Op) -> None:
+        flags = _FLAGS[Kind(op.kind)]
+        if op.flags & Flag.FUA and not flags:
+            flags |= FUA
+        if op.offset % SECTOR or op.length % SECTOR:
+            raise UsageError(
+                f"{source.trace.path}: op #{op.seq} does not begin and end with a sector: a log of "
+                "dm-log-writes cannot say that"
+            )
+        self._entry(op.offset // SECTOR, op.length // SECTOR, flags)
+        if op.kind == Kind.ZERO:
+            for at in range(0, op.length, len(ZEROES)):
+                self._file.write(ZEROES[: op.length - at])
+        elif op.kind not in (Kind.TRIM, Kind.FLUSH):
+            data = source.data(op)
+            assert data is not None
+            self._file.write(data)
+
+    def mark(self, name: str) -> None:
+        self._entry(0, 0, MARK, name.encode())
+
+    def close(self) -> None:
+        """Write the superblock."""
+        self._file.seek(0)
+        self._file.write(SUPER.pack(MAGIC, VERSION, self._entries, SECTOR))
+
+    def _entry(self, sector: int, sectors: int, flags: int, name: bytes = b"") -> None:
+        self._entries += 1
+        entry = ENTRY.pack(sector, sectors, flags, len(name)) + name
+        self._file.write(entry.ljust(SECTOR, b"\0"))

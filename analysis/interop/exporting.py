@@ -1,0 +1,52 @@
+"""A trace becomes a foreign file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from analysis.interop.formats import EXPORTS
+from analysis.interop.job import Job
+from analysis.interop.staged import staged
+from tracer.errors import StorageError, UsageError
+from tracer.progress import bar
+from tracer.trace import Trace
+
+
+@dataclass(slots=True)
+class Exported:
+    """What an export made. ``left_out`` counts what the trace has and the format cannot say."""
+
+    output: str
+    trace: str
+    format: str
+    bytes: int
+    left_out: dict[str, int] = field(default_factory=dict)
+    schema: int = 1
+
+
+def export_trace(path: Path, output: Path, *, name: str | None = None, force: bool = False) -> Exported:
+    """Write a trace as a foreign file. ``name`` is that of a format (a key of EXPORTS), None to tell by
+    the output's suffix.
+
+    Raises TraceError where the trace cannot be read, UsageError and StorageError; nothing is written
+    then.
+    """
+    name = name or by_suffix(output)
+    trace = Trace(path)
+    with staged(output, force=force) as folder, bar("exporting", trace.count, "ops") as progress:
+        new = folder / output.name
+        try:
+            left_out = EXPORTS[name].write(Job(path, new, output, progress))
+        except OSError as error:
+            raise StorageError(f"cannot write {output}: {error.strerror or error}") from error
+        size = new.stat().st_size
+    trace.close()
+    return Exported(str(output), str(path), name, size, left_out)
+
+
+def by_suffix(output: Path) -> str:
+    """The format that a file's name asks for. Raises UsageError."""
+    for name, form in EXPORTS.items():
+        if output.suffix in form.suffixes:
+            return name
+    known = ", ".join(f"{'/'.join(form.suffixes)} ({name})" for name, form in EXPORTS.items())
+    raise UsageError(f"{output}: its suffix names no format; those known are {known}; or give --format")

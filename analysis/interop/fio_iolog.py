@@ -1,0 +1,97 @@
+"""fio's iologs, versions 2 and 3: a line per request, as ``fio --write_iolog`` writes and
+``--read_iolog`` reads them (HOWTO.rst, "Trace file format"; iolog.c).
+
+Version 3 (fio 3.31 and later) has the microsecond at which each request was issued, version 2 waits
+between them. Neither tells when a request was done, so each is done before the next. fio has no write
+zeroes, no FUA and no payloads: what it writes when it runs such a log is its own (``--buffer_pattern``,
+...).
+"""
+
+import re
+from collections import Counter
+from contextlib import closing
+
+from analysis.interop.job import Job
+from analysis.interop.order import by_submission
+from analysis.interop.sink import Sink, pieces
+from analysis.interop.source import Lines
+from tracer.op import Kind, Op
+from tracer.trace import Trace
+
+KINDS = {
+    "read": Kind.READ,
+    "write": Kind.WRITE,
+    "trim": Kind.TRIM,
+    "sync": Kind.FLUSH,
+    "datasync": Kind.FLUSH,
+}
+FILE_ACTIONS = ("add", "open", "close")
+
+MICROSECOND = 1000
+
+_HEADER = re.compile(r"fio version ([23]) iolog")
+
+
+def recognise(head: bytes) -> bool:
+    """Whether the first line is that of a version that is known here."""
+    return _HEADER.match(head.decode(errors="replace")) is not None
+
+
+def read(source: Lines, sink: Sink) -> None:
+    """Give the requests of an iolog to a sink; a device is a file's name. Raises TraceError."""
+    lines = iter(source)
+    header = _HEADER.match(next(lines, ""))
+    if header is None:
+        raise source.error("no 'fio version 2 iolog' or 'fio version 3 iolog'")
+    timed = header[1] == "3"
+    now = 0
+    for line in lines:
+        words = line.split()
+        if not words:
+            continue
+        if timed:
+            now = source.integer(words.pop(0), "time") * MICROSECOND
+        if len(words) == 2 and words[1] in FILE_ACTIONS:
+            continue
+        if len(words) != 4:
+            raise source.error("a file, an action, an offset and a length should stand here")
+        name, action, *numbers = words
+        offset, length = (source.integer(word, "number of bytes") for word in numbers)
+        if action == "wait" and not timed:
+            now += offset * MICROSECOND
+        elif action not in KINDS:
+            raise source.error(f"{action!r} is no action of a version {header[1]} iolog")
+        elif sink.wants(name):
+            flush = KINDS[action] == Kind.FLUSH  # fio logs an offset and a length with it all the same
+            sink.do(Op(0, KINDS[action], 0, 0 if flush else offset, 0 if flush else length, now))
+
+
+ACTIONS = {Kind.READ: "read", Kind.WRITE: "write", Kind.ZERO: "write", Kind.START: "write",
+           Kind.TRIM: "trim", Kind.FLUSH: "datasync"}  # fmt: skip
+"""What a kind of op is in an iolog."""
+
+
+def write(job: Job) -> dict[str, int]:
+    """Write a trace's requests as a version 3 iolog; return what was left out, and how often. The file
+    in it is named after the iolog: ``--replay_redirect`` names another."""
+    trace = Trace(job.trace)
+    name = re.sub(r"[^\w.-]", "_", job.output.stem) + ".raw"
+    left_out: Counter[str] = Counter()
+    with closing(trace), job.new.open("w") as file:
+        file.write(f"fio version 3 iolog\n0 {name} add\n0 {name} open\n")
+        last = 0
+        for op in by_submission(trace.ops()):
+            job.progress(1)
+            last = op.submitted // MICROSECOND
+            action = ACTIONS.get(Kind(op.kind))
+            if action is None:
+                left_out[Kind(op.kind).label] += 1
+                continue
+            if action == "write":
+                op.kind = (
+                    Kind.WRITE
+                )  # fio takes memory for a whole write: none may be larger than ours are
+            for offset, length in pieces(op):
+                file.write(f"{last} {name} {action} {offset} {length}\n")
+        file.write(f"{last} {name} close\n")
+    return left_out

@@ -1,0 +1,52 @@
+"""The foreign formats, as tables: what can be imported, what can be exported."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.interop import dm_log_writes, fio_iolog, qemu_io
+from analysis.interop.job import Job
+from analysis.interop.sink import Sink
+from analysis.interop.source import Lines, Octets
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A format that can be read. ``payloads`` says whether it tells what was written: "full" or
+    "hash"."""
+
+    title: str
+    recognise: Callable[[bytes], bool]
+    source: type[Lines] | type[Octets]
+    read: Callable[[Any, Sink], None]
+    """Gives what is in a ``source`` to a sink."""
+    payloads: str = "hash"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A format that can be written, and the suffixes that ask for it."""
+
+    title: str
+    suffixes: tuple[str, ...]
+    write: Callable[[Job], dict[str, int]]
+    """Does a job; returns what was left out, and how often."""
+
+
+IMPORTS = {
+    "qemu-io": Import("qemu-io script", qemu_io.recognise, Lines, qemu_io.read, "full"),
+    "dm-log-writes": Import(
+        "log of dm-log-writes or blklogwrites",
+        dm_log_writes.recognise,
+        Octets,
+        dm_log_writes.read,
+        "full",
+    ),
+    "fio": Import("fio iolog", fio_iolog.recognise, Lines, fio_iolog.read),
+}
+
+
+EXPORTS = {
+    "dm-log-writes": Export("log of dm-log-writes", (".log",), dm_log_writes.write),
+    "fio": Export("fio iolog, version 3", (".iolog", ".fio"), fio_iolog.write),
+}

@@ -1,0 +1,162 @@
+"""qemu-io scripts: one command per line, as its standard input takes them.
+
+The source is QEMU's qemu-io-cmds.c. Commands that ask nothing of the disk, or that change which disk it
+is, are errors: a script that has them would not mean the same without.
+
+A script tells no times: each command comes a microsecond after the one before. ``aio_read`` and
+``aio_write`` are in flight until ``aio_flush``, or the script's end.
+"""
+
+import getopt
+import re
+
+from analysis.interop.sink import Begun, Sink, pieces
+from analysis.interop.source import Lines
+from tracer.op import Flag, Kind, Op
+
+STEP = 1000
+"""Nanoseconds from one command to the next."""
+
+PATTERN = 0xCD
+"""What qemu-io writes where it is not told."""
+
+OPTIONS = {
+    "read": "abCl:pP:qrs:v",
+    "readv": "CP:qrv",
+    "aio_read": "CiP:qrv",
+    "write": "bcCfnpP:qrs:uz",
+    "writev": "CfP:qr",
+    "aio_write": "CfinP:qruz",
+    "discard": "Cq",
+    "aio_discard": "Cq",
+    "flush": "",
+    "aio_flush": "",
+}
+"""Each command that can be imported, and its options as getopt(3) has them (QEMU 7.2 to 10)."""
+
+ALIASES = {"r": "read", "w": "write", "d": "discard", "f": "flush"}
+
+VECTORED = frozenset({"readv", "writev", "aio_read", "aio_write"})
+"""Commands that take several lengths."""
+
+OTHER_DATA = {
+    "-b": "the VM state is not on the disk",
+    "-c": "compressed writes cannot be recorded",
+    "-i": "a request that is meant to be invalid cannot be recorded",
+}
+"""Options that change what is asked."""
+
+_SIZE = re.compile(r"(?:(0x[0-9a-f]+)|(\d+)(?:(\.\d+))?([bkmgtpe]?))", re.IGNORECASE)
+_UNITS = {unit: 1 << (10 * power) for power, unit in enumerate("bkmgtpe")}
+
+
+def recognise(head: bytes) -> bool:
+    """Whether the first line that says something is a command of qemu-io's."""
+    for line in head.decode(errors="replace").splitlines():
+        words = line.split()
+        if words and not words[0].startswith("#"):
+            return ALIASES.get(words[0], words[0]) in OPTIONS
+    return False
+
+
+def read(source: Lines, sink: Sink) -> None:
+    """Give the commands of a script to a sink. Raises TraceError at the first that is none, or that a
+    trace cannot say."""
+    in_flight: list[Begun] = []
+    now = 0
+    for line in source:
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if words[0] in ("q", "quit"):
+            break
+        name = ALIASES.get(words[0], words[0])
+        if name not in OPTIONS:
+            raise source.error(f"{words[0]!r}: no command that can be imported")
+        now += STEP
+        if name == "aio_flush":  # it waits; it does not flush
+            _finish(sink, in_flight, now)
+            continue
+        begun = _begin(source, sink, name, words[1:], now)
+        if name.startswith("aio_"):
+            in_flight.append(begun)
+        else:
+            sink.end(begun, now)
+    _finish(sink, in_flight, now + STEP)
+
+
+def _finish(sink: Sink, in_flight: list[Begun], now: int) -> None:
+    for begun in in_flight:
+        sink.end(begun, now)
+    in_flight.clear()
+
+
+def _begin(source: Lines, sink: Sink, name: str, words: list[str], now: int) -> Begun:
+    try:
+        found, rest = getopt.gnu_getopt(words, OPTIONS[name])
+    except getopt.GetoptError as error:
+        raise source.error(f"{name}: {error.msg}") from error
+    options = dict(found)
+    for option, why in OTHER_DATA.items():
+        if option in options:
+            raise source.error(f"{name} {option}: {why}")
+    if name == "flush":
+        return sink.begin(Op(0, Kind.FLUSH, submitted=now))
+    if len(rest) < 2 or (len(rest) > 2 and name not in VECTORED):
+        raise source.error(f"{name}: an offset and a length should follow")
+    offset, *lengths = (_size(source, word) for word in rest)
+    op = Op(0, Kind.READ, 0, offset, sum(lengths), now)
+    if "discard" in name:
+        op.kind = Kind.TRIM
+    elif "write" in name:
+        return _write(source, sink, name, op, options)
+    return sink.begin(op)
+
+
+def _write(source: Lines, sink: Sink, name: str, op: Op, options: dict[str, str]) -> Begun:
+    """A write, of a pattern or of zeroes."""
+    if "-s" in options:
+        raise source.error(f"{name} -s: what is in another file cannot be imported")
+    if not options.keys().isdisjoint(("-u", "-n")) and "-z" not in options:
+        raise source.error(f"{name}: -u and -n go with -z")
+    if "-z" in options and "-P" in options:
+        raise source.error(f"{name}: -z and -P contradict each other")
+    op.kind = Kind.ZERO if "-z" in options else Kind.WRITE
+    op.flags = Flag.FUA if "-f" in options else 0
+    if "-z" in options:
+        op.flags |= 0 if "-u" in options else Flag.NO_HOLE
+        op.flags |= Flag.FAST_ZERO if "-n" in options else 0
+        return sink.begin(op)
+    byte = _pattern(source, options.get("-P"))
+    begun: Begun = []
+    for offset, length in pieces(op):
+        data = bytes([byte]) * length if sink.keeps_data else None
+        begun += sink.begin(Op(0, op.kind, op.flags, offset, length, op.submitted), data)
+    return begun
+
+
+def _pattern(source: Lines, word: str | None) -> int:
+    """A byte, as strtol(3) reads it with base 0."""
+    if word is None:
+        return PATTERN
+    base = 16 if word[:2].lower() == "0x" else 8 if word[:1] == "0" else 10
+    try:
+        byte = int(word, base) if word.isalnum() and word.isascii() else -1
+    except ValueError:
+        byte = -1
+    if not 0 <= byte <= 0xFF:
+        raise source.error(f"{word!r} is no byte")
+    return byte
+
+
+def _size(source: Lines, word: str) -> int:
+    """A number of bytes, as qemu_strtosz reads it (util/cutils.c): ``512``, ``0x200``, ``64k``,
+    ``1.5M``."""
+    match = _SIZE.fullmatch(word)
+    if match is None or len(word) > 40:
+        raise source.error(f"{word!r} is no number of bytes")
+    if match[1]:
+        return int(match[1], 16)
+    unit = _UNITS[match[4].lower() or "b"]
+    whole = int(match[2]) * unit
+    return whole + int(float(match[3]) * unit) if match[3] else whole

@@ -1,0 +1,230 @@
+"""Where a foreign trace's requests go: first they are surveyed, then written as a trace of ours.
+
+A reader of a foreign format says what it finds in the order of its times: ``begin`` and ``end`` where
+the source tells both, ``do`` where it tells one. A file is read twice, since a trace's header has the
+disk's size, and since nothing is written of a file that has an error in it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from blake3 import blake3
+
+from analysis.interop.source import Source
+from tracer.device import FileDevice
+from tracer.digest import digest
+from tracer.errors import StorageError
+from tracer.op import CARRIES_DATA, Kind, Op
+from tracer.payload import PayloadWriter
+from tracer.trace import MAX_LENGTH, MAX_MARK, MAX_SIZE, End, Mark, TraceWriter, pack_op
+
+MEBIBYTE = 1 << 20
+
+PIECE = {"data": MAX_LENGTH["data"], "other": 1 << 31}
+"""Bytes of the largest op: larger requests become several. Half of what 32 bits can say, so that pieces
+keep the alignment of the whole."""
+
+RECORDS = 4096
+"""Records that are written at once."""
+
+Begun = list[Op]
+"""A request that was begun: an op, or several where it is too large for one."""
+
+
+def pieces(op: Op) -> Iterator[tuple[int, int]]:
+    """A request as ``(offset, length)`` of ops that a trace can hold; one of no length as it is."""
+    limit = PIECE["data" if op.kind in CARRIES_DATA or op.kind == Kind.READ else "other"]
+    for at in range(0, max(1, op.length), limit):
+        yield op.offset + at, min(limit, op.length - at)
+
+
+def made_up(op: Op) -> bytes:
+    """The digest of a write of which nobody knows what it wrote: 16 bytes from its number, offset and
+    length, so no two writes of a trace are alike, and importing a file again gives the same."""
+    seed = b"".join(number.to_bytes(8, "little") for number in (op.seq, op.offset, op.length))
+    return blake3(b"blkbox import" + seed).digest(16)
+
+
+class Sink:
+    """Takes requests; numbers them in the order in which they were begun, and makes times start at 0.
+
+    Times go up: what ends before another begins does so by a nanosecond at least, for that is how a
+    trace says that the one was done before the other was asked for.
+    """
+
+    keeps_data = False
+    """Whether what writes wrote is looked at: a reader may skip it otherwise."""
+
+    def __init__(self, source: Source, device: str | None) -> None:
+        self.source = source
+        self.device = device
+        self.devices: Counter[str] = Counter()
+        """How often each device was named."""
+        self.skipped: Counter[str] = Counter()
+        """What was left out, and how often."""
+        self.ops = 0
+        self.started = 0
+        """When the source began, ns since 1970; 0 where it does not tell."""
+        self._origin: int | None = None
+        self._now = 0
+        self._last_end = -1
+
+    def wants(self, device: str) -> bool:
+        """Whether requests of this device are asked for."""
+        self.devices[device] += 1
+        if self.device is None:
+            self.device = device
+        return device == self.device
+
+    def skip(self, what: str) -> None:
+        """Note that the source has something that a trace cannot say."""
+        self.skipped[what] += 1
+
+    def begin(self, op: Op, data: bytes | None = None) -> Begun:
+        """A request comes in, at ``op.submitted``. ``data`` is what it writes, where that is known; a
+        write that has it must fit into one op. Raises TraceError where it cannot be on a disk."""
+        if not op.length and op.kind != Kind.FLUSH:
+            self.skip("empty")
+            return []
+        if op.offset + op.length > MAX_SIZE:
+            raise self.source.error(
+                f"a request for {op.length} bytes at byte {op.offset}: no disk is so large"
+            )
+        submitted = max(self._clock(op.submitted), self._last_end + 1)
+        self._now = submitted
+        begun = []
+        for offset, length in pieces(op):
+            piece = Op(self.ops, op.kind, op.flags, offset, length, submitted, connection=1)
+            self.ops += 1
+            self._begun(piece, data)
+            begun.append(piece)
+        return begun
+
+    def end(self, begun: Begun, at: int, status: int = 0) -> None:
+        """A request is done at ``at``; ``status`` is an errno value, 0 for success."""
+        if not begun:
+            return
+        self._now = self._last_end = self._clock(at)
+        for op in begun:
+            op.completed = self._now
+            op.reference_status = op.test_status = status
+            self._ended(op)
+
+    def do(self, op: Op, data: bytes | None = None) -> None:
+        """A request of which only the time is known: it is done before the next comes in."""
+        self.end(self.begin(op, data), op.submitted)
+
+    def mark(self, name: str, at: int) -> None:
+        """A named moment."""
+        raw = name.encode()
+        if len(raw) > MAX_MARK:
+            self.skip("end of a mark's name")
+        self._marked(Mark(self.ops, self._clock(at), raw[:MAX_MARK].decode(errors="ignore")))
+
+    def _clock(self, at: int) -> int:
+        """A time of the source in ns since the start, never before what was seen already."""
+        if self._origin is None:
+            self._origin = at
+        return max(at - self._origin, self._now)
+
+    def _begun(self, op: Op, data: bytes | None) -> None:
+        raise NotImplementedError
+
+    def _ended(self, op: Op) -> None:
+        raise NotImplementedError
+
+    def _marked(self, mark: Mark) -> None:
+        raise NotImplementedError
+
+
+class Survey(Sink):
+    """The first reading: how large the disk must be, and what will be needed."""
+
+    def __init__(self, source: Source, device: str | None) -> None:
+        super().__init__(source, device)
+        self.highest = 0
+        """The byte after the last one that any request touches."""
+        self.reads = 0
+
+    def size(self) -> int:
+        """The disk's size where nobody tells: the highest byte, in whole MiB (VHDX takes no other)."""
+        return -(-self.highest // MEBIBYTE) * MEBIBYTE
+
+    def _begun(self, op: Op, data: bytes | None) -> None:
+        self.highest = max(self.highest, op.end)
+        self.reads += op.kind == Kind.READ
+
+    def _ended(self, op: Op) -> None:
+        pass
+
+    def _marked(self, mark: Mark) -> None:
+        pass
+
+
+class Writer(Sink):
+    """The second reading: into a trace, with payloads where ``payloads`` takes them.
+
+    ``shadow`` is an image to try everything on, for the digests of what reads return; without one, reads
+    have the digest of zeroes.
+    """
+
+    keeps_data = True
+
+    def __init__(
+        self,
+        source: Source,
+        device: str | None,
+        trace: TraceWriter,
+        payloads: PayloadWriter | None,
+        shadow: FileDevice | None,
+    ) -> None:
+        super().__init__(source, device)
+        self._trace = trace
+        self._payloads = payloads
+        self._shadow = shadow
+        self._records: list[bytes] = []
+
+    def close(self) -> None:
+        """Write what is left, and the end. Raises StorageError."""
+        self._write()
+        self._trace.close(End(self.ops, 0, self._now, "imported"))
+
+    def _begun(self, op: Op, data: bytes | None) -> None:
+        if op.kind in CARRIES_DATA:
+            if data is None:
+                op.digest = made_up(op)
+            else:
+                op.digest = digest(data)
+                self._store(op, data)
+        if self._shadow is not None:
+            status, got, _ = self._shadow.execute(op.kind, op.flags, op.offset, op.length, data)
+            if status:
+                raise StorageError(
+                    f"cannot keep a copy of the disk in {self._shadow.path} (errno {status})"
+                )
+            if got is not None:
+                op.digest = digest(got)
+
+    def _store(self, op: Op, data: bytes) -> None:
+        payloads = self._payloads
+        assert payloads is not None
+        while payloads.full and payloads.error is None:
+            time.sleep(0.01)  # its thread is compressing
+        op.payload = payloads.put(op.digest, data)
+
+    def _ended(self, op: Op) -> None:
+        self._records.append(pack_op(op))
+        if len(self._records) >= RECORDS:
+            self._write()
+
+    def _marked(self, mark: Mark) -> None:
+        self._write()
+        self._trace.mark(mark)
+
+    def _write(self) -> None:
+        if self._payloads is not None and self._payloads.error is not None:
+            raise StorageError(f"cannot write {self._payloads.path}: {self._payloads.error.strerror}")
+        if self._records:
+            self._trace.write(self._records)
+            self._records = []
