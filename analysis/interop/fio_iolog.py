@@ -67,7 +67,7 @@ def read(source: Lines, sink: Sink) -> None:
 
 
 ACTIONS = {Kind.READ: "read", Kind.WRITE: "write", Kind.ZERO: "write", Kind.START: "write",
-           Kind.TRIM: "trim", Kind.FLUSH: "datasync"}  # fmt: skip
+           Kind.TRIM: "trim", Kind.FLUSH: "sync"}  # fmt: skip
 """What a kind of op is in an iolog."""
 
 

@@ -85,7 +85,7 @@ class Sink:
         """A request comes in, at ``op.submitted``. ``data`` is what it writes, where that is known; a
         write that has it must fit into one op. Raises TraceError where it cannot be on a disk."""
         if not op.length and op.kind != Kind.FLUSH:
-            self.skip("empty")
+            self.skip("empty request")
             return []
         if op.offset + op.length > MAX_SIZE:
             raise self.source.error(
