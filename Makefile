@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 # what the tests meet as real peers; installed by `make test` where that needs no password
-PEERS  := qemu-utils nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio
+PEERS  := qemu-utils nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio blktrace
 
 .PHONY: demo test lint peers bench soak notebook clean
 

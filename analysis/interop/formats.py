@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.interop import dm_log_writes, fio_iolog, qemu_io
+from analysis.interop import blkparse, blktrace, dm_log_writes, fio_iolog, qemu_io
 from analysis.interop.job import Job
 from analysis.interop.sink import Sink
 from analysis.interop.source import Lines, Octets
@@ -42,6 +42,8 @@ IMPORTS = {
         dm_log_writes.read,
         "full",
     ),
+    "blktrace": Import("blktrace", blktrace.recognise, Octets, blktrace.read),
+    "blkparse": Import("blkparse", blkparse.recognise, Lines, blkparse.read),
     "fio": Import("fio iolog", fio_iolog.recognise, Lines, fio_iolog.read),
 }
 

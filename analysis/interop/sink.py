@@ -64,8 +64,7 @@ class Sink:
         self.skipped: Counter[str] = Counter()
         """What was left out, and how often."""
         self.ops = 0
-        self.started = 0
-        """When the source began, ns since 1970; 0 where it does not tell."""
+        self._wall: tuple[int, int] | None = None
         self._origin: int | None = None
         self._now = 0
         self._last_end = -1
@@ -76,6 +75,18 @@ class Sink:
         if self.device is None:
             self.device = device
         return device == self.device
+
+    @property
+    def started(self) -> int:
+        """When the first request came, in ns since 1970; 0 where the source does not tell."""
+        if self._wall is None or self._origin is None:
+            return 0
+        now, at = self._wall
+        return max(0, now + self._origin - at)
+
+    def clock(self, now: int, at: int) -> None:
+        """It is ``now``, in ns since 1970, when the source's time is ``at``."""
+        self._wall = now, at
 
     def skip(self, what: str) -> None:
         """Note that the source has something that a trace cannot say."""

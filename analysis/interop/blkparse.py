@@ -1,0 +1,96 @@
+"""What blkparse(1) prints, in its default format (blkparse_fmt.c, process_default): a line per event,
+then a summary, which is left out.
+
+    8,0    3       12     0.000012345   697  D  WS 223490 + 8 [kjournald]
+
+Times are ns since the trace began.
+"""
+
+import re
+from collections.abc import Iterator
+
+from analysis.interop.blk_events import Event, Matcher, begins_with
+from analysis.interop.sink import Sink
+from analysis.interop.source import Lines
+from tracer.op import SECTOR, Kind
+
+_EVENT = re.compile(
+    r"\s*(?P<device>\d{1,5},\d{1,8})\s+(?P<cpu>\d{1,9})\s+-?\d{1,20}\s+(?P<s>\d{1,10})\.(?P<ns>\d{9})\s+\d{1,10}"
+    r"\s+(?P<action>[A-Za-z]{1,2})\s+(?P<rwbs>[A-Z]{1,8})(?:\s(?P<rest>.*))?"
+)
+_SUMMARY = re.compile(r"(CPU\d+|Total) \(")
+_RWBS = re.compile(r"(?P<preflush>F?)(?P<kind>[RWDN])(?P<fua>F?)A?S?M?")
+"""fill_rwbs in blkparse_fmt.c."""
+
+_RANGE = re.compile(
+    r"(?P<sector>\d{1,20})(?: \+ (?P<sectors>\d{1,10}))?(?: \( *\d+\))?(?: \[(?P<name>.*))?"
+)
+_NOTHING = re.compile(r"(?:\( *\d+\) )?\[.*")
+
+_KINDS = {"R": Kind.READ, "W": Kind.WRITE, "D": Kind.TRIM}
+
+
+def recognise(head: bytes) -> bool:
+    """Whether the first line that says something is an event."""
+    lines = (line for line in head.decode(errors="replace").splitlines() if line.strip())
+    return _EVENT.fullmatch(next(lines, "")) is not None
+
+
+def read(source: Lines, sink: Sink) -> None:
+    """Give the requests of a device (``8,0``) to a sink. Raises TraceError."""
+    again = Lines(source.path)
+    try:
+        begins = begins_with(_events(again), sink.device)
+    finally:
+        again.close()
+    matcher = Matcher(sink, begins)
+    for event in _events(source):
+        matcher.see(event)
+    matcher.finish()
+
+
+def _events(source: Lines) -> Iterator[Event]:
+    """The events that tell of requests."""
+    for line in source:
+        if not line.strip():
+            continue
+        match = _EVENT.fullmatch(line)
+        if match is None:
+            if _SUMMARY.match(line):
+                return
+            raise source.error("no line of blkparse's default format")
+        if match["action"] in ("Q", "D", "C", "R"):
+            yield _event(source, match)
+
+
+def _event(source: Lines, match: re.Match[str]) -> Event:
+    rwbs = _RWBS.fullmatch(match["rwbs"])
+    if rwbs is None:
+        raise source.error(f"{match['rwbs']!r} is no kind of request that is known here")
+    event = Event(
+        int(match["s"]) * 10**9 + int(match["ns"]), match["action"], match["device"], 0, 0,
+        _KINDS.get(rwbs["kind"]), bool(rwbs["fua"]),
+    )  # fmt: skip
+    rest = match["rest"] or ""
+    place = _RANGE.fullmatch(rest)
+    if place is not None:
+        event.sector = int(place["sector"])
+        event.bytes = int(place["sectors"] or 0) * SECTOR
+        if event.action == "C":
+            event.error = _error(source, place["name"])
+    elif "(" in rest and not _NOTHING.fullmatch(rest):
+        event.kind = None  # bytes of a command for the device itself
+        return event
+    elif not _NOTHING.fullmatch(rest):
+        raise source.error("a sector and a number of sectors should stand here")
+    event.preflush = bool(rwbs["preflush"]) and event.bytes > 0
+    if rwbs["preflush"] and not event.bytes:
+        event.kind = Kind.FLUSH
+        event.sector = 0
+    return event
+
+
+def _error(source: Lines, text: str | None) -> int:
+    """A completion's errno, in brackets."""
+    number = (text or "").rstrip("]").strip()
+    return source.integer(number.removeprefix("-"), "errno")

@@ -1,0 +1,152 @@
+"""blktrace's binary files, versions 7 and 8 (linux/include/uapi/linux/blktrace_api.h).
+
+A file is a series of structs, each followed by ``pdu_len`` bytes, in the byte order of the machine that
+was traced: ``struct blk_io_trace`` (version 7), or ``struct blk_io_trace2`` (version 8, Linux 6.19 and
+later), of which the actions have 64 bits and say write zeroes too. blktrace writes one file per CPU,
+which are read together here; ``blkparse -d`` makes one of them.
+
+Times are ns; the clock's wall time is among the events.
+"""
+
+import heapq
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from analysis.interop.blk_events import Event, Matcher, begins_with
+from analysis.interop.sink import Sink
+from analysis.interop.source import Octets
+from tracer.op import Kind
+
+MAGIC = 0x65617400
+"""In the upper three bytes of each struct's first number; the last has the version."""
+
+_FIELDS_7 = "IIQQIIIIIHH"
+"""magic, sequence, time, sector, bytes, action, pid, device, cpu, error, pdu_len."""
+
+_FIELDS_8 = "IIQQIIQIIHH12x"
+"""magic, sequence, time, sector, bytes, pid, action, device, cpu, error, pdu_len, padding."""
+
+WRITE, FLUSH, PASSTHROUGH, NOTIFY, DISCARD, FUA = (1 << bit for bit in (1, 2, 9, 10, 13, 15))
+ZONE = 0x3F << 16
+WRITE_ZEROES = 1 << 22
+"""Categories (BLK_TC_*): the upper bits of an action, from bit 16 on."""
+
+ACTIONS = {1: "Q", 6: "R", 7: "D", 8: "C"}
+"""The lower bits of an action (__BLK_TA_*), and blkparse's letters for them."""
+
+OF_CGROUP = 1 << 8
+"""__BLK_TA_CGROUP: a bit of the lower ones that says no more than what follows the struct."""
+
+TIMESTAMP = 1
+"""__BLK_TN_TIMESTAMP, where the category is NOTIFY: seconds and ns since 1970 follow."""
+
+PIPED = 1 << 16
+"""Events that may be out of order in one file: where blktrace writes to a pipe, it takes up to 512 KiB
+of one CPU's before it turns to another's (blktrace(8), -b and -n)."""
+
+ONE_CPU = 1 << 8
+"""Events that may be out of order in the file of one CPU, where an interrupt tells of its own first."""
+
+
+def recognise(head: bytes) -> bool:
+    """Whether it begins with the magic number, in either byte order."""
+    return _order(head[:4]) is not None
+
+
+def read(source: Octets, sink: Sink) -> None:
+    """Give the requests of a device (``8,0``) to a sink. Raises TraceError."""
+    with ExitStack() as stack:
+
+        def other(path: Path) -> Octets:
+            opened = Octets(path)
+            stack.callback(opened.close)
+            return opened
+
+        paths = _cpus(source.path)
+        begins = begins_with(_merged([_events(other(path)) for path in paths]), sink.device)
+        sources = [source if path == source.path else other(path) for path in paths]
+        matcher = Matcher(sink, begins)
+        for event in _merged([_events(one, sink.clock) for one in sources]):
+            matcher.see(event)
+        matcher.finish()
+
+
+def _cpus(path: Path) -> list[Path]:
+    """All CPUs' files, where this is one of them: ``sda.blktrace.0``, ``sda.blktrace.1``, ..."""
+    match = re.fullmatch(r"(.*\.blktrace\.)\d+", path.name)
+    if match is None:
+        return [path]
+    others = path.parent.iterdir()
+    return sorted(one for one in others if re.fullmatch(re.escape(match[1]) + r"\d+", one.name))
+
+
+def _merged(files: list[Iterator[Event]]) -> Iterator[Event]:
+    """All events in the order of time."""
+    window = PIPED if len(files) == 1 else ONE_CPU
+    return heapq.merge(*(_sorted(file, window) for file in files), key=lambda event: event.time)
+
+
+def _sorted(events: Iterator[Event], window: int) -> Iterator[Event]:
+    """Events in the order of time, where none is more than ``window`` events late."""
+    heap: list[tuple[int, int, Event]] = []
+    for number, event in enumerate(events):
+        heapq.heappush(heap, (event.time, number, event))
+        if len(heap) > window:
+            yield heapq.heappop(heap)[2]
+    while heap:
+        yield heapq.heappop(heap)[2]
+
+
+def _order(magic: bytes) -> str | None:
+    """The byte order, as struct has it; None where this is no magic number."""
+    for order in "<>":
+        if len(magic) == 4 and struct.unpack(f"{order}I", magic)[0] & ~0xFF == MAGIC:
+            return order
+    return None
+
+
+def _events(source: Octets, clock: Callable[[int, int], None] | None = None) -> Iterator[Event]:
+    """The events that tell of requests; ``clock`` is told the wall time."""
+    while source.rest:
+        source.record = source.at
+        magic = source.take(4)
+        order = _order(magic)
+        version = 0 if order is None else struct.unpack(f"{order}I", magic)[0] & 0xFF
+        if version not in (7, 8):
+            what = f"version {version} of blktrace is not known here" if order else "no event"
+            raise source.error(what)
+        layout = struct.Struct(f"{order}{_FIELDS_7 if version == 7 else _FIELDS_8}")
+        fields = layout.unpack(magic + source.take(layout.size - 4))
+        _, _, time, sector, length, *middle, device, _, error, extra = fields
+        action = middle[0] if version == 7 else middle[1]
+        data = source.take(extra)
+        category = action >> 16
+        number = action & 0xFFFF & ~OF_CGROUP
+        if category & NOTIFY:
+            if number == TIMESTAMP and len(data) >= 8 and clock is not None:
+                seconds, ns = struct.unpack_from(f"{order}II", data)
+                clock(seconds * 10**9 + ns, time)
+        elif number in ACTIONS:
+            kind = _kind(category, length)
+            yield Event(
+                time, ACTIONS[number], f"{device >> 20},{device & 0xFFFFF}",
+                0 if kind == Kind.FLUSH else sector, length, kind,
+                bool(category & FUA), bool(category & FLUSH and length), error,
+            )  # fmt: skip
+
+
+def _kind(category: int, length: int) -> Kind | None:
+    if category & (PASSTHROUGH | ZONE):
+        return None
+    if category & FLUSH and not length:
+        return Kind.FLUSH
+    if category & DISCARD:
+        return Kind.TRIM
+    if category & WRITE_ZEROES:
+        return Kind.ZERO
+    if category & WRITE:
+        return Kind.WRITE
+    return Kind.READ if length else None
