@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from analysis.interop.blk_events import Event, Matcher, begins_with
+from analysis.interop.order import nearly_sorted
 from analysis.interop.sink import Sink
 from analysis.interop.source import Octets
 from tracer.op import Kind
@@ -85,19 +86,12 @@ def _cpus(path: Path) -> list[Path]:
 
 def _merged(files: list[Iterator[Event]]) -> Iterator[Event]:
     """All events in the order of time."""
+
+    def time(event: Event) -> int:
+        return event.time
+
     window = PIPED if len(files) == 1 else ONE_CPU
-    return heapq.merge(*(_sorted(file, window) for file in files), key=lambda event: event.time)
-
-
-def _sorted(events: Iterator[Event], window: int) -> Iterator[Event]:
-    """Events in the order of time, where none is more than ``window`` events late."""
-    heap: list[tuple[int, int, Event]] = []
-    for number, event in enumerate(events):
-        heapq.heappush(heap, (event.time, number, event))
-        if len(heap) > window:
-            yield heapq.heappop(heap)[2]
-    while heap:
-        yield heapq.heappop(heap)[2]
+    return heapq.merge(*(nearly_sorted(file, window, time) for file in files), key=time)
 
 
 def _order(magic: bytes) -> str | None:

@@ -4,7 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.interop import blkparse, blktrace, dm_log_writes, fio_iolog, qemu_io
+from analysis.interop import (
+    alibaba,
+    blkparse,
+    blktrace,
+    columnar,
+    dm_log_writes,
+    fio_iolog,
+    msr,
+    perfetto,
+    qemu_io,
+)
 from analysis.interop.job import Job
 from analysis.interop.sink import Sink
 from analysis.interop.source import Lines, Octets
@@ -44,11 +54,16 @@ IMPORTS = {
     ),
     "blktrace": Import("blktrace", blktrace.recognise, Octets, blktrace.read),
     "blkparse": Import("blkparse", blkparse.recognise, Lines, blkparse.read),
+    "msr": Import("MSR Cambridge trace", msr.recognise, Lines, msr.read),
+    "alibaba": Import("Alibaba block trace", alibaba.recognise, Lines, alibaba.read),
     "fio": Import("fio iolog", fio_iolog.recognise, Lines, fio_iolog.read),
 }
 
 
 EXPORTS = {
     "dm-log-writes": Export("log of dm-log-writes", (".log",), dm_log_writes.write),
+    "parquet": Export("Parquet, the ops", (".parquet",), columnar.parquet),
+    "arrow": Export("Arrow IPC, the ops", (".arrow", ".feather", ".ipc"), columnar.arrow),
+    "perfetto": Export("Chrome trace events", (".json",), perfetto.write),
     "fio": Export("fio iolog, version 3", (".iolog", ".fio"), fio_iolog.write),
 }

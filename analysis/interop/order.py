@@ -1,12 +1,17 @@
-"""A trace's ops in the order in which they were submitted: the file has them as they completed."""
+"""What is not quite in order, put in order."""
 
-from collections.abc import Iterable, Iterator
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from tracer.op import Op
 
+Item = TypeVar("Item")
+
 
 def by_submission(ops: Iterable[Op]) -> Iterator[Op]:
-    """Ops by seq. Takes memory for those that were in flight together."""
+    """A trace's ops by seq: the file has them as they completed. Takes memory for those that were in
+    flight together."""
     waiting: dict[int, Op] = {}
     expected = 0
     for op in ops:
@@ -16,3 +21,15 @@ def by_submission(ops: Iterable[Op]) -> Iterator[Op]:
             expected += 1
     for seq in sorted(waiting):  # behind one that was in flight when the recorder was killed
         yield waiting[seq]
+
+
+def nearly_sorted(items: Iterable[Item], window: int, key: Callable[[Item], int]) -> Iterator[Item]:
+    """Items by their key, where none stands more than ``window`` places too late; else as well as that
+    allows. Takes memory for the window."""
+    heap: list[tuple[int, int, Item]] = []
+    for number, item in enumerate(items):  # equal keys stay in the order in which they come
+        heapq.heappush(heap, (key(item), number, item))
+        if len(heap) > window:
+            yield heapq.heappop(heap)[2]
+    while heap:
+        yield heapq.heappop(heap)[2]

@@ -1,0 +1,42 @@
+"""Alibaba's block traces of 2020: one CSV file with all disks (https://github.com/alibaba/block-traces).
+
+    device_id,opcode,offset,length,timestamp
+    419,W,8792731648,16384,1577808144360767
+
+Offsets and lengths are bytes, timestamps microseconds since 1970. Nothing tells when a request was
+done, so each is done before the next.
+"""
+
+import re
+
+from analysis.interop.sink import Sink
+from analysis.interop.source import Lines
+from tracer.op import Kind, Op
+
+MICROSECOND = 1000
+
+_TITLE = "device_id,opcode,"
+_LINE = re.compile(r"(\d{1,10}),([RW]),(\d{1,20}),(\d{1,10}),(\d{1,18})")
+
+_KINDS = {"R": Kind.READ, "W": Kind.WRITE}
+
+
+def recognise(head: bytes) -> bool:
+    """Whether the first line is a request, or the names of the columns."""
+    first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
+    return first.startswith(_TITLE) or _LINE.fullmatch(first) is not None
+
+
+def read(source: Lines, sink: Sink) -> None:
+    """Give the requests of a disk (``419``) to a sink. Raises TraceError."""
+    for line in source:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            if not line.strip() or (source.number == 1 and line.startswith(_TITLE)):
+                continue
+            raise source.error("no device,R or W,offset,length,timestamp")
+        device, kind, offset, length, stamp = match.groups()
+        if sink.wants(device):
+            at = int(stamp) * MICROSECOND
+            sink.clock(at, at)
+            sink.do(Op(0, _KINDS[kind], 0, int(offset), int(length), at))

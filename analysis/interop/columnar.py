@@ -1,0 +1,45 @@
+"""Parquet and Arrow IPC files of a trace's ops: the columns of ``Recording.ops`` (analysis/frames.py), in
+batches. Marks, mismatches and payloads are left out."""
+
+from typing import TYPE_CHECKING
+
+from analysis.interop.job import Job
+from tracer.errors import StorageError
+from tracer.trace import Trace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def parquet(job: Job) -> dict[str, int]:
+    """Write the ops as Parquet, compressed with zstd; return what was left out."""
+    from polars.exceptions import ComputeError
+
+    try:
+        _ops(job).sink_parquet(job.new)
+    except ComputeError as error:
+        if "os error" not in str(error):
+            raise
+        # polars hides an OSError in the text of one of its own
+        raise StorageError(f"cannot write {job.output}: {error}") from error
+    return _left_out(job)
+
+
+def arrow(job: Job) -> dict[str, int]:
+    """Write the ops as an Arrow IPC file (Feather, version 2), not compressed, so that it can be mapped;
+    return what was left out."""
+    _ops(job).sink_ipc(job.new)
+    return _left_out(job)
+
+
+def _ops(job: Job) -> "pl.LazyFrame":
+    import analysis  # here, since it loads polars
+
+    return analysis.open(job.trace).ops
+
+
+def _left_out(job: Job) -> dict[str, int]:
+    trace = Trace(job.trace)
+    found = {"mark": len(trace.marks()), "mismatch": len(trace.mismatches())}
+    trace.close()
+    return {what: count for what, count in found.items() if count}

@@ -1,0 +1,68 @@
+"""Traces of the MSR Cambridge collection: a CSV file per disk (its README.txt, section 3;
+http://iotta.snia.org/traces/block-io/388).
+
+    Timestamp,Hostname,DiskNumber,Type,Offset,Size,ResponseTime
+    128166372003061629,usr,0,Read,7014609920,24576,41286
+
+Timestamps are Windows file times, units of 100 ns since 1601, and response times are such units. Offsets
+and sizes are bytes.
+"""
+
+import heapq
+import re
+from collections.abc import Iterator
+
+from analysis.interop.order import nearly_sorted
+from analysis.interop.sink import Begun, Sink
+from analysis.interop.source import Lines
+from tracer.op import Kind, Op
+
+TICK = 100
+"""Nanoseconds."""
+
+EPOCH = 116_444_736_000_000_000
+"""1970 as a file time."""
+
+WINDOW = 1 << 12
+"""Requests that may be out of order. Nothing says that they are in the order of their times."""
+
+_TITLE = "Timestamp,Hostname,"
+_LINE = re.compile(r"(\d{1,18}),([\w.-]+),(\d{1,9}),(Read|Write),(\d{1,20}),(\d{1,20}),(\d{1,18})")
+
+_KINDS = {"Read": Kind.READ, "Write": Kind.WRITE}
+
+
+def recognise(head: bytes) -> bool:
+    """Whether the first line is a request, or the names of the columns."""
+    first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
+    return first.startswith(_TITLE) or _LINE.fullmatch(first) is not None
+
+
+def read(source: Lines, sink: Sink) -> None:
+    """Give the requests of a disk (``usr_0``, as its file is named) to a sink. Raises TraceError."""
+    in_flight: list[tuple[int, int, Begun]] = []
+    requests = nearly_sorted(_requests(source, sink), WINDOW, lambda request: request[0].submitted)
+    for number, (op, completed) in enumerate(requests):
+        while in_flight and in_flight[0][0] < op.submitted:
+            at, _, begun = heapq.heappop(in_flight)
+            sink.end(begun, at)
+        heapq.heappush(in_flight, (completed, number, sink.begin(op)))
+    while in_flight:
+        at, _, begun = heapq.heappop(in_flight)
+        sink.end(begun, at)
+
+
+def _requests(source: Lines, sink: Sink) -> Iterator[tuple[Op, int]]:
+    """Requests, and when each was done."""
+    for line in source:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            if not line.strip() or (source.number == 1 and line.startswith(_TITLE)):
+                continue
+            raise source.error("no timestamp,host,disk,type,offset,size,response time")
+        ticks, host, disk, kind, offset, length, took = match.groups()
+        if sink.wants(f"{host}_{disk}"):
+            at = int(ticks) * TICK
+            sink.clock(at - EPOCH * TICK, at)
+            op = Op(0, _KINDS[kind], 0, int(offset), int(length), at)
+            yield op, at + int(took) * TICK

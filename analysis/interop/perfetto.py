@@ -1,0 +1,97 @@
+"""Chrome's trace event format, which ui.perfetto.dev and chrome://tracing show ("Trace Event Format",
+https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU).
+
+Each op is a complete event ("X") on a row of its own among those that were in flight together: a row is
+taken again once its op is done, so there are as many rows as ops were ever in flight. Marks and
+mismatches are instants ("i"). Times are microseconds with three decimals.
+"""
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+
+from analysis.interop.job import Job
+from analysis.interop.order import by_submission
+from tracer.op import KIND_BY_NUMBER, NO_TIME, SECTOR, Kind, Op, flag_names
+from tracer.trace import Fault, Trace
+
+PROCESS = 1
+"""The format wants processes and threads: a trace is the one, a row the other."""
+
+
+def write(job: Job) -> dict[str, int]:
+    """Write a trace's ops, marks and mismatches as JSON, an event at a time; return what was left
+    out."""
+    trace = Trace(job.trace)
+    left_out: Counter[str] = Counter()
+    with closing(trace), job.new.open("w") as file:
+        file.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
+        file.write(_name("process_name", 0, job.trace.name))
+        for mark in trace.marks():
+            file.write(",\n" + _instant(mark.name, mark.time, {"before op": mark.seq}))
+        for one in trace.mismatches():
+            name = f"mismatch: {Fault(one.fault).name.lower()}"
+            file.write(",\n" + _instant(name, one.time, {"op": one.seq, "sector": one.offset // SECTOR}))
+        rows = 0
+        for op, row in _rows(by_submission(trace.ops())):
+            job.progress(1)
+            if op.kind == Kind.START:
+                left_out["pieces of the start image"] += 1
+                continue
+            if row == rows:
+                rows += 1
+                file.write(",\n" + _name("thread_name", row, f"in flight {row + 1}"))
+            file.write(",\n" + _event(op, row))
+        file.write("\n]}\n")
+    return left_out
+
+
+def _rows(ops: Iterator[Op]) -> Iterator[tuple[Op, int]]:
+    """Ops by submission, each with the lowest row that is free."""
+    busy: list[tuple[int, int]] = []
+    free: list[int] = []
+    for op in ops:
+        while busy and busy[0][0] <= op.submitted:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        row = heapq.heappop(free) if free else len(busy)
+        heapq.heappush(busy, (op.completed, row))
+        yield op, row
+
+
+def _event(op: Op, row: int) -> str:
+    """An op as JSON."""
+    arguments = f'"op": {op.seq}'
+    if op.length:
+        first = op.offset // SECTOR
+        arguments += f', "sector": {first}, "sectors": {-(-op.end // SECTOR) - first}'
+        arguments += f', "offset": {op.offset}, "length": {op.length}'
+    if op.flags:
+        arguments += f', "flags": "{" ".join(flag_names(op.flags))}"'
+    if op.reference_status or op.test_status:
+        arguments += f', "errno": {op.test_status or op.reference_status}'
+    if op.completed == NO_TIME:
+        arguments += ', "completed": false'
+    took = 0 if op.completed == NO_TIME else op.completed - op.submitted
+    return (
+        f'{{"ph": "X", "pid": {PROCESS}, "tid": {row}, "cat": "op", '
+        f'"name": "{KIND_BY_NUMBER[op.kind].label}", '
+        f'"ts": {_time(op.submitted)}, "dur": {_time(took)}, "args": {{{arguments}}}}}'
+    )
+
+
+def _instant(name: str, time: int, arguments: dict[str, int]) -> str:
+    """A moment that is no op's, as JSON: a line over all rows."""
+    head = f'{{"ph": "i", "s": "g", "pid": {PROCESS}, "tid": 0, "ts": {_time(time)}, '
+    return f'{head}"name": {json.dumps(name)}, "args": {json.dumps(arguments)}}}'
+
+
+def _name(what: str, row: int, name: str) -> str:
+    event = {"ph": "M", "pid": PROCESS, "tid": row, "name": what, "args": {"name": name}}
+    return json.dumps(event)
+
+
+def _time(ns: int) -> str:
+    """Microseconds, exactly: a float would round those of a long trace."""
+    return f"{ns // 1000}.{ns % 1000:03d}"
