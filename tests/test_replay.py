@@ -377,7 +377,7 @@ def test_doctor_finds_what_is_there_and_what_is_not(
     assert "not found" in trace("doctor", cwd=tmp_path).stdout
 
 
-@pytest.mark.parametrize("verb", ["record", "replay", "show", "verify", "doctor"])
+@pytest.mark.parametrize("verb", ["record", "replay", "show", "verify", "import", "export", "doctor"])
 def test_every_verb_has_help_with_an_example(tmp_path: Path, verb: str) -> None:
     assert "Example: " in trace(verb, "--help", cwd=tmp_path).stdout
 

@@ -1,5 +1,5 @@
-"""Parquet and Arrow IPC files of a trace's ops: the columns of ``Recording.ops`` (analysis/frames.py), in
-batches. Marks, mismatches and payloads are left out."""
+"""Parquet and Arrow IPC files of a trace's ops: the columns of ``Recording.ops`` (analysis/frames.py),
+in batches. Marks, mismatches and payloads are left out."""
 
 from typing import TYPE_CHECKING
 
