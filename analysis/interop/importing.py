@@ -12,7 +12,7 @@ from analysis.interop.source import HEAD
 from analysis.interop.staged import staged
 from tracer.device import FileDevice
 from tracer.driver import make_raw
-from tracer.errors import StorageError, TraceError, UsageError
+from tracer.errors import TraceError, UsageError
 from tracer.payload import PayloadWriter, payload_path
 from tracer.progress import bar
 from tracer.text import plain
@@ -102,7 +102,7 @@ def guess(path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise StorageError(f"cannot open {path}: {error.strerror}") from error
+        raise TraceError(f"cannot open {path}: {error.strerror}") from error
     found = [name for name, form in IMPORTS.items() if form.recognise(head)]
     if len(found) != 1:
         what = f"could be {' or '.join(found)}" if found else "is of no format that is known here"

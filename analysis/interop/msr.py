@@ -1,5 +1,5 @@
-"""Traces of the MSR Cambridge collection: a CSV file per disk (its README.txt, section 3;
-http://iotta.snia.org/traces/block-io/388).
+"""Traces of the MSR Cambridge collection: a CSV file per disk (its README.txt, section 3, at
+iotta.snia.org).
 
     Timestamp,Hostname,DiskNumber,Type,Offset,Size,ResponseTime
     128166372003061629,usr,0,Read,7014609920,24576,41286

@@ -26,9 +26,8 @@ OPTIONS = {
     "aio_read": "CiP:qrv",
     "write": "bcCfnpP:qrs:uz",
     "writev": "CfP:qr",
-    "aio_write": "CfinP:qruz",
+    "aio_write": "CfiP:qruz",
     "discard": "Cq",
-    "aio_discard": "Cq",
     "flush": "",
     "aio_flush": "",
 }

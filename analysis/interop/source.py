@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tracer import text
-from tracer.errors import StorageError, TraceError
+from tracer.errors import TraceError
 
 MAX_LINE = 1 << 16
 """Bytes in a line. The longest of a known format is a blkparse message, of at most 128 bytes and a
@@ -31,7 +31,7 @@ class Source:
             self._file = path.open("rb")
             self.size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
-            raise StorageError(f"cannot open {path}: {error.strerror}") from error
+            raise TraceError(f"cannot open {path}: {error.strerror}") from error
 
     def where(self) -> str:
         """The place that was read last, for people."""

@@ -126,13 +126,13 @@ def _page(facts: dict[str, Any]) -> str:
     header = facts["header"]
     tools = ", ".join(f"{name} {version}" for name, version in header["tools"].items())
     when = datetime.datetime.fromtimestamp(header["started"] / 1e9, datetime.UTC)
+    told = f"{when:%Y-%m-%d %H:%M:%S} UTC" if header["started"] else "at an unknown time"
     lines = [
         f"trace:     {facts['trace']} (format {header['version']}, id {header['id']})",
         f"disk:      {size(header['size'])} ({header['size'] // 512:,} sectors), "
         f"start {header['start_image']}",
         f"driver:    {header['driver'].get('name', '?')}",
-        f"recorded:  {when:%Y-%m-%d %H:%M:%S} UTC, {seconds(facts['duration_ns'])}, "
-        f"on {header['host'].get('name', '?')}",
+        f"recorded:  {told}, {seconds(facts['duration_ns'])}, on {header['host'].get('name', '?')}",
         f"with:      {tools}",
         f"payloads:  {header['payloads']}, digest {header['digest']}, trim rule {header['trim']}",
         "closed:    "
