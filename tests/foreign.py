@@ -13,7 +13,7 @@ from analysis.interop.importing import Imported, import_trace
 from analysis.interop.sink import Survey
 from tests.support import read_trace, trace
 from tracer.digest import digest
-from tracer.errors import TraceError
+from tracer.errors import TraceError, UsageError
 from tracer.op import Kind, Op
 from tracer.source import Source
 from tracer.verify import verify
@@ -113,7 +113,17 @@ def any_damage(path: Path, content: bytes, name: str) -> None:
         damaged = bytearray(content)
         for at, value in changes:
             damaged[at] = value
-        problem = survey(path, bytes(damaged), name)
-        assert problem is None or re.search(r": (line|byte) \d+: ", problem), problem
+        path.write_bytes(damaged)
+        problem = ": byte 0: "
+        try:
+            import_trace(path, target, name=name, size=DISK, force=True)
+        except UsageError:
+            pass  # it names two devices now, or one that is larger
+        except TraceError as error:
+            problem = str(error)
+        else:
+            assert verify(target).ok
+        assert re.search(r": (line|byte) \d+: ", problem), problem
 
+    target = path.with_name("damaged.trace")
     check()

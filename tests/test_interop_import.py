@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from analysis.interop.order import by_submission, nearly_sorted
 from analysis.interop.sink import Survey
 from analysis.interop.source import Lines
 from tests.foreign import bring_in
-from tests.support import MIB, entries, file_size_limit, trace
+from tests.support import MIB, entries, file_size_limit, read_trace, trace
 from tracer.errors import Exit, StorageError, TraceError, UsageError
 from tracer.op import Kind, Op
 from tracer.payload import payload_path
@@ -57,6 +58,7 @@ def test_the_command(tmp_path: Path) -> None:
     ("words", "code", "problem"),
     [
         ("none -o x.trace", Exit.BAD_TRACE, "cannot open none: No such file"),
+        ("none -o x.trace --format fio", Exit.BAD_TRACE, "cannot open none: No such file"),
         ("bad -o x.trace", Exit.BAD_TRACE, "bad is of no format that is known here: give --format "),
         ("bad -o x.trace --format fio", Exit.BAD_TRACE, "bad: line 1: no 'fio version 2"),
         ("empty -o x.trace --format fio", Exit.BAD_TRACE, "no request in it touches the disk"),
@@ -182,3 +184,43 @@ def test_a_source_s_order_holds_whatever_its_times_say(steps: list[tuple[int, bo
                 assert op.submitted <= after.completed
             else:
                 assert op.completed <= after.completed
+
+
+def late(at: int) -> bytes:
+    """An event of blktrace's, a write issued."""
+    return struct.pack("<IIQQIIIIIHH", 0x65617407, 1, at, 8, 4096, 0x420007, 1, 8 << 20, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("blktrace", late(5) + late((1 << 64) - 1)),
+        (
+            "blkparse",
+            b"8,0 1 1 0.000000000 7 D W 8 + 8 [x]\n8,0 1 1 9999999999.000000000 7 D W 8 + 8 [x]\n",
+        ),
+        ("fio", b"fio version 3 iolog\n0 /d write 0 512\n99999999999999999999 /d write 0 512\n"),
+        ("fio", b"fio version 2 iolog\n/d write 0 512\n/d wait 99999999999999999999 0\n/d read 0 512\n"),
+        ("msr", b"1,usr,0,Read,0,512,1\n999999999999999999,usr,0,Read,0,512,1\n"),
+        ("alibaba", b"1,R,0,512,1\n1,R,0,512,99999999999999999\n"),
+    ],
+)
+def test_a_time_beyond_all_traces(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(
+        TraceError, match=r": (line \d|byte 48): .* ns after the first request: no trace is"
+    ):
+        import_trace(tmp_path / "x", tmp_path / "x.trace", name=name)
+    assert entries(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize(("told", "errno"), [("65541", 5), ("-5", 5), ("65531", 5), ("40000", 4095)])
+def test_an_errno_has_16_bits(tmp_path: Path, told: str, errno: int) -> None:
+    lines = f"8,0 1 1 0.0{'0' * 8} 7 D W 8 + 8 [x]\n8,0 1 1 0.0{'0' * 7}1 7 C W 8 + 8 [{told}]\n"
+    _, ops = bring_in(tmp_path / "x.txt", lines)
+    assert [op.reference_status for op in ops] == [errno]
+
+
+def test_a_start_that_is_no_date_is_unknown(tmp_path: Path) -> None:
+    bring_in(tmp_path / "x.csv", "999999999999999999,usr,0,Read,0,512,1\n")
+    assert read_trace(tmp_path / "x.trace")[0].header.started == 0

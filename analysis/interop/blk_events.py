@@ -48,8 +48,8 @@ def begins_with(events: Iterable[Event], device: str | None) -> str:
 
 def errno_of(error: int) -> int:
     """An errno value: the kernel stores its negative in 16 bits without a sign."""
-    error = (1 << 16) - error if error >= 1 << 15 else error
-    return min(error, MAX_ERRNO)
+    error &= 0xFFFF
+    return min(error if error < 1 << 15 else (1 << 16) - error, MAX_ERRNO)
 
 
 @dataclass(slots=True)

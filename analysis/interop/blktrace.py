@@ -1,8 +1,8 @@
 """blktrace's binary files, versions 7 and 8 (linux/include/uapi/linux/blktrace_api.h).
 
 A file is a series of structs, each followed by ``pdu_len`` bytes, in the byte order of the machine that
-was traced: ``struct blk_io_trace`` (version 7), or ``struct blk_io_trace2`` (version 8, Linux 6.19 and
-later), of which the actions have 64 bits and say write zeroes too. blktrace writes one file per CPU,
+was traced: ``struct blk_io_trace`` (version 7), or ``struct blk_io_trace2`` (version 8, of newer
+kernels), of which the actions have 64 bits and say write zeroes too. blktrace writes one file per CPU,
 which are read together here; ``blkparse -d`` makes one of them.
 
 Times are ns; the clock's wall time is among the events.

@@ -59,13 +59,15 @@ def import_trace(
     name = name or guess(path)
     form = IMPORTS[name]
     with staged(target, payload_path(target), force=force) as folder, ExitStack() as stack:
-        progress = stack.enter_context(bar("importing", 2 * path.stat().st_size))
-        survey = Survey(form.source(path, progress), device)
+        first = form.source(path)
+        first.progress = progress = stack.enter_context(bar("importing", 2 * first.size))
+        survey = Survey(first, device)
         _read(form, survey)
         disk = _disk_size(path, survey, device, size)
         new = folder / target.name
+        keeps = form.payloads == "full"
         shadow = None
-        if form.payloads == "full" and survey.reads:
+        if keeps and survey.reads:
             image = folder / "disk.raw"
             make_raw(image, disk)
             shadow = FileDevice(image, durable=False)
@@ -78,18 +80,18 @@ def import_trace(
             started=survey.started,
         )
         trace = TraceWriter(new, header)
-        payloads = PayloadWriter(payload_path(new), header.id) if form.payloads == "full" else None
-        writer = Writer(form.source(path, progress), survey.device, trace, payloads, shadow)
         try:
-            _read(form, writer)
+            payloads = PayloadWriter(payload_path(new), header.id) if keeps else None
+            writer = Writer(form.source(path, progress), survey.device, trace, payloads, shadow)
+            try:
+                _read(form, writer)
+            finally:
+                if payloads is not None:
+                    payloads.close()
         except BaseException:
             trace.abandon()
             raise
-        else:
-            writer.close()
-        finally:
-            if payloads is not None:
-                payloads.close()
+        writer.close()
     return Imported(
         trace=str(target), source=str(path), format=name, device=survey.device, size=disk,
         ops=writer.ops, payloads=form.payloads, skipped=dict(writer.skipped),

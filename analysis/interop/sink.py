@@ -25,6 +25,10 @@ PIECE = {"data": MAX_LENGTH["data"], "other": 1 << 31}
 """Bytes of the largest op: larger requests become several. Half of what 32 bits can say, so that pieces
 keep the alignment of the whole."""
 
+MAX_TIME = 1 << 62
+"""Nanoseconds from the first request to the last, and from 1970 to the first: 146 years. Frames have 63
+bits for a time."""
+
 RECORDS = 4096
 """Records that are written at once."""
 
@@ -82,7 +86,8 @@ class Sink:
         if self._wall is None or self._origin is None:
             return 0
         now, at = self._wall
-        return max(0, now + self._origin - at)
+        started = now + self._origin - at
+        return started if 0 < started <= MAX_TIME else 0
 
     def clock(self, now: int, at: int) -> None:
         """It is ``now``, in ns since 1970, when the source's time is ``at``."""
@@ -137,6 +142,10 @@ class Sink:
         """A time of the source in ns since the start, never before what was seen already."""
         if self._origin is None:
             self._origin = at
+        if at - self._origin > MAX_TIME:
+            raise self.source.error(
+                f"{at - self._origin} ns after the first request: no trace is so long"
+            )
         return max(at - self._origin, self._now)
 
     def _begun(self, op: Op, data: bytes | None) -> None:

@@ -24,12 +24,12 @@ class Source:
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
         self.path = path
-        self.size = 0
-        self._progress = progress
+        self.progress = progress
         self._file: BinaryIO
         try:
             self._file = path.open("rb")
-            self.size = os.fstat(self._file.fileno()).st_size
+            self.size = self._file.seek(0, os.SEEK_END)  # a log may be on a block device
+            self._file.seek(0)
         except OSError as error:
             raise TraceError(f"cannot open {path}: {error.strerror}") from error
 
@@ -65,10 +65,10 @@ class Lines(Source):
                 raise self.error("it holds a NUL: this is no text")
             unreported += len(raw)
             if unreported >= STEP:
-                self._progress(unreported)
+                self.progress(unreported)
                 unreported = 0
             yield raw.decode(errors="replace").rstrip("\r\n")
-        self._progress(unreported)
+        self.progress(unreported)
 
     def integer(self, word: str, what: str) -> int:
         """A decimal number of at most 64 bits. Raises TraceError."""
@@ -103,7 +103,7 @@ class Octets(Source):
             self.size = self.at + len(data)
             self._need(count)
         self.at += count
-        self._progress(count)
+        self.progress(count)
         return data
 
     def skip(self, count: int) -> None:
@@ -111,7 +111,7 @@ class Octets(Source):
         self._need(count)
         self._file.seek(count, os.SEEK_CUR)
         self.at += count
-        self._progress(count)
+        self.progress(count)
 
     def _need(self, count: int) -> None:
         if count > self.rest:
