@@ -128,6 +128,23 @@ def test_fio_runs_what_is_exported(tmp_path: Path) -> None:
     assert found == [row for row in wanted if row[0] != TRIM]
 
 
+def test_the_same_place_is_written_with_other_data(tmp_path: Path) -> None:
+    _, ops = bring_in(tmp_path / "f.iolog", V2 + "/disk write 774144 4096\n/disk write 774144 4096\n")
+    assert len({op.digest for op in ops if op.kind == Kind.WRITE}) == 3
+
+
+def test_a_large_zero_is_exported_in_pieces(tmp_path: Path) -> None:
+    """fio takes memory for a whole write, and these are writes to it."""
+    bring_in(tmp_path / "s.txt", "write -z 0 40M\ndiscard 0 40M\n")
+    export_trace(tmp_path / "s.trace", tmp_path / "s.iolog")
+    lines = (tmp_path / "s.iolog").read_text().splitlines()[3:-1]
+    assert lines == [
+        "0 s.raw write 0 33554432",
+        "0 s.raw write 33554432 8388608",
+        "1 s.raw trim 0 41943040",
+    ]
+
+
 def test_an_export_imports(tmp_path: Path) -> None:
     _, ops = bring_in(tmp_path / "a.iolog", V3)
     export_trace(tmp_path / "a.trace", tmp_path / "b.iolog")
@@ -146,6 +163,7 @@ def test_an_export_imports(tmp_path: Path) -> None:
         ("1 /disk read 123456789012345678901 5", "is no number of bytes"),
         ("1 /disk wait 1 5", "'wait' is no action of a version 3 iolog"),
         ("1 /disk read 99999999999999999999 5", "no disk is so large"),
+        ("1 /disk read 4611686018427387903 2", "no disk is so large"),
         ("\0", "it holds a NUL"),
         ("x" * 70000, "it has more than"),
     ],
