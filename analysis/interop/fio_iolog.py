@@ -87,10 +87,8 @@ def write(job: Job) -> dict[str, int]:
             if action is None:
                 left_out[Kind(op.kind).label] += 1
                 continue
-            if action == "write":
-                op.kind = (
-                    Kind.WRITE
-                )  # fio takes memory for a whole write: none may be larger than ours are
+            if action == "write":  # fio takes memory for a whole one: in pieces, as ours are
+                op.kind = Kind.WRITE
             for offset, length in pieces(op):
                 file.write(f"{last} {name} {action} {offset} {length}\n")
         file.write(f"{last} {name} close\n")
