@@ -23,8 +23,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import analysis
-from analysis import frames, plots
-from analysis.frames import OP_DTYPE, OPS, WRITERS, Recording
+from analysis import plots, records
+from analysis.columns import OPS, WRITERS
+from analysis.frames import Recording
+from analysis.records import OP_DTYPE
 from tracer.errors import TraceError, UsageError
 from tracer.op import MUTATING, NO_TIME, SECTOR, Flag, Kind, Op
 from tracer.trace import (
@@ -126,7 +128,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few ops are several batches."""
-    monkeypatch.setattr(frames, "_BATCH", 3)
+    monkeypatch.setattr(records, "BLOCK", 3)
 
 
 @pytest.fixture

@@ -279,13 +279,17 @@ class Trace:
     def __del__(self) -> None:
         self.close()
 
+    def read(self, first: int, count: int) -> bytes:
+        """Up to ``count`` whole records of any kind, as they are in the file, from the ``first`` on."""
+        at = self.records_at + first * RECORD_SIZE
+        block = os.pread(self._fd, min(count, self.count - first) * RECORD_SIZE, at)
+        return block[: len(block) // RECORD_SIZE * RECORD_SIZE]
+
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         """The records, BLOCK at a time: ``(byte offset, bytes)``. Read, not mapped: a mapped file that
         someone cuts short ends the process, and all of one that is read through stays in memory."""
         for first in range(0, self.count, BLOCK):
-            at = self.records_at + first * RECORD_SIZE
-            block = os.pread(self._fd, min(BLOCK, self.count - first) * RECORD_SIZE, at)
-            yield at, block[: len(block) // RECORD_SIZE * RECORD_SIZE]
+            yield self.records_at + first * RECORD_SIZE, self.read(first, BLOCK)
 
     def _select(self, tag: Tag) -> Iterator[Record]:
         for at, block in self._blocks():
