@@ -7,13 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import cpu_count
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from analysis.records import OpRecords, Ops
+from analysis.records import Array, OpRecords, Ops, fields
 from tracer.op import KIND_BY_NUMBER, MUTATING, SECTOR, Kind
 
 KINDS = pl.Enum([kind.label for kind in Kind])
@@ -59,59 +57,54 @@ _KIND_INDEX[list(KIND_BY_NUMBER)] = range(len(KIND_BY_NUMBER))
 _KIND_NAMES = pl.Series([kind.label for kind in Kind], dtype=KINDS)
 """Each kind's label, and where it is, by the kind's number."""
 
-Array = npt.NDArray[Any]
+
+def _sectors(offset: Array, length: Array) -> Array:
+    sectors: Array = ((offset + length + SECTOR - 1) // SECTOR - offset // SECTOR) * (length > 0)
+    return sectors
 
 
-def _ints(ops: Ops, name: str) -> Array:
-    return ops[name].astype(np.int64)
-
-
-def _sectors(ops: Ops) -> Array:
-    offset, length = _ints(ops, "offset"), _ints(ops, "length")
-    return ((offset + length + SECTOR - 1) // SECTOR - offset // SECTOR) * (length > 0)
-
-
-def _completed(ops: Ops, since: Array | int = 0) -> pl.Series:
-    """When ops were done, counted from some moment; null where they never were."""
-    completed = _ints(ops, "completed")
-    never = completed < 0  # NO_TIME, as a signed number
-    found = pl.Series(completed - since)
+def _unless_never(completed: Array, values: Array) -> pl.Series:
+    """Null where an op never completed."""
+    found, never = pl.Series(values), completed < 0
     return found.set(pl.Series(never), None) if never.any() else found
 
 
-def _digest(ops: Ops) -> pl.Series:
-    octets = np.ascontiguousarray(ops["digest"]).view(np.uint8).reshape(-1, 16)
-    return pl.Series(octets, dtype=pl.Array(pl.UInt8, 16)).arr.to_list().cast(pl.Binary).bin.encode("hex")
+def _digest(digest: Array) -> pl.Series:
+    octets = pl.Series(digest.view(np.uint8).reshape(-1, 16), dtype=pl.Array(pl.UInt8, 16))
+    return octets.arr.to_list().cast(pl.Binary).bin.encode("hex")
 
 
-_MADE: dict[str, Callable[[Ops], Array | pl.Series]] = {
-    "kind": lambda ops: _KIND_NAMES.gather(pl.Series(_KIND_INDEX[ops["kind"]])),
-    "sector": lambda ops: _ints(ops, "offset") // SECTOR,
-    "sectors": _sectors,
-    "completed": _completed,
-    "latency": lambda ops: _completed(ops, _ints(ops, "submitted")),
-    "status": lambda ops: np.where(
-        ops["test_status"] != 0, ops["test_status"], ops["reference_status"]
-    ).astype(np.uint16),
-    "digest": _digest,
+_MADE: dict[str, tuple[tuple[str, ...], Callable[..., Array | pl.Series]]] = {
+    "kind": (("kind",), lambda kind: _KIND_NAMES.gather(pl.Series(np.take(_KIND_INDEX, kind)))),
+    "sector": (("offset",), lambda offset: offset // SECTOR),
+    "sectors": (("offset", "length"), _sectors),
+    "completed": (("completed",), lambda completed: _unless_never(completed, completed)),
+    "latency": (
+        ("completed", "submitted"),
+        lambda completed, submitted: _unless_never(completed, completed - submitted),
+    ),
+    "status": (
+        ("test_status", "reference_status"),
+        lambda test, reference: np.array(np.where(test != 0, test, reference)),
+    ),
+    "digest": (("digest",), _digest),
+    "payload": (("payload",), lambda payload: payload.view(np.uint64)),
 }
-"""How a column is made of records, where it is not a field of them as it is."""
-
-_NATIVE = {
-    name: np.dtype(str(dtype).lower()) for name, dtype in ALL.items() if dtype.is_integer()
-}
+"""How a column is made of fields of records, where it is not a field as it is."""
 
 
 def decode(records: OpRecords, ops: Ops, columns: Iterable[str]) -> pl.DataFrame:
     """Columns of ALL for some ops of a trace's records."""
-
-    def column(name: str) -> Array | pl.Series:
-        if name == "in_flight":
-            return records.in_flight(ops)
-        make = _MADE.get(name)
-        return make(ops) if make is not None else ops[name].astype(_NATIVE[name])
-
-    return pl.DataFrame({name: column(name) for name in columns}, schema_overrides=ALL)
+    made = {name: _MADE.get(name, ((name,), lambda values: values)) for name in columns}
+    if "in_flight" in made:
+        made["in_flight"] = ("submitted", "kind"), records.in_flight
+    found = fields(ops, {field for needed, _ in made.values() for field in needed})
+    return pl.DataFrame(
+        [
+            pl.Series(name, make(*(found[field] for field in needed)))
+            for name, (needed, make) in made.items()
+        ]
+    )
 
 
 def ahead(function: Callable[[Ops], pl.DataFrame], batches: Iterable[Ops]) -> Iterator[pl.DataFrame]:

@@ -6,8 +6,11 @@ A column is decoded when a query asks for it, for the ops that the query lets th
 Units: offset and length are bytes, sectors are 512 bytes, times are ns since the trace's start.
 """
 
+import builtins
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +19,20 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from analysis.columns import ALL, KINDS, OPS, WRITERS, ahead, decode
+from analysis.lifetimes import expected, to_op, versions
 from analysis.records import OpRecords, Ops
 from tracer import text
 from tracer.errors import TraceError, UsageError
-from tracer.op import SECTOR, Flag
+from tracer.op import SECTOR, Flag, Kind
+from tracer.source import Source
 from tracer.trace import Fault, Header, Trace
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Recording"]
 
 _MAX_INT = (1 << 63) - 1
+
+_FOR_DATA = ["seq", "kind", "offset", "length", "payload", "digest"]
+"""The columns that it takes to find an op's data."""
 
 
 class Recording:
@@ -56,6 +64,11 @@ class Recording:
     def count(self) -> int:
         """How many ops there are. Raises TraceError."""
         return self._records.count
+
+    @property
+    def last(self) -> int:
+        """The number of the last op; -1 where there is none. Raises TraceError."""
+        return self._records.last
 
     @property
     def sectors(self) -> int:
@@ -121,6 +134,77 @@ class Recording:
             .collect()
         )
 
+    def versions(self, sectors: range) -> pl.DataFrame:
+        """Every version that these sectors ever held, by sector and seq, with the columns of VERSIONS.
+
+        One row for the ``sectors`` from ``sector`` on that op ``seq`` changed, and ``replaced_by`` next
+        (null: none did). They should have held it from ``since`` (when ``seq`` was done) to
+        ``until`` (when ``replaced_by`` was submitted), in ns; ``read_by`` are the reads that returned
+        any of it. ``seq`` is null for the zeroes of a blank disk. ``digest`` is that of all that ``seq``
+        wrote. An op that changed part of a sector makes a version of the whole sector.
+
+        What failed on the reference is no version; see ``writers``. Trims are zeroes, unless the rule is
+        ``old-or-zero``: there they change nothing. Raises UsageError for sectors beyond the disk.
+        """
+        start, end = self._bounds(sectors)
+        took = self._within(start, end).filter(pl.col("reference_status") == 0)
+        reads = took.filter(pl.col("kind") == Kind.READ.label, pl.col("test_status") == 0)
+        wanted = ["seq", "kind", "sector", "sectors", "submitted", "completed", "digest"]
+        return versions(
+            took.filter(self._changes).select(wanted).collect(),
+            reads.select("seq", "sector", "sectors").collect(),
+            sectors.start,
+            sectors.stop,
+        )
+
+    def expected(self, sectors: range, at: int | None = None) -> builtins.bytes:
+        """The bytes that these sectors should have held after op ``at`` (after all, if None).
+
+        Where the trace has digests alone, what stands in for the data: see ``bytes``. Raises UsageError
+        for sectors or an op that are not there, TraceError where a payload is not.
+        """
+        start, end = self._bounds(sectors)
+        if at is not None and not 0 <= at <= self.last:
+            raise UsageError(f"there is no op #{at}: the last is #{self.last}")
+        took = self._within(start, end).filter(pl.col("reference_status") == 0, self._changes)
+        if at is not None:
+            took = took.filter(pl.col("seq") <= at)
+        return expected(took.select(_FOR_DATA).collect(), self._source, start, end)
+
+    def bytes(self, seq: int) -> builtins.bytes:
+        """What op ``seq`` brought to be written.
+
+        Where the trace has digests alone, bytes that stand in for it, the same for equal digests
+        (``tracer.digest.stand_in``). Raises UsageError where there is no such op or it brought nothing,
+        TraceError where its payload is not there.
+        """
+        found = decode(self._records, self._records.find(seq), _FOR_DATA)
+        if found.is_empty():
+            raise UsageError(f"there is no op #{seq}")
+        op = to_op(found.row(0, named=True))
+        data = self._source.data(op)
+        if data is None:
+            raise UsageError(f"op #{seq} is a {found['kind'][0]}: it brought no data")
+        return builtins.bytes(data)
+
+    @cached_property
+    def _source(self) -> Source:
+        source = Source(self.path)
+        weakref.finalize(self, source.close)
+        return source
+
+    @property
+    def _changes(self) -> pl.Expr:
+        """Which ops change what the reference holds: for trims that is a matter of the rule."""
+        keeps = [] if self.header.trim == "any" else [Kind.TRIM.label]
+        return pl.col("kind").is_in([kind for kind in WRITERS if kind not in keeps])
+
+    def _bounds(self, sectors: range) -> tuple[int, int]:
+        """The bytes of a range of sectors."""
+        if sectors.step != 1 or not 0 <= sectors.start < sectors.stop <= self.sectors:
+            raise UsageError(f"there are no sectors {sectors}: the disk has range(0, {self.sectors})")
+        return sectors.start * SECTOR, min(sectors.stop * SECTOR, self.header.size)
+
     def _frame(self, rows: Iterable[dict[str, Any]], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         chosen = [[row[name] for name in schema] for row in rows]
         if any(isinstance(value, int) and value > _MAX_INT for row in chosen for value in row):
@@ -130,11 +214,12 @@ class Recording:
     def _touching(self, sector: int) -> pl.LazyFrame:
         if not 0 <= sector < self.sectors:
             raise UsageError(f"there is no sector {sector}: the disk's last is {self.sectors - 1}")
-        # of bytes rather than sectors: polars hands that down to where the file is read
-        start, length = pl.col("offset"), pl.col("length")
-        return self.ops.filter(
-            start < (sector + 1) * SECTOR, start + length > sector * SECTOR, length > 0
-        )
+        return self._within(sector * SECTOR, (sector + 1) * SECTOR).select(*OPS)
+
+    def _within(self, start: int, end: int) -> pl.LazyFrame:
+        """Every op that touches the bytes ``[start, end)``, with the columns of ALL."""
+        offset, length = pl.col("offset"), pl.col("length")
+        return self._all.filter(offset < end, offset + length > start, length > 0)
 
     @property
     def _all(self) -> pl.LazyFrame:

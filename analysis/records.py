@@ -5,10 +5,10 @@ has its ops as they completed; what was in flight together stands close together
 order of seq takes memory for a block or two. Of the whole trace only a few numbers per block are kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from tracer.op import KIND_BY_NUMBER, NO_TIME, Kind
 from tracer.trace import KNOWN_FLAGS, MAX_LENGTH, RECORD_SIZE, Tag, Trace
 
 BLOCK = 1 << 15
-"""Records that are read at a time: 3.5 MB, with the columns made of them about what fits a CPU's cache."""
+"""Records that are read at a time: 3.5 MB. More take longer, each: the kernel hands out large pieces of
+memory anew every time, page by page."""
 
 _FIELDS = {
     "seq": ">u8",
@@ -54,6 +55,8 @@ _ZERO_BITS = {
 Ops = npt.NDArray[np.void]
 """Op records, of OP_DTYPE."""
 
+Array = npt.NDArray[Any]
+
 
 def _lay_out() -> tuple[np.dtype[np.void], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """The dtype of an op's record; the record's bytes where all ops have them alike; and which bits
@@ -84,8 +87,15 @@ def _lay_out() -> tuple[np.dtype[np.void], npt.NDArray[np.uint32], npt.NDArray[n
 OP_DTYPE, _ALIKE, _MASK = _lay_out()
 """An op's record as numpy sees it: the twin of ``tracer.trace._OP``."""
 
+
+def _place(field: str) -> int:
+    """The byte of a record at which a field begins."""
+    assert OP_DTYPE.fields is not None
+    return OP_DTYPE.fields[field][1]
+
+
 _COMPLETED_TOP = np.zeros(RECORD_SIZE, np.uint8)
-_COMPLETED_TOP[OP_DTYPE.fields["completed"][1]] = 0x80
+_COMPLETED_TOP[_place("completed")] = 0x80
 _COMPLETED_TOP = _COMPLETED_TOP.view(np.uint32)
 """The one bit that an op has and others have not when it never completed."""
 
@@ -101,6 +111,15 @@ _HEADS = np.zeros(256, np.uint8)
 _HEADS[[Tag.MARK, Tag.MISMATCH, Tag.END]] = 0x94, 0x9B, 0x95
 """The first byte of a record that is no op, by tag: an array of so many."""
 
+_NATIVE = {
+    name: np.dtype(code).newbyteorder("=") if code != ">u8" else np.dtype(np.int64)
+    for name, code in _FIELDS.items()
+}
+"""What fields are turned into: 63 bits fit a signed integer, which polars and people prefer."""
+
+_STEP = 1 << 13
+"""Records of which one field after the other is taken: 885 kB, which a CPU's second cache keeps."""
+
 _TILE = 128
 """Records that are looked at as one long row: 14 kB, of which two fit a CPU's first cache."""
 
@@ -115,15 +134,17 @@ the highest seq; when the guests' ops were submitted and done, first and last.""
 
 _NOTHING = (0, 0, _MAX_INT, -1, _MAX_INT, -1, _MAX_INT, -1)
 
-Times = npt.NDArray[np.int64]
-
 
 class OpRecords:
     """The op records of a trace. Only whole records count."""
 
     def __init__(self, trace: Trace) -> None:
+        self.watch: Callable[[int], None] = lambda more: None
+        """Told of how many more records were read, each time that the file is."""
         self._trace = trace
         self._block = BLOCK
+        # a block is wanted for its ops, and again for what was in flight with the next one's
+        self._ops = lru_cache(maxsize=8)(self._find_ops)
         self._moments = lru_cache(maxsize=16)(self._find_moments)
 
     @property
@@ -141,10 +162,10 @@ class OpRecords:
         lowest = np.minimum.accumulate(self._index["seq"][::-1])[::-1]
         kept = np.empty(0, OP_DTYPE)
         for block in range(len(self._index)):
-            ops = self._ops(self._read(block))
+            ops = self._ops(block)
             if len(kept):
                 ops = np.concatenate([_opaque(kept), _opaque(ops)]).view(OP_DTYPE)
-            seq = ops["seq"].astype(np.int64)
+            seq = fields(ops, ["seq"])["seq"]
             if (seq[1:] < seq[:-1]).any():
                 order = np.argsort(seq, kind="stable")
                 ops, seq = _opaque(ops)[order].view(OP_DTYPE), seq[order]
@@ -153,22 +174,31 @@ class OpRecords:
                 ready = int(np.searchsorted(seq, lowest[block + 1]))
                 kept, ops = ops[ready:], ops[:ready]
             yield ops
+            self.watch(self._block)
         if not len(self._index):
             yield kept
 
-    def in_flight(self, ops: Ops) -> Times:
+    def find(self, seq: int) -> Ops:
+        """The ops of that number: one, or none. Raises TraceError."""
+        first, last = self._index["seq"], self._index["last_seq"]
+        for block in np.flatnonzero((first <= seq) & (seq <= last)):
+            ops = self._ops(int(block))
+            places = np.flatnonzero(fields(ops, ["seq"])["seq"] == seq)[:1]
+            if len(places):
+                return ops[places[0] : places[0] + 1]
+        return np.empty(0, OP_DTYPE)
+
+    def in_flight(self, submitted: Array, kind: Array) -> Array:
         """For each of some ops, the other ops that were in flight when it was submitted.
 
         B runs after A if A completed before B was submitted; all else is together. So those in flight
         are those submitted by then less those done before.
         """
-        submitted = ops["submitted"].astype(np.int64)
-        # the start image's pieces were never on their way
-        guest = ops["kind"] != Kind.START
         together = self._earlier("begun", submitted, "right") - self._earlier("ended", submitted, "left")
-        return np.where(guest, together - 1, 0)
+        # the start image's pieces were never on their way
+        return np.array((together - 1) * (kind != Kind.START))
 
-    def _earlier(self, what: str, moments: Times, side: Any) -> Times:
+    def _earlier(self, what: str, moments: Array, side: Literal["left", "right"]) -> Array:
         """How many of the guests' ops had begun or ended before each moment, or (right) at it too."""
         low, high = (moments.min(), moments.max()) if len(moments) else (0, 0)
         first, last = self._index[what], self._index[f"last_{what}"]
@@ -177,37 +207,42 @@ class OpRecords:
             count += np.searchsorted(self._moments(int(block))[what], moments, side)
         return count
 
-    def _find_moments(self, block: int) -> dict[str, Times]:
+    def _find_moments(self, block: int) -> dict[str, Array]:
         """When a block's guests' ops were submitted and done, each in order."""
-        begun, ended = _moments(self._ops(self._read(block)))
-        return {"begun": np.sort(begun), "ended": np.sort(ended)}
+        begun, ended = _moments(fields(self._ops(block), ["kind", "submitted", "completed"]))
+        return {"begun": _sorted(begun), "ended": _sorted(ended)}
 
     @cached_property
     def _index(self) -> npt.NDArray[np.void]:
         """One entry of _INDEX per block; every record is checked on the way."""
         blocks = range(-(-self._trace.count // self._block))
+        found = []
         with ThreadPoolExecutor() as pool:
-            return np.array(list(pool.map(self._examine, blocks)), _INDEX)
+            for entry in pool.map(self._examine, blocks):
+                found.append(entry)
+                self.watch(self._block)
+        return np.array(found, _INDEX)
 
     def _examine(self, block: int) -> tuple[int, ...]:
         records = self._read(block)
-        self._check(block, records)
-        ops = self._ops(records)
-        if not len(ops):
+        found = fields(records, ["kind", "seq", "offset", "length", "submitted", "completed"])
+        self._check(block, records, found)
+        is_op = records["tag"] == Tag.OP
+        if not is_op.all():
+            found = {name: values[is_op] for name, values in found.items()}
+        seq = found["seq"]
+        if not len(seq):
             return _NOTHING
-        seq = ops["seq"].astype(np.int64)
-        begun, ended = _moments(ops)
+        begun, ended = _moments(found)
         times = (begun.min(), begun.max(), ended.min(), ended.max()) if len(begun) else _NOTHING[4:]
-        return len(ops), len(begun), seq.min(), seq.max(), *times
+        return len(seq), len(begun), seq.min(), seq.max(), *times
 
-    def _check(self, block: int, records: Ops) -> None:
+    def _check(self, block: int, records: Ops, found: dict[str, Array]) -> None:
         """Refuse what ``tracer.trace`` refuses, and numbers of more than 63 bits."""
-        kind, offset, length = (records[name].astype(np.int64) for name in ("kind", "offset", "length"))
-        sound = (
-            (length <= _LONGEST[kind])
-            & (length >= _SHORTEST[kind])
-            & (offset <= self._trace.header.size - length)
-        )
+        kind, length = found["kind"], found["length"]
+        sound = length <= np.take(_LONGEST, kind)
+        sound &= length >= np.take(_SHORTEST, kind)
+        sound &= found["offset"] <= self._trace.header.size - length
         if not _plain(records):
             strange = (records.view((np.uint32, len(_ALIKE))) ^ _ALIKE) & _MASK
             rows = np.flatnonzero(strange.any(axis=1))
@@ -225,9 +260,20 @@ class OpRecords:
             raise TraceError(f"{self._trace.path} was cut short while it was read")
         return np.frombuffer(data, OP_DTYPE)
 
-    def _ops(self, records: Ops) -> Ops:
+    def _find_ops(self, block: int) -> Ops:
+        records = self._read(block)
         is_op = records["tag"] == Tag.OP
         return records if is_op.all() else _opaque(records)[is_op].view(OP_DTYPE)
+
+
+def fields(ops: Ops, names: Iterable[str]) -> dict[str, Array]:
+    """Fields of records as arrays of the machine's own numbers; a time that is NO_TIME is -1."""
+    found = {name: np.empty(len(ops), _NATIVE[name]) for name in names}
+    for at in range(0, len(ops), _STEP):
+        part = ops[at : at + _STEP]
+        for name, values in found.items():
+            values[at : at + _STEP] = part[name]
+    return found
 
 
 def _plain(records: Ops) -> bool:
@@ -252,13 +298,19 @@ def _excused(records: Ops, strange: npt.NDArray[np.uint32], sound: Any) -> Any:
     return other | (never & sound)
 
 
-def _moments(ops: Ops) -> tuple[Times, Times]:
-    """When the guests' ops among these were submitted and done; one that never was, at the end of time."""
-    submitted = ops["submitted"].astype(np.int64)
-    completed = np.minimum(ops["completed"], np.uint64(_MAX_INT)).astype(np.int64)
-    guest = ops["kind"] != Kind.START
+def _moments(found: dict[str, Array]) -> tuple[Array, Array]:
+    """When the guests' ops were submitted and done; one that never was, at the end of time."""
+    submitted, completed = found["submitted"], found["completed"]
     ended = np.maximum(completed, submitted)
+    if completed.min(initial=0) < 0:
+        ended[completed < 0] = _MAX_INT
+    guest = found["kind"] != Kind.START
     return (submitted, ended) if guest.all() else (submitted[guest], ended[guest])
+
+
+def _sorted(values: Array) -> Array:
+    """Nearly always they are already."""
+    return np.sort(values) if (values[1:] < values[:-1]).any() else values
 
 
 def _opaque(ops: Ops) -> npt.NDArray[np.void]:

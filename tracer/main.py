@@ -17,6 +17,8 @@ VERBS = {
     "replay": "replay.commands.replay",
     "show": "tracer.commands.show",
     "verify": "tracer.commands.verify",
+    "history": "analysis.commands.history",
+    "checkout": "tracer.commands.checkout",
     "import": "analysis.commands.import_",
     "export": "analysis.commands.export",
     "doctor": "tracer.commands.doctor",

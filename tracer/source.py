@@ -1,5 +1,7 @@
-"""What a trace's ops wrote: from the payload store, or made from the digests."""
+"""What a trace's ops wrote: from the payload store, or made from the digests; and in which order."""
 
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
 from pathlib import Path
 
 from tracer.digest import digest, stand_in
@@ -42,3 +44,21 @@ class Source:
         self.trace.close()
         if self.payloads is not None:
             self.payloads.close()
+
+
+def by_seq(ops: Iterable[Op]) -> Iterator[Op]:
+    """Ops in the order of their submission, for ops in the order of completion (a trace's order).
+
+    Takes memory for those in flight together; what follows a missing seq (of an op that was in flight
+    when the recorder was killed) waits for the end.
+    """
+    waiting: list[tuple[int, int, Op]] = []
+    expected = 0
+    for rank, op in enumerate(ops):
+        heappush(waiting, (op.seq, rank, op))
+        while waiting and waiting[0][0] <= expected:
+            seq, _, ready = heappop(waiting)
+            expected = max(expected, seq + 1)
+            yield ready
+    while waiting:
+        yield heappop(waiting)[2]

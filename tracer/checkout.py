@@ -1,0 +1,118 @@
+"""The disk as it should have been at some moment of a trace, made anew from what the trace says."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.device import FileDevice
+from tracer.driver import make_raw
+from tracer.errors import StorageError, UsageError
+from tracer.op import CARRIES_DATA, MUTATING, ZERO_DIGEST, Kind
+from tracer.payload import payload_path
+from tracer.progress import bar
+from tracer.source import Source, by_seq
+from tracer.trace import Trace
+
+
+@dataclass(slots=True)
+class Checkout:
+    """What was made. ``size`` is the disk's, ``allocated`` is what the image takes, both in bytes."""
+
+    trace: str
+    image: str
+    before: int
+    """Ops with lower numbers than this are in it."""
+    size: int
+    payloads: str
+    """``full``, or ``hash``: then bytes made from the digests stand in for the data."""
+    allocated: int = 0
+    applied: int = 0
+    """Ops that changed the image."""
+    failed: int = 0
+    """Ops that would have changed it, but failed on the reference when recorded."""
+    schema: int = 1
+
+
+def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = False) -> Checkout:
+    """Make a sparse raw image of the disk at a moment (see ``moment``; None: after the last op).
+
+    The image appears whole or not at all. Raises UsageError where it is there already and ``force`` is
+    not given, TraceError where the trace or a payload cannot be read, StorageError.
+    """
+    _check_output(trace, image, force)
+    source = Source(trace)
+    partial = image.with_name(f".{image.name}.{os.getpid()}")
+    try:
+        header = source.trace.header
+        made = Checkout(str(trace), str(image), moment(source.trace, at), header.size, header.payloads)
+        make_raw(partial, made.size)
+        _apply(source, partial, made)
+        partial.replace(image)
+    except OSError as error:
+        raise StorageError(f"cannot write {image}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+        source.close()
+    return made
+
+
+def moment(trace: Trace, at: str | None) -> int:
+    """The number of the first op that is after a moment.
+
+    ``at`` is the number of an op, for the moment after it; or the name of a mark, for the moment when it
+    was set; or None, for the end. Raises UsageError where the trace has no such op, or no one such mark.
+    """
+    if at is None or (at.isascii() and at.isdigit()):
+        end = max((op.seq for op in trace.ops()), default=-1) + 1
+        if at is not None and int(at) >= end:
+            raise UsageError(f"{trace.path} has no op #{int(at)}: its last is #{end - 1}")
+        return end if at is None else int(at) + 1
+    places = {mark.seq for mark in trace.marks() if mark.name == at}
+    if not places:
+        raise UsageError(f"{trace.path} has no mark named {at!r}")
+    if len(places) > 1:
+        raise UsageError(f"{trace.path} has {len(places)} marks named {at!r}: give an op's number")
+    return places.pop()
+
+
+def _check_output(trace: Path, image: Path, force: bool) -> None:
+    if not image.parent.is_dir():
+        raise UsageError(f"there is no folder {image.parent}")
+    if not image.exists():
+        return
+    if not image.is_file():
+        raise UsageError(f"{image} is no file: name another")
+    if any(own.exists() and image.samefile(own) for own in (trace, payload_path(trace))):
+        raise UsageError(f"{image} cannot be both the image and the trace or its payloads")
+    if not force:
+        raise UsageError(f"{image} exists: name another, or give --force to replace it")
+
+
+def _apply(source: Source, image: Path, made: Checkout) -> None:
+    """Do to an image what was done to the reference when recorded. Raises OSError."""
+    trace = source.trace
+    # old-or-zero: the reference keeps what was trimmed, to know what the test side may still hold
+    kept = Kind.TRIM if trace.header.trim == "old-or-zero" else None
+    device = FileDevice(image, durable=False)
+    try:
+        with bar("checking out", made.before, "ops") as progress:
+            for op in by_seq(trace.ops()):
+                if op.seq >= made.before:
+                    break
+                progress(1)
+                if op.kind not in MUTATING or op.kind == kept:
+                    continue
+                if op.reference_status:
+                    made.failed += 1
+                    continue
+                made.applied += 1
+                # zeroes are holes whatever wrote them: the image is to be sparse
+                is_data = op.kind in CARRIES_DATA and op.digest != ZERO_DIGEST
+                kind = Kind.WRITE if is_data else Kind.TRIM
+                data = source.data(op) if is_data else None
+                error, _, _ = device.execute(kind, 0, op.offset, op.length, data)
+                if error:
+                    raise OSError(error, os.strerror(error))
+        made.allocated = os.fstat(device.fd).st_blocks * 512  # st_blocks counts 512 bytes each, always
+    finally:
+        device.close()
