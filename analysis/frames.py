@@ -8,7 +8,7 @@ Units: offset and length are bytes, sectors are 512 bytes, times are ns since th
 
 import builtins
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ class Recording:
 
     def __repr__(self) -> str:
         state = "" if self.closed else ", not closed"
-        records = f"{self._trace.count:,} records"  # ops are not counted before someone asks
+        records = f"{self.records:,} records"  # ops are not counted before someone asks
         return f"<Recording {self.path.name}: {text.size(self.header.size)}, {records}{state}>"
 
     @property
@@ -59,6 +59,26 @@ class Recording:
     def closed(self) -> bool:
         """Whether the recording came to its end; what a killed one has not got is missing here."""
         return self._trace.end is not None
+
+    @property
+    def records(self) -> int:
+        """How many records there are, of all kinds."""
+        return self._trace.count
+
+    @property
+    def watch(self) -> Callable[[int], None]:
+        """Told of how many more records were read, each time that the file is: set it for a progress
+        bar."""
+        return self._records.watch
+
+    @watch.setter
+    def watch(self, told: Callable[[int], None]) -> None:
+        self._records.watch = told
+
+    def batches(self) -> Iterator[Ops]:
+        """The ops' records by seq, as numpy sees them (``records.OP_DTYPE``), some thousand at a time.
+        Raises TraceError."""
+        return self._records.by_seq()
 
     @property
     def count(self) -> int:

@@ -174,7 +174,7 @@ class OpRecords:
                 ready = int(np.searchsorted(seq, lowest[block + 1]))
                 kept, ops = ops[ready:], ops[:ready]
             yield ops
-            self.watch(self._block)
+            self.watch(self._size(block))
         if not len(self._index):
             yield kept
 
@@ -218,9 +218,9 @@ class OpRecords:
         blocks = range(-(-self._trace.count // self._block))
         found = []
         with ThreadPoolExecutor() as pool:
-            for entry in pool.map(self._examine, blocks):
+            for block, entry in enumerate(pool.map(self._examine, blocks)):
                 found.append(entry)
-                self.watch(self._block)
+                self.watch(self._size(block))
         return np.array(found, _INDEX)
 
     def _examine(self, block: int) -> tuple[int, ...]:
@@ -252,11 +252,14 @@ class OpRecords:
             byte = self._trace.records_at + first * RECORD_SIZE
             raise TraceError(f"{self._trace.path}: no record where one should be, at byte {byte}")
 
+    def _size(self, block: int) -> int:
+        """Records in a block."""
+        return min(self._block, self._trace.count - block * self._block)
+
     def _read(self, block: int) -> Ops:
         """A block's records, of any kind."""
-        first = block * self._block
-        data = self._trace.read(first, self._block)
-        if len(data) != min(self._block, self._trace.count - first) * RECORD_SIZE:
+        data = self._trace.read(block * self._block, self._block)
+        if len(data) != self._size(block) * RECORD_SIZE:
             raise TraceError(f"{self._trace.path} was cut short while it was read")
         return np.frombuffer(data, OP_DTYPE)
 
