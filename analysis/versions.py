@@ -17,9 +17,6 @@ from tracer.payload import BLOCK
 from tracer.ranges import RangeSet
 from tracer.source import Source
 
-_BATCH = 1 << 17
-"""Records that are decoded at a time: 14 MB."""
-
 _COLUMNS = ("seq", "offset", "length", "completed", "payload")
 
 
@@ -32,12 +29,12 @@ class Versions:
     def __init__(self, source: Source, upto: int) -> None:
         self._source = source
         self._recording = Recording(source.trace.path)
-        count = min(upto, self._recording.count)
         parts: dict[str, list[npt.NDArray[np.generic]]] = {
             name: [] for name in ("position", "kind", "digest", *_COLUMNS)
         }
-        for at in range(0, max(1, count), _BATCH):
-            records = self._recording.records(slice(at, min(at + _BATCH, count)))
+        at = 0
+        for batch in self._recording.batches():
+            records = batch[: max(0, upto - at)]
             changes = np.isin(records["kind"], list(MUTATING)) & (records["reference_status"] == 0)
             chosen = np.flatnonzero(changes)
             parts["position"].append(chosen + at)
@@ -45,6 +42,9 @@ class Versions:
             parts["digest"].append(records["digest"][chosen])
             for name in _COLUMNS:
                 parts[name].append(records[name][chosen].astype(np.int64))  # 2^64-1 becomes -1
+            at += len(batch)
+            if at >= upto:
+                break
         whole = {name: np.concatenate(part) for name, part in parts.items()}
         self.position: Ints = whole["position"]
         """Of each op among all of the trace's, reads and flushes too."""
@@ -88,8 +88,11 @@ class Versions:
 
     def timing(self, position: int) -> tuple[int, int]:
         """Kind and time of submission (ns) of the op at a position among all ops."""
-        record = self._recording.records(slice(position, position + 1))
-        return int(record["kind"][0]), int(record["submitted"][0])
+        for batch in self._recording.batches():
+            if position < len(batch):
+                return int(batch["kind"][position]), int(batch["submitted"][position])
+            position -= len(batch)
+        raise IndexError(position)
 
     def data(self, index: int, start: int, end: int) -> bytes:
         """What an op left in the bytes ``[start, end)`` of the disk, all its own. Raises TraceError."""

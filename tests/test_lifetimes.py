@@ -175,6 +175,8 @@ def test_versions_of_a_sector_in_words(tmp_path: Path) -> None:
         (Op(1, int(Kind.WRITE), 0, 0, 4 * SECTOR, 10, 15, digest=b"\1" * 16), b""),
         (Op(2, int(Kind.READ), 0, SECTOR, SECTOR, 20, 25), b""),
         (Op(3, int(Kind.TRIM), 0, 2 * SECTOR, SECTOR, 30), b""),
+        (Op(4, int(Kind.READ), 0, SECTOR, SECTOR, 40, 45, test_status=5), b""),
+        (Op(5, int(Kind.READ), 0, SECTOR, SECTOR, 50, 55, reference_status=5), b""),
     ]
     t = analysis.open(write(tmp_path / "some.trace", many, payloads="hash"))
     assert t.versions(range(4)).rows() == [

@@ -60,12 +60,12 @@ def test_whole_tiles_are_read_as_single_records_are(path: Path, count: int) -> N
 
 
 @rewritten
-@given(st.integers(0, TILE - 1), st.integers(0, RECORD_SIZE - 1), st.integers(0, 7))
+@given(st.integers(0, 2 * TILE - 1), st.integers(0, RECORD_SIZE - 1), st.integers(0, 7))
 def test_one_changed_bit_in_a_tile(path: Path, which: int, byte: int, bit: int) -> None:
     """It is refused where the reader refuses it, also among records that are all alike."""
-    write(path, some(TILE))
+    write(path, some(2 * TILE))
     content = bytearray(path.read_bytes())
-    content[len(content) - (TILE - which) * RECORD_SIZE + byte] ^= 1 << bit
+    content[len(content) - (2 * TILE - which) * RECORD_SIZE + byte] ^= 1 << bit
     path.write_bytes(content)
     try:
         read = list(Trace(path).ops())
