@@ -1,6 +1,7 @@
 """What all tests share: how hypothesis runs, and how parameters are named."""
 
 from enum import Enum
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -8,6 +9,12 @@ from hypothesis import settings
 # no deadline: a loaded machine is no reason to fail; the blob makes a failure repeatable anywhere
 settings.register_profile("blkbox", deadline=None, print_blob=True, max_examples=100)
 settings.load_profile("blkbox")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test may write a trace."""
+    return tmp_path / "some.trace"
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:

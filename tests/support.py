@@ -16,7 +16,7 @@ import pytest
 
 from tests.faulty.disk import Damage
 from tracer.op import SECTOR, Kind, Op
-from tracer.trace import Trace
+from tracer.trace import RECORD_SIZE, End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
 
 # nbdsh is written for Debian's Python: let it find that one before any other
 PEER_ENV = {**os.environ, "PATH": "/usr/bin:/bin:" + os.environ.get("PATH", "")}
@@ -200,3 +200,24 @@ def pattern(length: int, seed: int = 0) -> bytes:
     ramp = bytes(at % 251 + 1 for at in range(251 + 512))
     starts = ((at // 512 * 7 + at + seed * 31 + 1) % 251 for at in range(0, length, 512))
     return b"".join(ramp[start : start + 512] for start in starts)[:length]
+
+
+# ---------------------------------------------------------------- traces
+
+
+def write_trace(
+    path: Path, records: Iterable[Op | Mark | Mismatch], size: int = 1 << 40, closed: bool = True
+) -> Path:
+    """A trace of these records; one that is not closed lacks its end."""
+    writer = TraceWriter(path, Header(size))
+    for record in records:
+        if isinstance(record, Op):
+            writer.write([pack_op(record)])
+        elif isinstance(record, Mark):
+            writer.mark(record)
+        else:
+            writer.mismatch(record)
+    writer.close(End(0, 0, 0, "clean"))
+    if not closed:
+        os.truncate(path, path.stat().st_size - RECORD_SIZE)
+    return path

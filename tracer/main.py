@@ -15,6 +15,7 @@ from tracer.errors import BlkboxError, DriverError, Exit
 VERBS = {
     "record": "tracer.commands.record",
     "replay": "replay.commands.replay",
+    "plot": "analysis.commands.plot",
     "show": "tracer.commands.show",
     "verify": "tracer.commands.verify",
     "history": "analysis.commands.history",

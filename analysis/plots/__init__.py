@@ -1,0 +1,17 @@
+"""Pictures for bug reports: each takes a recording and returns a matplotlib Figure.
+
+They need no display: nothing here touches pyplot. docs/plots.md says how to read each.
+"""
+
+from analysis.plots.damage import damage
+from analysis.plots.heatmap import heatmap
+from analysis.plots.latency import latency
+from analysis.plots.sizes import sizes
+from analysis.plots.style import FORMATS, save
+from analysis.plots.throughput import throughput
+from analysis.plots.timeline import timeline
+
+__all__ = ["FORMATS", "READS", "damage", "heatmap", "latency", "save", "sizes", "throughput", "timeline"]
+
+READS = {"damage": 3, "heatmap": 4, "latency": 2, "sizes": 1, "throughput": 3, "timeline": 2}
+"""How often each picture reads the trace, at most: what its progress is counted in."""

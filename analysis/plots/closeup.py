@@ -1,0 +1,216 @@
+"""What the damage picture shows of a verdict: which sectors it looks at closely, and which ops there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from analysis.frames import WRITERS, Recording
+from tracer.errors import UsageError
+from tracer.op import SECTOR
+from tracer.ranges import RangeSet
+
+CLUSTER = 64 * 1024 // SECTOR
+"""Sectors in a cluster of 64 KiB, the unit in which qcow2 allocates unless told otherwise."""
+
+MAX_ROWS = 32
+"""Ops in the lower part: as many as can have a legible label each."""
+
+NEAR = 32 * CLUSTER
+"""Sectors that one view shows with everything in it still legible; what lies further apart gets two."""
+
+_NEVER = 1 << 62
+"""The completion time, in ns, that stands for none."""
+
+Ranges = npt.NDArray[np.int64]
+"""Sectors: a row ``[start, end)`` per range, sorted and disjoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A verdict, in sectors."""
+
+    size: int
+    damage: Ranges
+    own: Ranges
+    """The part of the damage that is known to be the culprit's."""
+    culprit: Mapping[str, Any] | None
+    place: tuple[int, int] | None
+    """The culprit's sectors; None where it has none, as a flush."""
+    bad_read: Mapping[str, Any] | None
+
+    @property
+    def shades(self) -> list[tuple[Ranges, float]]:
+        """The damage and how strongly it is drawn: what the culprit alone did shows where others did
+        more."""
+        if not len(self.own) or np.array_equal(self.own, self.damage):
+            return [(self.damage, 0.4)]
+        return [(self.damage, 0.2), (self.own, 0.4)]
+
+    @property
+    def seq(self) -> int:
+        """The culprit's, or -1, which no op has."""
+        return int(self.culprit["seq"]) if self.culprit else -1
+
+    @property
+    def bad_seq(self) -> int:
+        """The first bad read's, or -1."""
+        return int(self.bad_read["seq"]) if self.bad_read else -1
+
+    @property
+    def flags(self) -> list[str]:
+        return list(self.culprit["flags"]) if self.culprit else []
+
+    @property
+    def label(self) -> str:
+        return f"#{self.culprit['seq']} {self.culprit['kind']}" if self.culprit else ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Sectors that the lower part shows, and what they are shown for."""
+
+    start: int
+    end: int
+    title: str
+
+    @property
+    def sectors(self) -> int:
+        return self.end - self.start
+
+
+def case_of(trace: Recording, verdict: Mapping[str, Any]) -> Case:
+    if verdict["size"] != trace.header.size:
+        raise UsageError(
+            f"{trace.path} has a disk of {trace.header.size} bytes, the verdict is about one of "
+            f"{verdict['size']}"
+        )
+    culprit = verdict["culprit"]
+    place = None
+    if culprit is not None:
+        if trace.ops.select("seq").filter(seq=culprit["seq"]).collect().is_empty():
+            raise UsageError(f"{trace.path} has no op #{culprit['seq']}, which the verdict names")
+        if culprit["length"]:
+            end = culprit["offset"] + culprit["length"]
+            place = (culprit["offset"] // SECTOR, -(-end // SECTOR))
+    own = _ranges(verdict["culprit_damage"])
+    # what the culprit alone damaged may have been put right since: it is damage all the same
+    every = _ranges([*verdict["damage"], *verdict["culprit_damage"]])
+    return Case(trace.sectors, every, own, culprit, place, verdict["first_bad_read"])
+
+
+def _ranges(items: list[dict[str, int]]) -> Ranges:
+    """Sorted, with those that overlap or touch made one."""
+    pairs = sorted((item["sector"], item["sector"] + item["sectors"]) for item in items)
+    return np.array(list(RangeSet(pairs)), np.int64).reshape(-1, 2)
+
+
+def views_of(trace: Recording, case: Case) -> list[View]:
+    """What to look at closely: the culprit's sectors and the nearest damage, in one view where both
+    are legible in one, else side by side."""
+    candidates = case.own if len(case.own) else case.damage
+    seen = None
+    if case.bad_read is not None:
+        seen = (case.bad_read["sector"], case.bad_read["sector"] + 1)
+    near = _nearest(candidates, case.place or seen) if len(candidates) else seen
+    if case.place is None:
+        if near is not None:
+            return [_view(case, _grown(candidates, near))]
+        last = _last_write(trace, case.seq)
+        return [_view(case, last, f"changed last before it: {span(*last)}")] if last else []
+    if near is None:
+        return [_view(case, case.place)]
+    both = (min(case.place[0], near[0]), max(case.place[1], near[1]))
+    widest = max(case.place[1] - case.place[0], near[1] - near[0])
+    if both[1] - both[0] <= max(NEAR, 3 * widest):
+        return [_view(case, _grown(candidates, both))]
+    return [_view(case, place) for place in sorted([case.place, _grown(candidates, near)])]
+
+
+def _nearest(ranges: Ranges, place: tuple[int, int] | None) -> tuple[int, int]:
+    """The range nearest to a place; the first where there is none."""
+    place = place or (0, 0)
+    apart = np.maximum(ranges[:, 0] - place[1], place[0] - ranges[:, 1])
+    start, end = ranges[np.argmin(apart)]
+    return int(start), int(end)
+
+
+def _grown(ranges: Ranges, place: tuple[int, int]) -> tuple[int, int]:
+    """A place with the damage beside it that fits into a legible view."""
+    room = max(0, NEAR - (place[1] - place[0])) // 2
+    beside = ranges[(ranges[:, 0] >= place[0] - room) & (ranges[:, 1] <= place[1] + room)]
+    if len(beside):
+        return min(place[0], int(beside[0, 0])), max(place[1], int(beside[-1, 1]))
+    return place
+
+
+def _last_write(trace: Recording, seq: int) -> tuple[int, int] | None:
+    """The sectors last changed before an op that has none of its own."""
+    changed = trace.ops.filter(pl.col("seq") < seq, pl.col("kind").is_in(WRITERS))
+    for sector, sectors in changed.select("sector", "sectors").tail(1).collect().rows():
+        return sector, sector + sectors
+    return None
+
+
+def _view(case: Case, place: tuple[int, int], *words: str) -> View:
+    """A place with room around it, from cluster boundary to cluster boundary."""
+    told = list(words)
+    start, end = place
+    margin = max((end - start) // 10, CLUSTER // 2)
+    start = max(0, (start - margin) // CLUSTER * CLUSTER)
+    end = min(case.size, -(-(end + margin) // CLUSTER) * CLUSTER)
+    if case.place is not None and case.place[0] < end and case.place[1] > start:
+        told.append(" ".join([f"culprit: {span(*case.place)}", *case.flags]))
+    inside = case.damage[(case.damage[:, 1] > start) & (case.damage[:, 0] < end)]
+    if len(inside) == 1:
+        told.append(f"damaged: {span(*inside[0])}")
+    elif len(inside):
+        total = int((inside[:, 1] - inside[:, 0]).sum())
+        told.append(f"damaged: {total:,} sectors in {len(inside):,} ranges from {inside[0, 0]:,} on")
+    return View(start, end, "; ".join(told))
+
+
+def find_rows(trace: Recording, case: Case, views: list[View]) -> tuple[pl.DataFrame, int]:
+    """The ops to draw, by seq, and how many touch the views. What tells most comes first: the culprit
+    and the first bad read, what was in flight with the culprit, what changed damaged sectors, and then
+    what is nearest in time."""
+    start, end = pl.col("offset") / SECTOR, (pl.col("offset") + pl.col("length")) / SECTOR
+    seq = pl.col("seq")
+    seen = [(start < view.end) & (end > view.start) & (pl.col("length") > 0) for view in views]
+    found = (
+        trace.ops.filter(pl.any_horizontal(*seen, seq == case.seq))
+        .select("seq", "kind", "submitted", "completed", start=start, end=end)
+        .collect()
+    )
+    focus = next((one for one in (case.seq, case.bad_seq) if one >= 0), trace.count)
+    together = pl.lit(False)
+    for submitted, completed in found.filter(seq == case.seq).select("submitted", "completed").rows():
+        ended = _NEVER if completed is None else completed
+        together = (pl.col("completed").fill_null(_NEVER) >= submitted) & (pl.col("submitted") <= ended)
+    firsts = np.searchsorted(case.damage[:, 1], found["start"], "right")
+    lasts = np.searchsorted(case.damage[:, 0], found["end"], "left")
+    changed = found["kind"].is_in(WRITERS) & pl.Series(firsts < lasts)
+    rows = (
+        found.with_columns(together=together & (seq != case.seq))
+        .with_columns(
+            rank=pl.when(seq.is_in([case.seq, case.bad_seq]))
+            .then(0)
+            .when("together")
+            .then(1)
+            .when(changed)
+            .then(2)
+            .otherwise(3),
+            apart=(seq - focus).abs(),
+        )
+        .sort("rank", "apart", "seq")
+        .head(MAX_ROWS)
+        .sort("seq")
+    )
+    return rows, len(found)
+
+
+def span(start: int, end: int) -> str:
+    return f"sector {start:,}" if end - start == 1 else f"sectors {start:,} to {end - 1:,}"

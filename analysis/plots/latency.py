@@ -1,0 +1,127 @@
+"""Latency: the share of ops that took at most so long, by kind, test against reference."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+
+from analysis.frames import Recording
+from analysis.plots import style
+from analysis.plots.bins import guest_ops
+
+PER_DECADE = 200
+"""Bins per power of ten: what is read off is right to 1.2 %, half a pixel."""
+
+SIDES = {"test": "test_ns", "reference": "reference_ns"}
+
+_ACROSS = 3
+"""Panels side by side."""
+
+TITLE = "latency, test against reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How many ops of a kind took how long on one side."""
+
+    bins: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    longest: int
+    """In ns."""
+
+    @property
+    def ops(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def steps(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The distribution: ns, and the share of ops that took at most so long."""
+        ends = np.minimum(10 ** ((self.bins + 1) / PER_DECADE), self.longest)
+        return ends, np.cumsum(self.counts) / self.ops
+
+    def quantile(self, share: float) -> float:
+        """The ns that so large a share of ops took at most, at most 1.2 % too many."""
+        ends, shares = self.steps
+        return float(ends[np.searchsorted(shares, share - 1e-12)])
+
+
+def latency(trace: Recording) -> Figure:
+    """What share of the ops took at most so long, on a logarithmic scale, with a panel for each kind.
+
+    Ops that never completed, and times of 0 (not measured) are left out. Memory does not grow with the
+    number of ops. Raises TraceError.
+    """
+    found = {side: _spreads(trace, column) for side, column in SIDES.items()}
+    kinds = [kind for kind in style.ORDER if any(kind in spreads for spreads in found.values())]
+    if not kinds:
+        return style.nothing(trace, TITLE, "there are no ops whose time was measured")
+    down = math.ceil(len(kinds) / _ACROSS)
+    figure = style.new_figure(trace, TITLE, 3.4 * down + 1.1, "to the left is faster")
+    across = min(_ACROSS, len(kinds))
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, kind in zip(panels, kinds, strict=False):
+        _draw(axes, kind, {side: spreads[kind] for side, spreads in found.items() if kind in spreads})
+    for axes in panels[len(kinds) :]:
+        axes.set_axis_off()
+    shortest = min(spread.bins[0] for spreads in found.values() for spread in spreads.values())
+    longest = max(spread.longest for spreads in found.values() for spread in spreads.values())
+    # whole powers of ten, so that there are two labels at least
+    panels[0].set_xlim(
+        10 ** math.floor(shortest / PER_DECADE), 10 ** (math.floor(math.log10(longest)) + 1)
+    )
+    # the lowest panel of a column has the labels, also where the last row is not full
+    for axes in panels[max(0, len(kinds) - across) : len(kinds)]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("latency")
+    for axes in panels[: len(kinds) : across]:
+        axes.set_ylabel("share of ops")
+    return figure
+
+
+def _spreads(trace: Recording, column: str) -> dict[str, Spread]:
+    """The spread of each kind that has any."""
+    groups = (
+        guest_ops(trace)
+        .filter(pl.col("completed").is_not_null(), pl.col(column) > 0)
+        .group_by("kind", bin=(pl.col(column).log10() * PER_DECADE).floor().cast(pl.Int64))
+        .agg(pl.len().cast(pl.Int64), longest=pl.col(column).max())
+        .sort("bin")
+        .collect(engine="streaming")
+    )
+    return {
+        str(kind): Spread(rows["bin"].to_numpy(), rows["len"].to_numpy(), rows["longest"].max())  # type: ignore[arg-type]
+        for (kind,), rows in groups.group_by("kind", maintain_order=True)
+    }
+
+
+def _draw(axes: Axes, kind: str, spreads: dict[str, Spread]) -> None:
+    colour = style.LINES[kind][0]
+    looks = {"test": (colour, "-", 2.2), "reference": ("black", (0, (4, 2)), 1.2)}
+    axes.set_xscale("log")
+    for side, spread in spreads.items():
+        ends, shares = spread.steps
+        start = 10 ** (spread.bins[0] / PER_DECADE)
+        ink, dashes, width = looks[side]
+        numbers = [spread.quantile(0.5), spread.quantile(0.99), spread.longest]
+        told = " / ".join(style.short(ns, style.TIMES) for ns in numbers)
+        axes.step(
+            np.concatenate([[start], ends]), np.concatenate([[0], shares]), where="post",
+            color=ink, ls=dashes, lw=width, label=f"{side}: {told}",
+        )  # fmt: skip
+    ops = max(spread.ops for spread in spreads.values())
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 0.98), frameon=False, fontsize=9, handlelength=2.6,
+        title=f"{kind}: {ops:,} (median / 99 % / longest)", alignment="left",
+    )  # fmt: skip
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_locator(LogLocator(numticks=7))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda ns, _: style.short(ns, style.TIMES)))
+    axes.grid(color=style.FAINT, lw=0.5)
+    axes.tick_params(labelsize=8)

@@ -1,0 +1,213 @@
+"""What all pictures have in common: colours, hatches, axes, words, files.
+
+Colours are Okabe and Ito's, which colour-blind people tell apart (https://jfly.uni-koeln.de/color/);
+hatches, line styles and labels say the same again for paper without colour.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from analysis.frames import Recording
+from tracer import files, text
+from tracer.errors import UsageError
+from tracer.op import Kind
+
+DPI = 150
+FORMATS = (".png", ".svg", ".pdf")
+
+BLUE, ORANGE, PURPLE, GREEN = "#0072B2", "#E69F00", "#CC79A7", "#009E73"
+YELLOW, VERMILLION = "#F0E442", "#D55E00"
+UNWRITTEN, WRITTEN, BAND, FAINT = "#F2F2F2", "#BBBBBB", "#FFF6C8", "#D8D8D8"
+
+CLEAR: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 1}
+"""The ground of words that lines pass behind."""
+
+LOOKS = {
+    "write": (BLUE, ""),
+    "zero": (ORANGE, "////"),
+    "trim": (PURPLE, "xxxx"),
+    "start": (GREEN, "...."),
+    "read": ("white", ""),
+    "cache": (YELLOW, "----"),
+    "block_status": ("#DDDDDD", "||||"),
+    "flush": (VERMILLION, "\\\\\\\\"),
+}
+"""The fill and hatch of each kind."""
+
+LINES: dict[str, tuple[str, Any]] = {
+    "read": ("black", (0, (5, 1.5))),
+    "write": (BLUE, "-"),
+    "zero": (ORANGE, (0, (1, 1))),
+    "trim": (PURPLE, (0, (5, 1, 1, 1))),
+    "flush": (VERMILLION, (0, (3, 1, 1, 1, 1, 1))),
+    "cache": ("#9A9000", (0, (8, 3))),
+    "block_status": ("#777777", (0, (1, 3))),
+}
+"""The line of each kind: colour and dashes. Reads are white bars, so they are black lines."""
+
+ORDER = [kind.label for kind in (Kind.READ, Kind.WRITE, Kind.ZERO, Kind.TRIM, Kind.CACHE,
+                                 Kind.BLOCK_STATUS, Kind.FLUSH)]  # fmt: skip
+"""The guest's kinds as pictures list them; the start image's pieces are none of the guest's."""
+
+BYTES = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1))
+TIMES = (
+    ("d", 86_400 * 10**9), ("h", 3600 * 10**9), ("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6),
+    ("µs", 10**3), ("ns", 1),
+)  # fmt: skip
+"""Units, the largest first, and how many bytes or ns each has."""
+
+_LIGHT, _DARK = 0.62, 0.05
+"""How light the thinnest and the densest shade are, of 0 (black) to 1: the first stands out on white."""
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the path's suffix names, all of it or nothing.
+
+    Raises UsageError for another than FORMATS, and OSError. The same figure gives the same bytes.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise UsageError(f"cannot draw {path}: the name must end in {', '.join(FORMATS)}")
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
+    drawn = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "blkbox"}), warnings.catch_warnings():
+        # a name in a script that our font lacks is drawn as boxes, which needs no words on stderr
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=undated)
+    files.write_whole(path, drawn.getvalue())
+
+
+def new_figure(trace: Recording, title: str, height: float, *notes: str) -> Figure:
+    """A figure of full width, ``height`` inches high, with a headline and what is drawn below it."""
+    figure = Figure(figsize=(12, height), layout="constrained")
+    words = f"{plain(trace.path.name)}: {title}"
+    figure.suptitle(words, x=0.01, ha="left", size=15, weight="bold", parse_math=False)
+    figure.supxlabel(caption(trace, *notes), x=0.01, ha="left", size=10, parse_math=False)
+    return figure
+
+
+def nothing(trace: Recording, title: str, why: str) -> Figure:
+    """A picture of nothing, that says so."""
+    figure = new_figure(trace, title, 2.4)
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, ha="center", va="center", size=12)
+    return figure
+
+
+def caption(trace: Recording, *notes: str) -> str:
+    """What the picture is of."""
+    ops = "1 op" if trace.count == 1 else f"{trace.count:,} ops"
+    words = [f"{plain(trace.path.name)}: {text.size(trace.header.size)}, {ops}"]
+    if not trace.closed:
+        words[0] += " (not closed)"
+    return "; ".join([*words, *notes])
+
+
+def plain(words: object) -> str:
+    """Words from a trace in one line that can be drawn."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(words)).split())
+
+
+def unit_of(value: float, units: tuple[tuple[str, int], ...], least: int) -> tuple[str, int]:
+    """The largest unit of which ``value`` has at least so many; the smallest where none is small
+    enough."""
+    return next((unit for unit in units if value >= least * unit[1]), units[-1])
+
+
+def short(value: float, units: tuple[tuple[str, int], ...]) -> str:
+    """``1.3 ms``: two digits or more, as many as are before the point."""
+    name, unit = unit_of(value, units, 1)
+    number = value / unit
+    return f"{number:,.0f} {name}" if number >= 10 or unit == 1 else f"{number:.2g} {name}"
+
+
+def time_axis(axis: Axis, ns: int) -> None:
+    """Label an axis of ns that shows about so many of them."""
+    name, unit = unit_of(ns, TIMES, 10)
+    axis.set_major_locator(_Multiples(unit))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / unit:,.10g}"))
+    axis.set_label_text(f"time ({name})")
+
+
+class _Multiples(MaxNLocator):
+    """Round numbers of a unit."""
+
+    def __init__(self, unit: int) -> None:
+        super().__init__(nbins=9, steps=[1, 2, 2.5, 5, 10])
+        self._unit = unit
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        return np.asarray(super().tick_values(vmin / self._unit, vmax / self._unit)) * self._unit
+
+
+def offset_axis(axis: Axis, size: int, most: int, scale: int = 1) -> None:
+    """Ticks on an axis that runs over a disk of ``size``, at multiples of a power of two bytes.
+
+    The axis counts in units of ``scale`` bytes; ``most`` ticks have room.
+    """
+    name, unit = unit_of(size, BYTES, 8)
+    axis.set_ticks(power_of_two_ticks(0, size // scale, most))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x * scale / unit:,g} {name}"))
+
+
+def set_limits(set_limit: Callable[..., object], start: float, end: float, room: float = 0.01) -> None:
+    """Limits of an axis with some room, so that the frame hides nothing that is at an end."""
+    margin = (end - start) * room
+    set_limit(start - margin, end + margin)
+
+
+def power_of_two_ticks(start: int, end: int, most: int) -> range:
+    """Multiples of a power of two from ``start`` to ``end``, about ``most`` of them."""
+    step = 1
+    while (end - start) // step > most:
+        step *= 2
+    return range(-(-start // step) * step, end + 1, step)
+
+
+def ramp(colour: str) -> LinearSegmentedColormap:
+    """Shades of a colour from few to many, as light in every colour: one scale fits all in grey too."""
+    shades = [_lit(colour, light) for light in np.linspace(_LIGHT, _DARK, 16)]
+    return LinearSegmentedColormap.from_list("", shades)
+
+
+def _lit(colour: str, light: float) -> tuple[float, ...]:
+    """A colour as light as told (Rec. 601 luma, which is what printing in grey keeps), by mixing it with
+    white or black."""
+    rgb = np.array(to_rgb(colour))
+    luma = float(rgb @ (0.299, 0.587, 0.114))
+    if light > luma:
+        return tuple(1 - (1 - rgb) * (1 - light) / (1 - luma))
+    return tuple(rgb * light / luma if luma else rgb + light)
+
+
+def label_scale(bar: Colorbar, words: str) -> None:
+    """Words and numbers beside a logarithmic scale of shades."""
+    bar.set_label(words)
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+
+
+def draw_marks(panels: list[Axes], trace: Recording, most: int = 12) -> None:
+    """A line at each named moment, with its name in the first panel; the first ``most`` of them."""
+    for time, name in trace.marks.head(most).select("time", "name").rows():
+        for panel in panels:
+            panel.axvline(time, color="black", lw=0.9, ls=":", zorder=5)
+        panels[0].annotate(
+            plain(name), (time, 1), (3, -3), xycoords=("data", "axes fraction"),
+            textcoords="offset points", rotation=90, va="top", size=8, parse_math=False, bbox=CLEAR,
+            annotation_clip=True, zorder=6,
+        )  # fmt: skip

@@ -1,0 +1,125 @@
+"""How much was done over time: bytes and ops per second by kind, and how many ops were in flight."""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from analysis.frames import Recording
+from analysis.plots import style
+from analysis.plots.bins import Times, guest_ops, times
+
+MAX_COLUMNS = 300
+"""Intervals: five pixels each, so that a line through them is not a smear."""
+
+MOVES_DATA = ("read", "write")
+"""The kinds whose bytes are counted: the others name ranges, and move nothing."""
+
+TITLE = "throughput and queue depth"
+
+_NEVER = (1 << 63) - 1
+
+_Rates = npt.NDArray[np.float64]
+
+
+def throughput(trace: Recording) -> Figure:
+    """Bytes per second of reads and writes, ops per second of each kind, and ops in flight, over time.
+
+    An op counts where it completed. Memory grows with the number of ops as ``in_flight``'s does. Raises
+    TraceError.
+    """
+    span = times(trace, 1, MAX_COLUMNS, 2)
+    if not span.ops:
+        return style.nothing(trace, TITLE, "there are no ops to show")
+    done = completions(trace, span)
+    kinds = [kind for kind in style.ORDER if kind in done]
+    interval = style.short(span.width, style.TIMES)
+    figure = style.new_figure(trace, TITLE, 7.5, f"each step is {interval}")
+    upper, middle, lower = figure.subplots(3, 1, sharex=True)
+    seconds = span.width / 1e9
+    moved = {kind: done[kind][1] / seconds for kind in kinds if kind in MOVES_DATA}
+    name, unit = style.unit_of(max((rates.max() for rates in moved.values()), default=0), style.BYTES, 1)
+    for kind, rates in moved.items():
+        _draw(upper, span, rates / unit, kind)
+    upper.set_ylabel(f"{name}/s")
+    for kind in kinds:
+        _draw(middle, span, done[kind][0] / seconds, kind)
+    middle.set_ylabel("ops/s")
+    mean, most = depths(trace, span)
+    lower.stairs(most, span.edges, fill=True, color=style.WRITTEN, label="most")
+    lower.stairs(mean, span.edges, baseline=None, color="black", lw=1.5, label="on average")
+    lower.set_ylabel("ops in flight")
+    lower.yaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (upper, middle, lower):
+        style.set_limits(axes.set_xlim, span.start, span.end)
+        axes.set_ylim(0, axes.dataLim.y1 * 1.08 or 1)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+        axes.grid(color=style.FAINT, lw=0.5)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
+    style.draw_marks([upper, middle, lower], trace)
+    style.time_axis(lower.xaxis, span.ns)
+    return figure
+
+
+def _draw(axes: Axes, span: Times, rates: _Rates, kind: str) -> None:
+    colour, dashes = style.LINES[kind]
+    axes.stairs(rates, span.edges, baseline=None, color=colour, ls=dashes, lw=1.4, label=kind)
+
+
+def completions(trace: Recording, span: Times) -> dict[str, tuple[_Rates, _Rates]]:
+    """The ops of each kind that completed in each interval, and their bytes."""
+    groups = (
+        guest_ops(trace)
+        .filter(pl.col("completed").is_not_null())
+        .group_by("kind", column=span.column(_ended(span)))
+        .agg(pl.len(), bytes=pl.col("length").sum())
+        .collect(engine="streaming")
+    )
+    found = {}
+    for (kind,), rows in groups.group_by("kind"):
+        ops, amount = np.zeros(span.columns), np.zeros(span.columns)
+        ops[rows["column"].to_numpy()] = rows["len"].to_numpy()
+        amount[rows["column"].to_numpy()] = rows["bytes"].to_numpy()
+        found[str(kind)] = ops, amount
+    return found
+
+
+def depths(trace: Recording, span: Times) -> tuple[_Rates, _Rates]:
+    """How many ops were in flight in each interval, on average and at the most.
+
+    The average is exact: what each op spends in an interval, summed and divided by its width. An op
+    that never completed is in flight to the end. The most is that of the moments at which an op
+    came, or else what was in flight when the interval began.
+    """
+    came = _events(trace, span, pl.col("submitted"), pl.col("in_flight").max() + 1)
+    went = _events(trace, span, _ended(span), pl.lit(0))
+    carried = np.concatenate([[0.0], np.cumsum(came["len"] - went["len"])[:-1]])
+    mean = carried + (came["left"] - went["left"]) / span.width
+    return np.maximum(mean, 0), np.maximum(came["most"], carried)
+
+
+def _ended(span: Times) -> pl.Expr:
+    """When an op was no longer in flight; not before it came, whatever a trace says."""
+    last = min(span.end, _NEVER) - 1
+    return pl.max_horizontal(pl.col("completed").fill_null(last), "submitted")
+
+
+def _events(trace: Recording, span: Times, time: pl.Expr, most: pl.Expr) -> dict[str, _Rates]:
+    """For each interval: the events in it, the ns that were left of it at each, summed, and ``most``."""
+    column = span.column(time)
+    left = span.width - (time - span.start) % span.width
+    groups = (
+        guest_ops(trace)
+        .group_by(column=column)
+        .agg(pl.len(), left=left.cast(pl.Float64).sum(), most=most)
+        .collect(engine="streaming")
+    )
+    found = {name: np.zeros(span.columns) for name in ("len", "left", "most")}
+    for name, values in found.items():
+        values[groups["column"].to_numpy()] = groups[name].to_numpy()
+    return found

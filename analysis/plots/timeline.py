@@ -1,0 +1,169 @@
+"""Which part of the disk was used when: a panel for each kind, shaded by how many ops are in a cell."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from analysis.frames import Recording
+from analysis.plots import style
+from analysis.plots.bins import Times, guest_ops, part, stacked, times
+
+MAX_COLUMNS = 480
+"""Cells along the axis of time: three pixels each, which an eye tells apart."""
+
+MIN_COLUMNS = 120
+"""Where there are few ops each cell is as large as a symbol."""
+
+_SHAPE = 4
+"""Columns for each row: cells about as wide as high in a panel of PANEL inches."""
+
+_PANEL = 2.0
+"""The height in inches of a panel that shows offsets."""
+
+TITLE = "offset over time"
+
+
+def timeline(trace: Recording) -> Figure:
+    """Offsets over time, from the lowest at the bottom; each kind of op has a panel and a colour.
+
+    A cell is the darker the more ops touch it; all panels share one scale. Flushes have no offset, so
+    their panel is a strip. Memory does not grow with the number of ops. Raises TraceError.
+    """
+    span = times(trace, MIN_COLUMNS, MAX_COLUMNS, 3)
+    if not span.ops:
+        return style.nothing(trace, TITLE, "there are no ops to show")
+    height = part(trace.header.size, span.columns // _SHAPE)
+    groups = _groups(trace, span, height)
+    kinds = [kind for kind in style.ORDER if kind in groups["kind"]]
+    heights = [0.25 if kind == "flush" else _PANEL for kind in kinds]
+    if kinds == ["flush"]:
+        heights = [_PANEL]
+    notes = _notes(trace, span, height)
+    figure = style.new_figure(trace, TITLE, sum(heights) + 0.1 * len(kinds) + 1.8, *notes)
+    grid = figure.add_gridspec(len(kinds), 1, height_ratios=heights)
+    rows = -(-trace.header.size // height)
+    cells = {
+        kind: stacked(groups.filter(kind=kind), "len", (1 if kind == "flush" else rows, span.columns))
+        for kind in kinds
+    }
+    # one op is light, not dark: the scale has ten at least
+    norm = LogNorm(1, max(10, *(counts.max() for counts in cells.values())))
+    panels: list[Axes] = []
+    for row, kind in enumerate(kinds):
+        axes = figure.add_subplot(grid[row, 0], sharex=panels[0] if panels else None)
+        _draw(axes, trace.header.size, span, cells[kind], height, norm, style.LINES[kind][0])
+        ops = int(groups.filter(kind=kind)["len"].sum())
+        flat: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center"} if kind == "flush" else {}
+        axes.set_ylabel(f"{kind}: {ops:,}", size=10, weight="bold", **flat)
+        axes.tick_params(labelbottom=row == len(kinds) - 1, labelsize=9)
+        panels.append(axes)
+    _draw_mismatches(dict(zip(kinds, panels, strict=True)), trace)
+    style.draw_marks(panels, trace)
+    style.time_axis(panels[-1].xaxis, span.ns)
+    _number_ops(panels[0], groups, span)
+    _scale(figure, panels, norm)
+    return figure
+
+
+def _groups(trace: Recording, span: Times, height: int) -> pl.DataFrame:
+    """How many ops of a kind there are that touch the same cells: in a column, from row ``first`` to row
+    ``last``. What has no offset is in row 0."""
+    offset, length = pl.col("offset"), pl.col("length")
+    placed = length > 0
+    return (
+        guest_ops(trace)
+        .group_by(
+            "kind",
+            column=span.column(pl.col("submitted")),
+            first=pl.when(placed).then(offset // height).otherwise(0),
+            last=pl.when(placed).then((offset + length - 1) // height).otherwise(0),
+        )
+        .agg(pl.len(), pl.col("seq").min())
+        .collect(engine="streaming")
+    )
+
+
+def _draw(
+    axes: Axes,
+    size: int,
+    span: Times,
+    cells: npt.NDArray[Any],
+    height: int,
+    norm: LogNorm,
+    colour: str,
+) -> None:
+    """One kind's panel."""
+    flat = len(cells) == 1
+    top = size if flat else height * len(cells)
+    axes.imshow(
+        np.ma.masked_equal(cells, 0), norm=norm, cmap=style.ramp(colour), aspect="auto", origin="lower",
+        interpolation="nearest", extent=(span.start, span.end, 0, top), zorder=2,
+    )  # fmt: skip
+    style.set_limits(axes.set_xlim, span.start, span.end)
+    if flat:
+        axes.set_ylim(0, size)
+        axes.set_yticks([])
+        return
+    style.set_limits(axes.set_ylim, 0, size, 0.02)
+    style.offset_axis(axes.yaxis, size, 5)
+    axes.grid(axis="y", color=style.FAINT, lw=0.5, zorder=1)
+
+
+def _draw_mismatches(panels: dict[str, Axes], trace: Recording) -> None:
+    """A cross at each op that returned something else than the reference."""
+    wrong = trace.mismatches.select("seq", "offset").unique("seq")
+    if wrong.is_empty():
+        return
+    found = (
+        trace.ops.filter(pl.col("seq").is_in(wrong["seq"].to_list()))
+        .select("seq", "kind", "submitted")
+        .collect()
+        .join(wrong, on="seq")
+    )
+    for kind, axes in panels.items():
+        here = found.filter(kind=kind)
+        axes.plot(
+            here["submitted"], here["offset"], "x", color=style.VERMILLION, ms=9, mew=2.5,
+            clip_on=False, zorder=7,
+        )  # fmt: skip
+
+
+def _number_ops(axes: Axes, groups: pl.DataFrame, span: Times) -> None:
+    """Say above what the number of the first op is from each tick on."""
+    first = groups.group_by("column").agg(pl.col("seq").min()).sort("column")
+    starts, seqs = first["column"].to_numpy() * span.width + span.start, first["seq"].to_numpy()
+    above: Any = axes.secondary_xaxis("top")
+
+    def name(time: float, _: int) -> str:
+        at = int(np.searchsorted(starts, time))
+        return f"#{seqs[at]:,}" if at < len(seqs) else ""
+
+    above.xaxis.set_major_locator(axes.xaxis.get_major_locator())
+    above.xaxis.set_major_formatter(FuncFormatter(name))
+    above.tick_params(labelsize=8, length=3)
+    above.set_xlabel("first op from there on", size=9)
+
+
+def _scale(figure: Figure, panels: list[Axes], norm: LogNorm) -> None:
+    """The scale, in grey: the shades of all colours are as light."""
+    shades = ScalarMappable(norm, style.ramp("#777777"))
+    shrink = min(1, 2.5 / len(panels))
+    bar = figure.colorbar(shades, ax=panels, pad=0.01, fraction=0.03, aspect=25, shrink=shrink)
+    style.label_scale(bar, "ops in a cell (every colour)")
+
+
+def _notes(trace: Recording, span: Times, height: int) -> list[str]:
+    cell = f"a cell is {style.short(span.width, style.TIMES)} wide"
+    notes = [f"{cell} and {style.short(height, style.BYTES)} high"]
+    if len(trace.mismatches):
+        notes.append("crosses: differed from the reference")
+    if len(trace.marks):
+        notes.append("dotted: marks")
+    return notes
