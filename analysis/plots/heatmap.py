@@ -37,7 +37,7 @@ def heatmap(trace: Recording) -> Figure:
     written most. Memory grows with the disk, up to a limit, and not with the ops. Raises TraceError.
     """
     span = times(trace, MIN_COLUMNS, MAX_COLUMNS, 3)
-    written = _writes(trace)
+    written = writes(trace)
     height = part(trace.header.size, MAX_ROWS)
     edges = np.minimum(np.arange(0, trace.header.size + height, height), trace.header.size)
     groups = _groups(written, span, height)
@@ -80,7 +80,7 @@ def block_writes(written: pl.LazyFrame, size: int, block: int) -> Counts:
     return np.cumsum(steps)[:-1]
 
 
-def _writes(trace: Recording) -> pl.LazyFrame:
+def writes(trace: Recording) -> pl.LazyFrame:
     """The ops that wrote something."""
     return trace.ops.filter(pl.col("kind").is_in(WRITING), pl.col("status") == 0)
 
@@ -132,7 +132,7 @@ def _draw_map(
     style.offset_axis(axes.yaxis, trace.header.size, 8)
     style.time_axis(axes.xaxis, span.ns)
     axes.set_ylabel("offset")
-    style.draw_marks([axes], trace)
+    style.draw_marks([axes], trace.marks)
     bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.04, aspect=30)
     style.label_scale(bar, "times written (bytes written / bytes there)")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colorbar import Colorbar
@@ -67,6 +68,15 @@ TIMES = (
     ("µs", 10**3), ("ns", 1),
 )  # fmt: skip
 """Units, the largest first, and how many bytes or ns each has."""
+
+MARK = 24
+"""Characters of a mark's name that have room in a panel."""
+
+MAX_MARKS = 12
+"""Named moments in a picture; with more, their names would lie on each other."""
+
+MARK = 24
+"""Characters of a mark's name that have room in a panel."""
 
 _LIGHT, _DARK = 0.62, 0.05
 """How light the thinnest and the densest shade are, of 0 (black) to 1: the first stands out on white."""
@@ -201,13 +211,15 @@ def label_scale(bar: Colorbar, words: str) -> None:
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
 
 
-def draw_marks(panels: list[Axes], trace: Recording, most: int = 12) -> None:
-    """A line at each named moment, with its name in the first panel; the first ``most`` of them."""
-    for time, name in trace.marks.head(most).select("time", "name").rows():
+def draw_marks(panels: list[Axes], marks: pl.DataFrame) -> None:
+    """A line at each named moment, with its name in the first panel; the first MAX_MARKS of them."""
+    for time, name in marks.head(MAX_MARKS).select("time", "name").rows():
+        words = plain(name)
         for panel in panels:
             panel.axvline(time, color="black", lw=0.9, ls=":", zorder=5)
-        panels[0].annotate(
-            plain(name), (time, 1), (3, -3), xycoords=("data", "axes fraction"),
-            textcoords="offset points", rotation=90, va="top", size=8, parse_math=False, bbox=CLEAR,
-            annotation_clip=True, zorder=6,
+        label = panels[0].annotate(
+            words if len(words) <= MARK else words[:MARK] + "...", (time, 1), (3, -3),
+            xycoords=("data", "axes fraction"), textcoords="offset points", rotation=90, va="top",
+            size=8, parse_math=False, bbox=CLEAR, annotation_clip=True, zorder=6,
         )  # fmt: skip
+        label.set_in_layout(False)

@@ -44,6 +44,8 @@ def throughput(trace: Recording) -> Figure:
     for kind, rates in moved.items():
         _draw(upper, span, rates / unit, kind)
     upper.set_ylabel(f"{name}/s")
+    if not moved:
+        upper.text(0.5, 0.5, "no data was read or written", transform=upper.transAxes, ha="center")
     for kind in kinds:
         _draw(middle, span, done[kind][0] / seconds, kind)
     middle.set_ylabel("ops/s")
@@ -54,14 +56,14 @@ def throughput(trace: Recording) -> Figure:
     lower.yaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (upper, middle, lower):
         style.set_limits(axes.set_xlim, span.start, span.end)
-        axes.set_ylim(0, axes.dataLim.y1 * 1.08 or 1)
+        axes.set_ylim(0, axes.dataLim.y1 * 1.08 if axes.patches and axes.dataLim.y1 > 0 else 1)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
         axes.grid(color=style.FAINT, lw=0.5)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
-    style.draw_marks([upper, middle, lower], trace)
+    style.draw_marks([upper, middle, lower], trace.marks)
     style.time_axis(lower.xaxis, span.ns)
     return figure
 

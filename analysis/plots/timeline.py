@@ -24,6 +24,9 @@ MIN_COLUMNS = 120
 _SHAPE = 4
 """Columns for each row: cells about as wide as high in a panel of PANEL inches."""
 
+MAX_CROSSES = 200
+"""Mismatches in a picture: each is an artist of its own, and the first tell most."""
+
 _PANEL = 2.0
 """The height in inches of a panel that shows offsets."""
 
@@ -45,7 +48,8 @@ def timeline(trace: Recording) -> Figure:
     heights = [0.25 if kind == "flush" else _PANEL for kind in kinds]
     if kinds == ["flush"]:
         heights = [_PANEL]
-    notes = _notes(trace, span, height)
+    marks, wrong = trace.marks, trace.mismatches
+    notes = _notes(span, height, len(marks), len(wrong))
     figure = style.new_figure(trace, TITLE, sum(heights) + 0.1 * len(kinds) + 1.8, *notes)
     grid = figure.add_gridspec(len(kinds), 1, height_ratios=heights)
     rows = -(-trace.header.size // height)
@@ -64,8 +68,8 @@ def timeline(trace: Recording) -> Figure:
         axes.set_ylabel(f"{kind}: {ops:,}", size=10, weight="bold", **flat)
         axes.tick_params(labelbottom=row == len(kinds) - 1, labelsize=9)
         panels.append(axes)
-    _draw_mismatches(dict(zip(kinds, panels, strict=True)), trace)
-    style.draw_marks(panels, trace)
+    _draw_mismatches(dict(zip(kinds, panels, strict=True)), trace, wrong)
+    style.draw_marks(panels, marks)
     style.time_axis(panels[-1].xaxis, span.ns)
     _number_ops(panels[0], groups, span)
     _scale(figure, panels, norm)
@@ -116,9 +120,9 @@ def _draw(
     axes.grid(axis="y", color=style.FAINT, lw=0.5, zorder=1)
 
 
-def _draw_mismatches(panels: dict[str, Axes], trace: Recording) -> None:
-    """A cross at each op that returned something else than the reference."""
-    wrong = trace.mismatches.select("seq", "offset").unique("seq")
+def _draw_mismatches(panels: dict[str, Axes], trace: Recording, wrong: pl.DataFrame) -> None:
+    """A cross at each op that returned something else than the reference, at the first such byte."""
+    wrong = wrong.head(MAX_CROSSES).select("seq", "offset")
     if wrong.is_empty():
         return
     found = (
@@ -129,20 +133,22 @@ def _draw_mismatches(panels: dict[str, Axes], trace: Recording) -> None:
     )
     for kind, axes in panels.items():
         here = found.filter(kind=kind)
-        axes.plot(
-            here["submitted"], here["offset"], "x", color=style.VERMILLION, ms=9, mew=2.5,
-            clip_on=False, zorder=7,
-        )  # fmt: skip
+        # matplotlib finds no room for a panel in which a line without points is drawn unclipped
+        if len(here):
+            axes.plot(
+                here["submitted"], here["offset"], "x", color=style.VERMILLION, ms=9, mew=2.5,
+                clip_on=False, zorder=7,
+            )  # fmt: skip
 
 
 def _number_ops(axes: Axes, groups: pl.DataFrame, span: Times) -> None:
-    """Say above what the number of the first op is from each tick on."""
+    """Say above what the number of the first op is in each tick's column, or after it."""
     first = groups.group_by("column").agg(pl.col("seq").min()).sort("column")
-    starts, seqs = first["column"].to_numpy() * span.width + span.start, first["seq"].to_numpy()
+    ends, seqs = span.edges[first["column"].to_numpy() + 1], first["seq"].to_numpy()
     above: Any = axes.secondary_xaxis("top")
 
     def name(time: float, _: int) -> str:
-        at = int(np.searchsorted(starts, time))
+        at = int(np.searchsorted(ends, time, "right"))
         return f"#{seqs[at]:,}" if at < len(seqs) else ""
 
     above.xaxis.set_major_locator(axes.xaxis.get_major_locator())
@@ -159,11 +165,13 @@ def _scale(figure: Figure, panels: list[Axes], norm: LogNorm) -> None:
     style.label_scale(bar, "ops in a cell (every colour)")
 
 
-def _notes(trace: Recording, span: Times, height: int) -> list[str]:
+def _notes(span: Times, height: int, marks: int, wrong: int) -> list[str]:
     cell = f"a cell is {style.short(span.width, style.TIMES)} wide"
     notes = [f"{cell} and {style.short(height, style.BYTES)} high"]
-    if len(trace.mismatches):
-        notes.append("crosses: differed from the reference")
-    if len(trace.marks):
-        notes.append("dotted: marks")
+    if wrong:
+        first = f" (the first {MAX_CROSSES} of {wrong:,})" if wrong > MAX_CROSSES else ""
+        notes.append(f"crosses: differed from the reference{first}")
+    if marks:
+        first = f" (the first {style.MAX_MARKS} of {marks:,})" if marks > style.MAX_MARKS else ""
+        notes.append(f"dotted: marks{first}")
     return notes
