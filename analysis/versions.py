@@ -112,11 +112,16 @@ class Versions:
         touched = np.searchsorted(ends, self.start, "right") < np.searchsorted(starts, self.end, "left")
         self._pool = np.flatnonzero(touched)
 
-    def content(self, start: int, end: int, before: int | None = None, trims: bool = True) -> bytes:
-        """What ``[start, end)`` held before op ``before`` (after all, if None). Without ``trims``, had
-        they done nothing. Raises TraceError."""
+    def content(
+        self, start: int, end: int, before: int | None = None, trims: bool | None = None
+    ) -> bytes:
+        """What ``[start, end)`` held before op ``before`` (after all, if None). Trims make zeroes with
+        ``trims``, else do nothing; by default they do what they did on the reference. Raises
+        TraceError."""
+        if trims is None:
+            trims = self.trims_clear
         found = bytearray(end - start)
-        for first, last, index in self.writers(start, end, before, trims and self.trims_clear):
+        for first, last, index in self.writers(start, end, before, trims):
             if index >= 0 and not self.empty[index]:
                 found[first - start : last - start] = self.data(index, first, last)
         return bytes(found)

@@ -55,7 +55,7 @@ def sentence(
     bytes are; either may be empty."""
     where = f"sector {sector}" if sectors == 1 else f"sectors {sector} to {sector + sectors - 1}"
     hold = f"{where} hold{'s' if sectors == 1 else ''}"
-    brought = f"what {origin} brought" if origin else "zeroes, as at the start"
+    brought = f"what {origin} brought" if origin else "zeroes"
     match kind:
         case Damage.LOST_WRITE:
             text = f"{hold} what was there before {writer}: {brought}"

@@ -44,7 +44,7 @@ def _composite(case: Case, row: int) -> None:
     for back, j in enumerate(versions.changes(start, end, MAX_VERSIONS)):
         for trims in (True, False):
             if versions.content(start, end, j, trims) == wanted:
-                origin = versions.writers(start, end, j, trims and versions.trims_clear)[0][2]
+                origin = versions.writers(start, end, j, trims)[0][2]
                 kind, extra = (Damage.STALE, back + 1) if back else (Damage.LOST_WRITE, j)
                 case.mark(row, kind, origin, int(case.starts[origin]), extra)
                 return

@@ -110,9 +110,9 @@ def _probes(actual: Octets, expected: Octets) -> Iterator[tuple[int, bytes]]:
 
 
 def moved(actual: Octets, expected: Octets, offset: int, text: bytes, text_offset: int, by: int) -> Ints:
-    """For each row the first byte that is wrong and is what ``text`` has ``by`` bytes before it on the
-    disk; -1 where the row is not so explained: where that is said by fewer than PROBE of the
-    bytes that are wrong, and by fewer than half of them."""
+    """For each row a byte that is wrong and is what ``text`` has ``by`` bytes before it on the disk, the
+    middle one of them: at the ends a few agree by chance. -1 where the row is not so explained: where
+    that is said by fewer than PROBE of the bytes that are wrong, and by fewer than half of them."""
     first = offset - by - text_offset
     source = np.zeros(actual.size, np.uint8)
     known = np.zeros(actual.size, bool)
@@ -127,4 +127,5 @@ def moved(actual: Octets, expected: Octets, offset: int, text: bytes, text_offse
     rows = (told >= PROBE) | (2 * told >= total)
     if 2 * told[rows].sum() < total[rows].sum():  # they only look alike here and there
         rows[:] = False
-    return np.where(rows, explained.argmax(axis=1), -1)
+    middle = (2 * explained.cumsum(axis=1) >= told[:, np.newaxis]).argmax(axis=1)
+    return np.where(rows, middle, -1)
