@@ -29,7 +29,7 @@ def write_trace(
     together: int = 1,
     failed: Iterable[int] = (),
 ) -> Path:
-    """A trace of requests, ``together`` at a time in flight; those in ``failed`` failed on both sides."""
+    """A trace of requests, ``together`` at a time in flight; ``failed`` ones did on both sides."""
     header = Header(size=size, payloads=payloads, trim=trim, start_image="recorded")
     writer = TraceWriter(path, header)
     store = PayloadWriter(payload_path(path), header.id) if payloads == "full" else None

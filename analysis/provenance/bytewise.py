@@ -7,7 +7,7 @@ import numpy as np
 from analysis.provenance import patterns
 from analysis.provenance.case import NEAR, Case
 from analysis.provenance.findings import Damage
-from analysis.provenance.rows import Flags, Ints
+from analysis.provenance.rows import Flags, Ints, Octets
 from tracer.op import SECTOR
 
 MAX_DISTANCES = 4
@@ -32,40 +32,65 @@ def tears(case: Case) -> None:
         start, end = case.extent(j)
         if lost[own].all() and (rows.end[own] - rows.start[own]).sum() == end - start:
             continue  # all of it is lost
-        _tear(case, j, own, start, end)
+        write = _write(case, j, start, end)
+        if _tear(case, j, own, write, start, end):
+            continue
         for row in own[case.open[own]]:
-            _tear(case, j, own[own == row], int(rows.start[row]), int(rows.end[row]))
+            first, last = max(start, int(rows.start[row])), min(end, int(rows.end[row]))
+            _tear(case, j, own[own == row], write, first, last)
 
 
-def _tear(case: Case, j: int, own: Ints, start: int, end: int) -> None:
-    """Explain the rows ``own`` if ``[start, end)``, written by op ``j``, has one boundary."""
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """What an op brought to the disk from byte ``start`` on, what was there before it (if trims made
+    zeroes, and if they did nothing), what is there now, and where nothing was written since."""
+
+    start: int
+    new: Octets
+    old: tuple[Octets, Octets]
+    now: Octets
+    seen: Flags
+
+
+def _write(case: Case, j: int, start: int, end: int) -> _Write:
     rows, versions = case.rows, case.versions
-    start, end = max(start, int(versions.start[j])), min(end, int(versions.end[j]))
-    new = np.frombuffer(versions.data(j, start, end), np.uint8)
-    now = np.frombuffer(versions.content(start, end), np.uint8).copy()
+    with_trims, without = (versions.content(start, end, j, trims) for trims in (True, False))
+    now = bytearray(versions.content(start, end))
     for row in range(int(case.first[j]), int(case.stop[j])):
         first, last = max(start, int(rows.start[row])), min(end, int(rows.end[row]))
         if first < last:
             at = rows.first_byte(row)
-            now[first - start : last - start] = rows.actual[row, first - at : last - at]
+            now[first - start : last - start] = rows.actual[row, first - at : last - at].tobytes()
     seen = np.ones(end - start, bool)
     for first, last in versions.later(j, start, end):
         seen[first - start : last - start] = False
-    for trims in (True, False):
-        old = np.frombuffer(versions.content(start, end, j, trims), np.uint8)
-        found = patterns.tear(new, old, now, seen, start)
+    new, before, kept, current = (
+        np.frombuffer(data, np.uint8)
+        for data in (versions.data(j, start, end), with_trims, without, now)
+    )
+    return _Write(start, new, (before, kept), current, seen)
+
+
+def _tear(case: Case, j: int, own: Ints, write: _Write, start: int, end: int) -> bool:
+    """Explain the rows ``own`` if ``[start, end)`` of what op ``j`` wrote has one boundary."""
+    part = slice(start - write.start, end - write.start)
+    for old in write.old:
+        found = patterns.tear(
+            write.new[part], old[part], write.now[part], write.seen[part], start
+        )  # fmt: skip
         if found is not None:
             boundary, first_part = found
             case.mark(own, Damage.TORN, j, 0, len(case.torn))
             case.torn.append(
                 {
                     "boundary": boundary,
-                    "into_op": boundary - int(versions.start[j]),
+                    "into_op": boundary - int(case.versions.start[j]),
                     "power_of_two": patterns.power_of_two(boundary),
                     "arrived": "first" if first_part else "last",
                 }
             )
-            return
+            return True
+    return False
 
 
 def shifts(case: Case) -> None:

@@ -41,7 +41,8 @@ def _composite(case: Case, row: int) -> None:
     the first byte."""
     versions, wanted = case.versions, case.rows.bytes(row)
     start, end = int(case.rows.start[row]), int(case.rows.end[row])
-    for back, j in enumerate(versions.changes(start, end, MAX_VERSIONS)):
+    limit = 1 if case.zero[row] else MAX_VERSIONS  # zeroes are never stale
+    for back, j in enumerate(versions.changes(start, end, limit)):
         for trims in (True, False):
             if versions.content(start, end, j, trims) == wanted:
                 origin = versions.writers(start, end, j, trims)[0][2]

@@ -101,11 +101,13 @@ def _probes(actual: Octets, expected: Octets) -> Iterator[tuple[int, bytes]]:
     wrong = (actual != expected).ravel()
     for row in sorted({int(row) for row in np.linspace(0, rows - 1, min(rows, MAX_PROBES // 2))}):
         places = range(row * SECTOR, (row + 1) * SECTOR - PROBE + 1, PROBE // 2)
-        good = [
-            at for at in places
-            if wrong[at : at + PROBE].any() and len(set(flat[at : at + PROBE])) >= MIN_VALUES
-        ]  # fmt: skip
-        for at in sorted({*good[:1], *good[-1:]}):
+        told: set[int] = set()
+        for order in (places, reversed(places)):
+            for at in order:
+                if len(set(flat[at : at + PROBE])) >= MIN_VALUES and wrong[at : at + PROBE].any():
+                    told.add(at)
+                    break
+        for at in sorted(told):
             yield at, flat[at : at + PROBE]
 
 

@@ -1,0 +1,160 @@
+"""Looking damaged sectors up in all that a trace wrote, against b3sum and zstd over the same payloads.
+
+    python -m benchmarks.provenance [--gib N] [--rounds N] [--payloads full|hash]
+
+Makes a trace of N GiB of random 4 to 64 KiB writes that compress to about 0.4, as an install's do, then
+explains damage: data of other writes at the wrong place, and bytes from nowhere, for which all of the
+payloads must be looked through. Peers in the same run: ``zstd -d`` decompresses the same bytes to
+nowhere (at the level at which the recorder compresses), ``sha1sum`` and ``b3sum`` (one thread; where installed)
+hash them uncompressed. Each in a process of its own, page cache warm, in turn; medians. Times are CPU
+time, which other load on the machine disturbs less, and wall time.
+"""
+
+import argparse
+import json
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tracer.digest import digest
+from tracer.evidence import Evidence
+from tracer.op import SECTOR, Kind, Op
+from tracer.payload import PayloadReader, PayloadWriter, payload_path
+from tracer.source import Source
+from tracer.trace import End, Header, TraceWriter, pack_op
+
+SIZE = 8 << 30
+LENGTHS = (4 << 10, 4 << 10, 16 << 10, 64 << 10)
+RANDOM_PART = 0.4
+"""Of each sector: the rest is zeroes, so that zstd makes 0.4 of it."""
+
+
+def make(path: Path, total: int, payloads: str) -> None:
+    """A guest that writes ``total`` bytes at random places."""
+    chance, noise = random.Random(0), np.random.default_rng(0)
+    header = Header(size=SIZE, payloads=payloads)
+    writer = TraceWriter(path, header)
+    store = PayloadWriter(payload_path(path), header.id) if payloads == "full" else None
+    seq = written = 0
+    while written < total:
+        length = chance.choice(LENGTHS)
+        offset = chance.randrange((SIZE - length) // 4096) * 4096
+        sectors = np.zeros((length // SECTOR, SECTOR), np.uint8)
+        part = int(SECTOR * RANDOM_PART)
+        sectors[:, :part] = noise.integers(0, 256, (len(sectors), part), np.uint8)
+        data = sectors.tobytes()
+        op = Op(seq, int(Kind.WRITE), 0, offset, length, seq * 1000, seq * 1000 + 900)
+        op.digest = digest(data)
+        if store is not None:
+            op.payload = store.put(op.digest, data)
+            while store.full:
+                time.sleep(0.01)
+        writer.write([pack_op(op)])
+        seq, written = seq + 1, written + length
+    if store is not None:
+        store.close()
+    writer.close(End(seq, 0, seq * 1000, "clean"))
+
+
+def damage(source: Source) -> tuple[int, list[Evidence]]:
+    """Ops in the trace, and damage to the last writes: data of others and bytes from nowhere."""
+    ops = list(source.trace.ops())
+    chance = random.Random(1)
+    found: dict[int, Evidence] = {}
+    for op in ops[-200:]:
+        right, other = bytes(source.data(op) or b""), chance.choice(ops)
+        wrong = bytes(source.data(other) or b"")[: op.length].ljust(op.length, b"x")
+        found[op.offset] = Evidence(op.offset, right, wrong)
+    pieces = sorted(found.values(), key=lambda piece: piece.offset)
+    apart = [
+        one for one, after in zip(pieces, [*pieces[1:], None], strict=True)
+        if after is None or one.offset + len(one.expected) <= after.offset
+    ]  # fmt: skip
+    return len(ops), apart
+
+
+def blkbox(path: Path) -> None:
+    """Explain, and print how long that took and the most memory that it held."""
+    from analysis.provenance import explain
+
+    source = Source(path)
+    count, evidence = damage(source)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    started, used = time.perf_counter(), time.process_time()
+    findings = explain(source, count, count - 1, evidence)
+    used, seconds = time.process_time() - used, time.perf_counter() - started
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    kinds = sorted({str(one.kind) for one in findings})
+    print(json.dumps([seconds, used, memory, before, count, len(findings), kinds]))
+
+
+def timed(argv: list[str]) -> tuple[float, float]:
+    """Seconds of wall time and of CPU time that a program takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def unpack(path: Path, folder: Path) -> dict[str, list[str]]:
+    """The payloads as files that the peers can read, and the peers' commands."""
+    header = Source(path).trace.header
+    plain, packed = folder / "plain", folder / "packed.zst"
+    with plain.open("wb") as file:
+        for _, data in PayloadReader(payload_path(path), header.id).blocks(lambda at, length: True):
+            file.write(data)
+    subprocess.run(["zstd", "-q", "--fast=1", "-f", str(plain), "-o", str(packed)], check=True)
+    peers = {
+        "zstd -d": ["zstd", "-q", "-d", "-c", str(packed)],
+        "b3sum": ["b3sum", "--num-threads=1", str(plain)],
+        "sha1sum": ["sha1sum", str(plain)],
+    }
+    return {name: argv for name, argv in peers.items() if shutil.which(argv[0])}
+
+
+def main() -> None:
+    """Make the trace, run everything in turn, print medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gib", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--payloads", choices=["full", "hash"], default="full")
+    parser.add_argument("--step", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        blkbox(options.step)
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as name:
+        folder = Path(name)
+        path = folder / "p.trace"
+        make(path, int(options.gib * (1 << 30)), options.payloads)
+        peers = unpack(path, folder) if options.payloads == "full" else {}
+        argv = [sys.executable, "-m", "benchmarks.provenance", "--step", str(path)]
+        times: dict[str, list[tuple[float, float]]] = {"blkbox": [], **{peer: [] for peer in peers}}
+        for _ in range(options.rounds):
+            out = subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout
+            seconds, used, memory, before, count, findings, kinds = json.loads(out)
+            times["blkbox"].append((seconds, used))
+            for peer, command in peers.items():
+                times[peer].append(timed(command))
+        print(f"{count:,} writes, {options.gib} GiB of payloads ({options.payloads}), {findings} "
+              f"findings ({', '.join(kinds)}); peak memory {memory} MiB, before it {before} MiB\n")  # fmt: skip
+        print("| | wall, s | CPU, s | blkbox / it, wall | CPU |\n|---|---:|---:|---:|---:|")
+        middle = {name: [statistics.median(one) for one in zip(*runs, strict=True)]
+                  for name, runs in times.items()}  # fmt: skip
+        for name, (wall, cpu) in middle.items():
+            ratios = [ours / its for ours, its in zip(middle["blkbox"], (wall, cpu), strict=True)]
+            print(f"| {name} | {wall:.2f} | {cpu:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
