@@ -35,6 +35,7 @@ bench: $(READY) peers
 	$(BIN)/python -m benchmarks.replay --rounds 3
 	$(BIN)/python -m benchmarks.long_trace
 	$(BIN)/python -m benchmarks.frames
+	$(BIN)/python -m benchmarks.provenance --rounds 3
 
 soak: $(READY) peers
 	$(BIN)/python -m benchmarks.soak kill

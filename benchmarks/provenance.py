@@ -5,9 +5,9 @@
 Makes a trace of N GiB of random 4 to 64 KiB writes that compress to about 0.4, as an install's do, then
 explains damage: data of other writes at the wrong place, and bytes from nowhere, for which all of the
 payloads must be looked through. Peers in the same run: ``zstd -d`` decompresses the same bytes to
-nowhere (at the level at which the recorder compresses), ``sha1sum`` and ``b3sum`` (one thread; where installed)
-hash them uncompressed. Each in a process of its own, page cache warm, in turn; medians. Times are CPU
-time, which other load on the machine disturbs less, and wall time.
+nowhere (at the level at which the recorder compresses), ``sha1sum`` and ``b3sum`` (one thread; where
+installed) hash them uncompressed. Each in a process of its own, page cache warm, in turn; medians of
+wall time and of CPU time, which other load on the machine disturbs less.
 """
 
 import argparse
@@ -146,8 +146,10 @@ def main() -> None:
             times["blkbox"].append((seconds, used))
             for peer, command in peers.items():
                 times[peer].append(timed(command))
-        print(f"{count:,} writes, {options.gib} GiB of payloads ({options.payloads}), {findings} "
-              f"findings ({', '.join(kinds)}); peak memory {memory} MiB, before it {before} MiB\n")  # fmt: skip
+        print(
+            f"{count:,} writes, {options.gib} GiB of payloads ({options.payloads}), {findings} findings"
+        )
+        print(f"({', '.join(kinds)}); peak memory {memory} MiB, before it {before} MiB\n")
         print("| | wall, s | CPU, s | blkbox / it, wall | CPU |\n|---|---:|---:|---:|---:|")
         middle = {name: [statistics.median(one) for one in zip(*runs, strict=True)]
                   for name, runs in times.items()}  # fmt: skip

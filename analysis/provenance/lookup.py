@@ -59,8 +59,9 @@ def find(blocks: Blocks, starts: Ints, ends: Ints, wanted: Octets, done: Callabl
     """Find every occurrence of the sectors in ``wanted`` (n rows of 512 bytes, all different).
 
     Looked at are the sectors that lie end to end from each of ``starts`` on, up to ``ends``; these need
-    not be multiples of 512 apart. ``done`` is told how many bytes were looked at. Memory: one block and
-    16 bytes for each occurrence.
+    not be multiples of 512 apart. Where two such spans are aligned alike, what is between them is looked
+    at too: ask whose a place is before using it. ``done`` is told how many bytes were looked at. Memory:
+    one block and 16 bytes for each occurrence.
     """
     targets = np.ascontiguousarray(wanted).view("<u8")
     hashes = sector_hashes(targets)
