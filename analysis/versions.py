@@ -113,28 +113,39 @@ class Versions:
         self._pool = np.flatnonzero(touched)
 
     def content(
-        self, start: int, end: int, before: int | None = None, trims: bool | None = None
+        self,
+        start: int,
+        end: int,
+        before: int | None = None,
+        trims: bool | None = None,
+        without: int | None = None,
     ) -> bytes:
-        """What ``[start, end)`` held before op ``before`` (after all, if None). Trims make zeroes with
-        ``trims``, else do nothing; by default they do what they did on the reference. Raises
-        TraceError."""
+        """What ``[start, end)`` held before op ``before`` (after all, if None), or would have held
+        ``without`` one. Trims make zeroes with ``trims``, else do nothing; by default they do what they
+        did on the reference. Raises TraceError."""
         if trims is None:
             trims = self.trims_clear
         found = bytearray(end - start)
-        for first, last, index in self.writers(start, end, before, trims):
+        for first, last, index in self.writers(start, end, before, trims, without):
             if index >= 0 and not self.empty[index]:
                 found[first - start : last - start] = self.data(index, first, last)
         return bytes(found)
 
     def writers(
-        self, start: int, end: int, before: int | None = None, trims: bool = False
+        self,
+        start: int,
+        end: int,
+        before: int | None = None,
+        trims: bool = False,
+        without: int | None = None,
     ) -> list[tuple[int, int, int]]:
-        """Who wrote ``[start, end)`` last, before op ``before`` (of all, if None), as ``(start, end,
-        index)`` in the order of the disk; -1 where nobody did. Only with ``trims`` these count."""
+        """Who wrote ``[start, end)`` last, before op ``before`` (of all, if None) and ``without`` one,
+        as ``(start, end, index)`` in the order of the disk; -1 where nobody did. Only with ``trims``
+        these count."""
         found = []
         missing = RangeSet([(start, end)])
         for index in self._over(start, end, before):
-            if self.trim[index] and not trims:
+            if index == without or (self.trim[index] and not trims):
                 continue
             for first, last in list(missing.within(int(self.start[index]), int(self.end[index]))):
                 found.append((first, last, index))

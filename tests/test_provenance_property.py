@@ -122,10 +122,13 @@ def test_lost(tmp_path: Path, world: tuple[list[Request], str], data: st.DataObj
     before, bad = disk.after(op.seq), disk.after()
     bad[op.offset : op.end] = before[op.offset : op.end]
 
+    good = disk.after()
+
     def right(one: Finding) -> bool:
-        first = max(op.offset, one.sector * SECTOR)
-        at = first if op.offset % SECTOR == 0 else one.sector * SECTOR
-        older = [number for number in oracle.writers[at] if number < op.seq]
+        """It came from whoever had written the first byte that is wrong."""
+        sectors = range(one.sector * SECTOR, (one.sector + one.sectors) * SECTOR)
+        wrong = next(at for at in sectors if good[at] != bad[at])
+        older = [number for number in oracle.writers[wrong] if number < op.seq]
         return seq(one) == (older[-1] if older else None)
 
     check(disk, bad, op.seq, "lost-write", right)

@@ -1,6 +1,6 @@
 """The place's own history: lost writes, zeroes, older versions."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -37,18 +37,25 @@ def previous(case: Case) -> None:
 
 
 def _composite(case: Case, row: int) -> None:
-    """A row of which ops wrote only parts: each version is put together. Its source is the op that wrote
-    the first byte."""
-    versions, wanted = case.versions, case.rows.bytes(row)
-    start, end = int(case.rows.start[row]), int(case.rows.end[row])
-    limit = 1 if case.zero[row] else MAX_VERSIONS  # zeroes are never stale
-    for back, j in enumerate(versions.changes(start, end, limit)):
-        for trims in (True, False):
-            if versions.content(start, end, j, trims) == wanted:
-                origin = versions.writers(start, end, j, trims)[0][2]
-                kind, extra = (Damage.STALE, back + 1) if back else (Damage.LOST_WRITE, j)
-                case.mark(row, kind, origin, int(case.starts[origin]), extra)
-                return
+    """A row of which ops wrote only parts: what it would hold without one of them, and its versions, are
+    put together. The source is the op that wrote the first byte that is wrong."""
+    versions, rows = case.versions, case.rows
+    wanted, start, end = rows.bytes(row), int(rows.start[row]), int(rows.end[row])
+    wrong = rows.first_byte(row) + int((rows.expected[row] != rows.actual[row]).argmax())
+    visible = sorted({j for _, _, j in versions.writers(start, end) if j >= 0}, reverse=True)
+    for j, trims in product(visible, (True, False)):
+        if versions.content(start, end, trims=trims, without=j) == wanted:
+            origin = versions.writers(wrong, wrong + 1, trims=trims, without=j)[0][2]
+            case.mark(row, Damage.LOST_WRITE, origin, int(case.starts[origin]), j)
+            return
+    if case.zero[row]:
+        return
+    changes = versions.changes(start, end, MAX_VERSIONS)
+    for (back, j), trims in product(enumerate(changes), (True, False)):
+        if versions.content(start, end, j, trims) == wanted:
+            origin = versions.writers(wrong, wrong + 1, j, trims)[0][2]
+            case.mark(row, Damage.STALE, origin, int(case.starts[origin]), back + 1)
+            return
 
 
 def _arrived(case: Case) -> Flags:
