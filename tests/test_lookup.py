@@ -1,6 +1,7 @@
 """Sectors are found wherever they lie in a stream, and nothing else is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,15 @@ from tracer.op import SECTOR
 from tracer.payload import PayloadReader, PayloadWriter
 
 
-def in_blocks(stream: bytes, size: int, asked: list[int] | None = None) -> Blocks:
-    """Gives a stream in blocks of ``size`` bytes."""
+def in_blocks(stream: bytes, cuts: Iterable[int] = (), asked: list[int] | None = None) -> Blocks:
+    """Gives a stream in blocks that begin at ``cuts``, and at its beginning."""
 
     def blocks(wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, bytes]]:
-        for at in range(0, len(stream), size):
-            if wanted(at, len(stream[at : at + size])):
+        for at, end in pairwise(sorted({0, *cuts, len(stream)})):
+            if wanted(at, end - at):
                 if asked is not None:
                     asked.append(at)
-                yield at, stream[at : at + size]
+                yield at, stream[at:end]
 
     return blocks
 
@@ -41,17 +42,19 @@ def search(blocks: Blocks, spans: list[tuple[int, int]], wanted: np.ndarray) -> 
 
 @given(st.data())
 def test_as_a_loop_over_all_sectors_finds_them(data: st.DataObject) -> None:
-    """Spans of any alignment, one after the other; few different sectors, so that much is found."""
+    """Spans of any alignment, some in a new block; few different sectors, so that much is found."""
     pool = [noise(SECTOR, number) for number in range(4)]
-    stream, spans = b"", []
+    stream, spans, cuts = b"", [], []
     for _ in range(data.draw(st.integers(0, 8))):
+        if data.draw(st.booleans()):
+            cuts.append(len(stream))
         lead = data.draw(st.sampled_from([0, 0, 0, 1, 100, 511]))
         body = b"".join(data.draw(st.lists(st.sampled_from(pool), max_size=4)))
         tail = data.draw(st.sampled_from([0, 0, 0, 3, 510]))
         spans.append((len(stream) + lead, len(stream) + lead + len(body) + tail))
         stream += b"-" * lead + body + b"+" * tail
     wanted = rows(*pool[:2], noise(SECTOR, "nowhere"))
-    found = search(in_blocks(stream, max(1, len(stream))), spans, wanted)
+    found = search(in_blocks(stream, cuts), spans, wanted)
     expected = {
         (at, number)
         for start, end in spans
@@ -66,7 +69,7 @@ def test_as_a_loop_over_all_sectors_finds_them(data: st.DataObject) -> None:
 def test_in_every_block_and_in_no_others_than_are_asked_for() -> None:
     one, two = noise(SECTOR, 1), noise(SECTOR, 2)
     stream, asked = (one + two) * 4, []
-    blocks = in_blocks(stream, 2 * SECTOR, asked)
+    blocks = in_blocks(stream, [1024, 2048, 3072], asked)
     # the gap is between two spans that are aligned alike, and looked at with them
     everywhere = [(at, 0) for at in (512, 1536, 2560, 3584)]
     assert search(blocks, [(0, 2048), (3072, 4096)], rows(two)) == everywhere
@@ -76,10 +79,18 @@ def test_in_every_block_and_in_no_others_than_are_asked_for() -> None:
     assert asked == [1024]
 
 
+def test_blocks_that_begin_out_of_step_with_the_sectors_in_them() -> None:
+    """Writes that begin 412 bytes into a sector: the disk's next one is 100 bytes into each block."""
+    one = noise(SECTOR, 1)
+    stream = (b"-" * 100 + one + b"+" * 412) * 2
+    spans = [(100, 1024), (1124, 2048)]
+    assert search(in_blocks(stream, [1024]), spans, rows(one)) == [(100, 0), (1124, 0)]
+
+
 def test_equal_hashes_are_not_equal_sectors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup, "sector_hashes", lambda sectors: np.zeros(len(sectors), np.uint64))
     one, two = noise(SECTOR, 1), noise(SECTOR, 2)
-    assert search(in_blocks(two + one, 1024), [(0, 1024)], rows(one)) == [(512, 0)]
+    assert search(in_blocks(two + one), [(0, 1024)], rows(one)) == [(512, 0)]
 
 
 def test_sectors_with_the_same_words_in_another_order_have_other_hashes() -> None:

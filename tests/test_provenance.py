@@ -170,6 +170,14 @@ def test_what_is_torn_is_judged_by_what_is_still_there(make: Make) -> None:
     only(disk.explain(bad, culprit=6), "lost-write", 32, 16, 4)
 
 
+def test_a_write_that_was_torn_and_then_overwritten_in_part(make: Make) -> None:
+    disk = make([*HISTORY, (Kind.WRITE, 24 * KIB, 8 * KIB)])
+    bad = disk.after()
+    bad[20 * KIB : 24 * KIB] = disk.data(4)[4 * KIB : 8 * KIB]
+    one = only(disk.explain(bad, culprit=6), "torn", 40, 8, 6)
+    assert one.detail["boundary"] == 20 * KIB
+
+
 def test_zeroes(disk: Disk) -> None:
     bad = disk.after()
     bad[HOT] = bytes(16 * KIB)
@@ -361,6 +369,18 @@ def test_whole_sectors_of_an_unaligned_write_at_another_place(crooked: Disk) -> 
     bad[300 * KIB : 300 * KIB + 512] = crooked.data(3)[500:1012]
     one = only(crooked.explain(bad), "misdirected", 600, 1, 3)
     assert one.detail == {"meant_for": 100 * KIB + 512}
+
+
+def test_the_same_data_at_an_aligned_and_at_an_unaligned_place(make: Make) -> None:
+    """Stored once, and cut into sectors in two ways."""
+    same = noise(4 * KIB, "same")
+    disk = make([(Kind.WRITE, 100 * KIB, same), (Kind.WRITE, 200 * KIB + 12, same)])
+    bad = disk.after()
+    bad[0:512] = same[512:1024]
+    bad[1024:1536] = same[500:1012]
+    findings = disk.explain(bad)
+    assert only(findings[:1], "misdirected", 0, 1, 0).detail == {"meant_for": 100 * KIB + 512}
+    assert only(findings[1:], "misdirected", 2, 1, 1).detail == {"meant_for": 200 * KIB + 512}
 
 
 # ---------------------------------------------------------------- trims

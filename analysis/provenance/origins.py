@@ -39,7 +39,7 @@ def _nearest(versions: Versions, places: Ints, moment: int) -> Ints:
     order = np.lexsort((versions.position[real], key))
     real, key = real[order], key[order]
     begins = np.unique(versions.where[real])
-    begin = begins[(np.searchsorted(begins, places, "right") - 1).clip(min=0)]
+    begin = begins[np.searchsorted(begins, places, "right") - 1]
     wanted = begin * SECTOR + (places - begin) % SECTOR
     groups, first = np.unique(key, return_index=True)
     stop = np.append(first[1:], len(key))
@@ -52,6 +52,6 @@ def _nearest(versions: Versions, places: Ints, moment: int) -> Ints:
     later = after.clip(first[group], stop[group] - 1)
     distances = [np.abs(versions.position[real[one]] - moment) for one in (earlier, later)]
     chosen = real[np.where(distances[0] <= distances[1], earlier, later)]
-    sound = (groups[group] == wanted) & (places >= begin)
+    sound = groups[group] == wanted
     sound &= places + SECTOR - begin <= versions.end[chosen] - versions.start[chosen]
     return np.where(sound, chosen, -1)
