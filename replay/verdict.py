@@ -68,14 +68,21 @@ class Verdict:
         return codes.get(self.verdict, Exit.BAD_DRIVER)
 
 
-def replay(runner: Runner, *, find: bool = True, runs: int = 1, say: Callable[[str], None]) -> Verdict:
-    """Run the whole trace, up to ``runs`` times; where something is wrong, find the culprit. Raises
-    TraceError, UsageError and StorageError; what keeps the driver from being judged becomes an
-    undecidable verdict."""
+def replay(
+    runner: Runner,
+    *,
+    find: bool = True,
+    upto: int | None = None,
+    runs: int = 1,
+    say: Callable[[str], None],
+) -> Verdict:
+    """Run the whole trace, or its first ``upto`` ops, up to ``runs`` times; where something is wrong,
+    find the culprit. Raises TraceError, UsageError and StorageError; what keeps the driver from being
+    judged becomes an undecidable verdict."""
     source = runner.source
     verdict = Verdict(
         "clean", "no difference", runner.driver.name, str(source.trace.path),
-        source.trace.header.size, _count(source), 0, 0,
+        source.trace.header.size, _count(source) if upto is None else upto, 0, 0,
         reader=runner.reader.name if runner.reader is not None else None,
     )  # fmt: skip
     try:
@@ -109,7 +116,8 @@ def _detect(
         if runs > 1:
             order = f", order {runner.seed}" if runner.seed else ""
             say(f"run {number} of up to {runs}{order}")
-        outcome = runner.run("full" if number == 1 else f"full-{number}", thorough=True)
+        label = "full" if number == 1 else f"full-{number}"
+        outcome = runner.run(label, upto=verdict.ops, thorough=True)
         symptom = symptom_of(outcome, verdict.ops)
         if symptom is not None:
             verdict.detected = number

@@ -12,6 +12,7 @@ class Exit(IntEnum):
 
     CLEAN = 0
     BAD_DRIVER = 1
+    DIFFERENT = 1  # what diff(1) and cmp(1) say as well; where one side is known to be good: bad
     UNDECIDABLE = 125
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it
     USAGE = 200

@@ -20,14 +20,21 @@ KILL_AFTER = 10.0
 
 
 class GuestCommand:
-    """A running guest command. ``exited`` is its exit status once it has ended; ``stdout`` a descriptor
-    for what it prints, if that may not go where our own output goes."""
+    """A running guest command. ``exited`` is its exit status once it has ended; ``environment`` is added
+    to ours; ``stdout`` is a descriptor for what it prints, if that may not go where our output goes."""
 
-    def __init__(self, loop: Loop, argv: list[str], uri: str, stdout: int | None = None) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        argv: list[str],
+        uri: str,
+        environment: dict[str, str],
+        stdout: int | None = None,
+    ) -> None:
         argv = [argument.replace("{nbd}", uri) for argument in argv]
         try:
-            environment = {**os.environ, "NBD_URI": uri}
-            self._process = subprocess.Popen(argv, env=environment, stdout=stdout)
+            variables = {**os.environ, **environment, "NBD_URI": uri}
+            self._process = subprocess.Popen(argv, env=variables, stdout=stdout)
         except OSError as error:
             raise UsageError(f"cannot run {argv[0]}: {error.strerror}") from error
         self.exited: int | None = None

@@ -22,6 +22,10 @@ VERBS = {
     "checkout": "tracer.commands.checkout",
     "import": "analysis.commands.import_",
     "export": "analysis.commands.export",
+    "mark": "tracer.commands.mark",
+    "cut": "tracer.commands.cut",
+    "strip": "tracer.commands.strip",
+    "diff": "tracer.commands.diff",
     "doctor": "tracer.commands.doctor",
 }
 """Each verb and the module that has it. By name, since tracer imports neither replay nor analysis."""

@@ -16,14 +16,14 @@ from tracer.channel import Channel
 from tracer.compare import Comparison
 from tracer.device import CONNECTION_LOST, Device, FileDevice
 from tracer.digest import digest
-from tracer.errors import StorageError
+from tracer.errors import StorageError, UsageError
 from tracer.loop import Loop
 from tracer.mirror import Difference, Flight, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request, Server
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, SECTOR, ZERO_DIGEST, Flag, Kind, Op
 from tracer.payload import LINGER, PayloadWriter
-from tracer.trace import Fault, Mismatch, TraceWriter, pack_op
+from tracer.trace import Fault, Mark, Mismatch, TraceWriter, pack_op
 
 MAX_OPS = 256
 """Ops in flight: twice what 16 connections of a queue depth of 8 make. Guests wait beyond that."""
@@ -163,6 +163,20 @@ class Recorder:
         self.counts[op.kind] += 1
         self.bytes[op.kind] += op.length
         self._trace.write([pack_op(op)])
+
+    def mark(self, name: str) -> Mark:
+        """Record a named moment, before the next op. Raises UsageError where nothing more is recorded,
+        StorageError where it cannot be."""
+        if self.stopped is not None:
+            raise UsageError(f"the recording is ending: {self.stopped}")
+        mark = Mark(self.seq, self._now(), name)
+        try:
+            self._trace.mark(mark)
+        except StorageError as error:
+            self.error = error
+            self.stopped = str(error)
+            raise
+        return mark
 
     def disconnect_guests(self) -> None:
         """Close every connection, after one more try to send what is owed."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from tracer import control
 from tracer.compare import Comparison
 from tracer.device import FileDevice
 from tracer.driver import Running
@@ -101,8 +102,11 @@ class _Session:
             recorder.listen(sock)
             stack.callback(self.loop.remove, sock.fileno())
             signals = stack.enter_context(Signals(self.loop))
+            told = {control.VARIABLE: self._take_marks(stack)}
             if plan.command:
-                self.guest = GuestCommand(self.loop, plan.command, address.uri(), plan.guest_stdout)
+                self.guest = GuestCommand(
+                    self.loop, plan.command, address.uri(), told, plan.guest_stdout
+                )
                 signals.forward = self.guest.signal
             else:
                 self.say(f"serving {address.uri()}")
@@ -113,6 +117,17 @@ class _Session:
             recorder.disconnect_guests()
         self._finish()
         return self._summary()
+
+    def _take_marks(self, stack: ExitStack) -> str:
+        """Listen for ``trace mark`` until the stack unwinds; return where. No marks, no harm: where that
+        cannot be had it is said, and the recording goes on."""
+        try:
+            listener = control.Control(self.loop, self.plan.trace, self.trace.id, self.recorder.mark)
+        except OSError as error:
+            self.say(f"blkbox: trace mark will not work: {error}")
+            return ""
+        stack.callback(listener.close)
+        return str(listener.path)
 
     def _serve(self, signals: Signals) -> None:
         """Until the guest is done, someone interrupts, or there is nothing more to record."""

@@ -9,7 +9,7 @@ from tracer.errors import TraceError
 from tracer.nbd.server import Buffer
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Op
 from tracer.payload import PayloadReader, payload_path
-from tracer.trace import Trace
+from tracer.trace import MAX_LENGTH, Mismatch, Trace
 
 
 class Source:
@@ -38,6 +38,17 @@ class Source:
                 f"{self.payloads.path}: the payload of op #{op.seq} is not what was written"
             )
         return data
+
+    def returned(self, mismatch: Mismatch) -> bytes | None:
+        """What the test side returned where the two differed; None where the trace does not have it."""
+        length = mismatch.length
+        if self._reader is None or mismatch.payload == NO_PAYLOAD or length > MAX_LENGTH["data"]:
+            return None
+        try:
+            data = self._reader.read(mismatch.payload, length)
+        except TraceError:
+            return None
+        return data if digest(data) == mismatch.digest else None
 
     def close(self) -> None:
         """Close the files."""

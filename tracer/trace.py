@@ -124,6 +124,8 @@ class Header:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     digest: str = digest.NAME
     start_image: str = "blank"
+    cut: dict[str, Any] = field(default_factory=dict)
+    """Where its ops are from, if it is a part of another trace (tracer/cut.py)."""
     record_size: int = RECORD_SIZE
     format: str = FORMAT
     version: int = VERSION
@@ -171,6 +173,7 @@ class TraceWriter:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
+        self.id = header.id
         self._size = 0
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -393,6 +396,7 @@ def _parse_header(path: Path, head: bytes) -> tuple[Header, int]:
         and isinstance(raw.get("id"), str)
         and isinstance(raw.get("started"), int)
         and all(isinstance(raw.get(name), dict) for name in ("driver", "host", "tools"))
+        and isinstance(raw.get("cut", {}), dict)  # missing where the trace is older than the key
     )
     if not sound:
         raise TraceError(f"{path}: its header is damaged")

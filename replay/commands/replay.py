@@ -52,6 +52,10 @@ def replay(
             help="Reopen the images with this build, not the one that wrote them.", metavar="DRIVER"
         ),
     ] = None,
+    upto: Annotated[
+        str | None,
+        typer.Option(help="Replay up to this op, or to this mark [the end].", metavar="OP|MARK"),
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep every run's images in this new folder.", metavar="DIR")
     ] = None,
@@ -76,6 +80,7 @@ def replay(
     from replay.verdict import replay
     from tracer.driver_spec import parse_driver
     from tracer.errors import UsageError
+    from tracer.marks import count_upto
     from tracer.source import Source
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
@@ -86,6 +91,7 @@ def replay(
     if keep is not None and keep.exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
     source = Source(trace)
+    ops = count_upto(source.trace, upto) if upto is not None else None
     with tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary:
         runner = Runner(
             source,
@@ -98,7 +104,7 @@ def replay(
             force=force,
             reader=parse_driver(reopen_with) if reopen_with is not None else None,
         )
-        verdict = replay(runner, find=locate, runs=runs, say=_say)
+        verdict = replay(runner, find=locate, upto=ops, runs=runs, say=_say)
     if picture is not None and (verdict.damage or verdict.culprit):
         _draw(verdict, picture)
     source.close()

@@ -138,6 +138,11 @@ def _page(facts: dict[str, Any]) -> str:
         "closed:    "
         + (f"yes, {facts['verdict']}" if facts["closed"] else "no: the recorder was killed"),
     ]
+    if cut := header["cut"]:
+        lines.append(
+            f"cut:       #{cut.get('start_ops')} on are ops #{cut.get('first')} to #{cut.get('last')} "
+            f"of {cut.get('trace')}"
+        )
     if facts["torn_bytes"]:
         lines.append(
             f"torn:      the last record is cut off ({facts['torn_bytes']} bytes of it are there)"

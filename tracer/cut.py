@@ -1,0 +1,180 @@
+"""Cut a part out of a trace, as a trace that replays by itself.
+
+What the disk held before the part becomes start ops, in the order in which it was written: for each op
+that wrote bytes which are still there, those bytes. The ops of the part follow, their numbers shifted
+by a constant. Trims count as the reference image does them (tracer/mirror.py): they zero, or, under the
+trim rule "old-or-zero", change nothing.
+
+Without payloads an op's bytes are made from its digest (tracer/digest.py), which can also make the first
+few of them, but not others. So a start op there is the earlier write up to the last byte that is still
+there, and what it writes too much is put right by the start ops after it: later writes, or zeroes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tracer.errors import UsageError
+from tracer.op import CARRIES_DATA, ZERO_DIGEST, Kind, Op
+from tracer.order import in_order
+from tracer.payload import payload_path
+from tracer.progress import bar
+from tracer.rewrite import Rewriter, check_output, derived, new_trace
+from tracer.source import Source
+from tracer.trace import End, Fault, Mark, Mismatch
+from tracer.writers import LastWriters
+
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Cut:
+    """What was cut: ops ``first`` to ``last`` of ``source``. ``ops`` counts those, ``start_ops`` what
+    comes before them in the new trace; sizes are bytes."""
+
+    source: str
+    trace: str
+    first: int
+    last: int
+    ops: int
+    start_ops: int
+    start_bytes: int
+    trace_bytes: int
+    payload_bytes: int
+    schema: int = 1
+
+
+def cut(source: Source, first: int, upto: int, out: Path, *, force: bool = False) -> Cut:
+    """Write the ops ``first`` to ``upto - 1`` as a trace of their own. Raises UsageError where there are
+    none or ``out`` cannot be used, TraceError where the source lacks what is needed."""
+    trace = source.trace
+    if first >= upto:
+        raise UsageError(f"there are no ops from #{first} to #{upto - 1}")
+    check_output(out, trace.path, force=force)
+    with bar("cutting", trace.count * (4 if first else 1), "records") as progress:
+        writers = _last_writers(source, first, progress)
+        # counted before anything is written, since the header says how the numbers shifted
+        count = sum(1 for _ in _start(source, first, writers, progress))
+        begins_blank = not count and not any(
+            first <= op.seq < upto and op.kind == Kind.START for op in trace.ops()
+        )
+        header = derived(
+            trace.header,
+            start_image="blank" if begins_blank else "recorded",
+            cut={"trace": trace.header.id, "first": first, "last": upto - 1, "start_ops": count},
+        )
+        with new_trace(out, header) as written:
+            start_bytes = 0
+            for op, data in _with_data(source, _start(source, first, writers, progress)):
+                start_bytes += op.length
+                written.op(op, data)
+            _copy(source, first, upto, count - first, written, progress)
+            ops = written.ops - count
+            if not ops:
+                raise UsageError(f"{trace.path} has no record of any op from #{first} to #{upto - 1}")
+            written.finish(End(written.ops, written.mismatches, written.last, "cut"))
+    payloads = payload_path(out)
+    return Cut(
+        str(trace.path), str(out), first, upto - 1, ops, count, start_bytes, out.stat().st_size,
+        payloads.stat().st_size if header.payloads == "full" else 0,
+    )  # fmt: skip
+
+
+def _before(source: Source, first: int, progress: Progress) -> Iterator[Op]:
+    """The ops before op ``first`` that changed the disk, in order."""
+
+    def before() -> Iterator[Op]:
+        for op in source.trace.ops():
+            progress(1)
+            if op.seq < first:
+                yield op
+
+    if first:  # else there is nothing to look for
+        # an op that failed on the reference did nothing, and is not replayed (replay/player.py)
+        yield from (op for op in in_order(before()) if not op.reference_status)
+
+
+def _last_writers(source: Source, first: int, progress: Progress) -> LastWriters:
+    """Who wrote what the disk holds before op ``first``."""
+    writers = LastWriters()
+    trims_zero = source.trace.header.trim == "any"
+    for op in _before(source, first, progress):
+        if op.kind in CARRIES_DATA and op.digest != ZERO_DIGEST:
+            writers.write(op.offset, op.end, op.seq)
+        elif op.kind in CARRIES_DATA or op.kind == Kind.ZERO or (op.kind == Kind.TRIM and trims_zero):
+            writers.zero(op.offset, op.end)
+    return writers
+
+
+def _start(
+    source: Source, first: int, writers: LastWriters, progress: Progress
+) -> Iterator[tuple[Op, Op]]:
+    """The start ops, numbered from 0, each with the op whose bytes it brings."""
+    seq = 0
+    for op in _before(source, first, progress):
+        if op.kind not in CARRIES_DATA or op.digest == ZERO_DIGEST:
+            continue
+        for start, end, mark in _pieces(op, writers, whole=source.real):
+            yield Op(seq, int(Kind.START), 0, start, end - start, completed=0, digest=mark), op
+            seq += 1
+
+
+def _pieces(op: Op, writers: LastWriters, *, whole: bool) -> list[tuple[int, int, bytes]]:
+    """What must be written for an op's bytes to be there that still are: ``(start, end, digest)``. With
+    the ``whole`` payload known, that is each piece; else it is the beginning of all, up to the last
+    of them, and then the zeroes within."""
+    still: list[tuple[int, int]] = []
+    for start, end, seq in writers.within(op.offset, op.end):
+        if seq != op.seq:
+            continue
+        if still and still[-1][1] == start:
+            still[-1] = still[-1][0], end
+        else:
+            still.append((start, end))
+    if whole or not still:
+        return [(start, end, op.digest) for start, end in still]
+    last = still[-1][1]
+    found, at = [(op.offset, last, op.digest)], op.offset
+    for start, end, _ in writers.within(op.offset, last):
+        if at < start:
+            found.append((at, start, ZERO_DIGEST))
+        at = end
+    return found
+
+
+def _with_data(
+    source: Source, pairs: Iterator[tuple[Op, Op]]
+) -> Iterator[tuple[Op, bytes | memoryview | None]]:
+    """Each start op with its bytes, where the trace has them."""
+    data, whose = b"", -1
+    for op, writer in pairs:
+        if not source.real:
+            yield op, None
+            continue
+        if writer.seq != whose:  # an op's pieces come one after the other
+            found = source.data(writer)
+            assert found is not None
+            data, whose = bytes(found), writer.seq
+        at = op.offset - writer.offset
+        yield op, memoryview(data)[at : at + op.length]
+
+
+def _copy(
+    source: Source, first: int, upto: int, shift: int, written: Rewriter, progress: Progress
+) -> None:
+    """Append the ops, marks and mismatches of the part, with numbers shifted."""
+    for record in source.trace.records():
+        progress(1)
+        if isinstance(record, Op):
+            if first <= record.seq < upto:
+                data = source.data(record) if source.real else None
+                written.op(replace(record, seq=record.seq + shift), data)
+        elif isinstance(record, Mark):
+            if first <= record.seq <= upto:  # one that stands at the end may be what it was cut by
+                written.mark(replace(record, seq=record.seq + shift))
+        elif isinstance(record, Mismatch):
+            # what was found after the run has the number that the next op would have had
+            after_run = record.seq == upto and record.fault == Fault.FINAL
+            if first <= record.seq < upto or after_run:
+                data = source.returned(record)
+                written.mismatch(replace(record, seq=record.seq + shift), data)

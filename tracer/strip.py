@@ -1,0 +1,46 @@
+"""A trace without its payloads: the same ops, with digests alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.op import Op
+from tracer.progress import bar
+from tracer.rewrite import check_output, derived, new_trace
+from tracer.trace import End, Mark, Mismatch, Trace
+
+
+@dataclass(slots=True)
+class Stripped:
+    """What was written. Sizes are bytes."""
+
+    source: str
+    trace: str
+    ops: int
+    closed: bool
+    trace_bytes: int
+    schema: int = 1
+
+
+def strip(source: Path, out: Path, *, force: bool = False) -> Stripped:
+    """Write a trace without payloads; those of the source are not looked at, and may be missing. One
+    that was not closed stays so. Raises UsageError where ``out`` cannot be used, TraceError where the
+    source is damaged."""
+    check_output(out, source, force=force)
+    trace = Trace(source)
+    end: End | None = None
+    with (
+        new_trace(out, derived(trace.header, payloads="hash")) as written,
+        bar("stripping", trace.count, "records") as progress,
+    ):
+        for record in trace.records():
+            progress(1)
+            if isinstance(record, Op):
+                written.op(record, None)
+            elif isinstance(record, Mark):
+                written.mark(record)
+            elif isinstance(record, Mismatch):
+                written.mismatch(record, None)
+        end = trace.end
+        written.finish(end)
+    trace.close()
+    return Stripped(str(source), str(out), written.ops, end is not None, out.stat().st_size)
