@@ -51,7 +51,7 @@ def cut(source: Source, first: int, upto: int, out: Path, *, force: bool = False
     if first >= upto:
         raise UsageError(f"there are no ops from #{first} to #{upto - 1}")
     check_output(out, trace.path, force=force)
-    with bar("cutting", trace.count * (4 if first else 1), "records") as progress:
+    with bar("cutting", trace.count + 3 * first, "records") as progress:
         writers = _last_writers(source, first, progress)
         # counted before anything is written, since the header says how the numbers shifted
         count = sum(1 for _ in _start(source, first, writers, progress))
@@ -84,14 +84,17 @@ def _before(source: Source, first: int, progress: Progress) -> Iterator[Op]:
     """The ops before op ``first`` that changed the disk, in order."""
 
     def before() -> Iterator[Op]:
-        for op in source.trace.ops():
+        missing = first
+        for op in source.trace.ops() if first else ():
             progress(1)
             if op.seq < first:
                 yield op
+                missing -= 1
+                if not missing:
+                    return
 
-    if first:  # else there is nothing to look for
-        # an op that failed on the reference did nothing, and is not replayed (replay/player.py)
-        yield from (op for op in in_order(before()) if not op.reference_status)
+    # an op that failed on the reference did nothing, and is not replayed (replay/player.py)
+    yield from (op for op in in_order(before()) if not op.reference_status)
 
 
 def _last_writers(source: Source, first: int, progress: Progress) -> LastWriters:
@@ -168,7 +171,8 @@ def _copy(
         if isinstance(record, Op):
             if first <= record.seq < upto:
                 data = source.data(record) if source.real else None
-                written.op(replace(record, seq=record.seq + shift), data)
+                record.seq += shift
+                written.op(record, data)
         elif isinstance(record, Mark):
             if first <= record.seq <= upto:  # one that stands at the end may be what it was cut by
                 written.mark(replace(record, seq=record.seq + shift))

@@ -36,15 +36,14 @@ class Rewriter:
             raise
 
     def op(self, op: Op, data: Buffer | None) -> None:
-        """Append an op; ``data`` is what it brings. Its digest and payload become those of that, unless
-        the trace keeps digests alone: then the op's digest stays."""
-        if self._payloads is None or op.kind not in CARRIES_DATA:
-            op = replace(op, payload=NO_PAYLOAD)
-        else:
+        """Append an op, which is ours from now on; ``data`` is what it brings. Its digest and payload
+        become those of that, unless the trace keeps digests alone: then the op's digest stays."""
+        op.payload = NO_PAYLOAD
+        if self._payloads is not None and op.kind in CARRIES_DATA:
             assert data is not None
             content = bytes(data)
-            mark = digest(content)
-            op = replace(op, digest=mark, payload=self._store(mark, content))
+            op.digest = digest(content)
+            op.payload = self._store(op.digest, content)
         self.ops += 1
         if op.completed != NO_TIME:
             self.last = max(self.last, op.completed)
