@@ -8,6 +8,7 @@ from replay.interleave import seeds
 from replay.locate import Culprit, locate
 from replay.runner import Outcome, Runner
 from replay.symptom import Symptom, symptom_of
+from tracer import environment
 from tracer.errors import DriverError, Exit, Undecidable
 from tracer.evidence import Evidence
 from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
@@ -60,6 +61,10 @@ class Verdict:
     """The first damaged sector: its number, what it should hold and what it does (hex)."""
     log: str = ""
     plot: str | None = None
+    command: list[str] = field(default_factory=list)
+    """The words of a command that does the same again."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """What the replay ran on: ``host``, ``tools`` and ``driver``, as a trace's header has them."""
     schema: int = SCHEMA
 
     @property
@@ -84,6 +89,10 @@ def replay(
         "clean", "no difference", runner.driver.name, str(source.trace.path),
         source.trace.header.size, _count(source) if upto is None else upto, 0, 0,
         reader=runner.reader.name if runner.reader is not None else None,
+        environment={
+            "host": environment.host(), "tools": environment.versions(runner.driver),
+            "driver": runner.driver.describe(),
+        },
     )  # fmt: skip
     try:
         runner.try_reader()

@@ -1,17 +1,13 @@
 """The files that a recording writes, and what they begin with."""
 
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import msgpack
-
-from tracer import sparse, tools
+from tracer import environment, sparse
 from tracer.compare import Comparison
 from tracer.device import FileDevice
 from tracer.digest import is_zero
-from tracer.driver import Driver, Running
+from tracer.driver import Running
 from tracer.errors import StorageError
 from tracer.loop import Loop
 from tracer.payload import PayloadWriter, payload_path
@@ -39,8 +35,8 @@ def open_outputs(
         size=size,
         payloads=plan.payloads,
         driver=plan.driver.describe(),
-        host={"name": platform.node(), "kernel": platform.release(), "machine": platform.machine()},
-        tools=_versions(plan.driver),
+        host=environment.host(),
+        tools=environment.versions(plan.driver),
         started=time.time_ns(),
         trim=plan.trim,
         start_image="recorded" if data else "blank",
@@ -77,16 +73,3 @@ def remove_outputs(plan: Plan) -> None:
     for path in (plan.trace, payload_path(plan.trace)):
         if path.is_file():
             path.unlink()
-
-
-def _versions(driver: Driver) -> dict[str, str]:
-    """What made this trace. Facts for a reader; nothing acts on them."""
-    from importlib.metadata import version
-
-    versions = {"blkbox": version("blkbox"), "python": platform.python_version()}
-    versions["msgpack"] = ".".join(map(str, msgpack.version))
-    if driver.serve:
-        told = tools.version(driver.serve[0])
-        if told:
-            versions[Path(driver.serve[0]).name] = told
-    return versions

@@ -1,6 +1,8 @@
 """Sizes, counts and bytes as people read and write them."""
 
 import re
+import shlex
+from collections.abc import Iterable
 
 from tracer.errors import UsageError
 
@@ -50,3 +52,18 @@ def seconds(ns: int) -> str:
 def plain(text: str) -> str:
     """Text from outside, safe to show on a terminal: control characters as ``\\x1b``."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shell(words: Iterable[str]) -> str:
+    """Words as a command line. One with characters that cannot be seen is put as ``$'...'``, which shows
+    them (POSIX.1-2024, 2.2.4; bash, zsh and ksh know it)."""
+    return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
+
+
+def _escaped(word: str) -> str:
+    # in octal: a shell takes three digits of that, but any number of hexadecimal ones
+    seen = (
+        chr(octet) if 32 <= octet < 127 and octet not in b"\\'" else f"\\{octet:03o}"
+        for octet in word.encode(errors="surrogateescape")
+    )
+    return f"$'{''.join(seen)}'"

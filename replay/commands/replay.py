@@ -105,15 +105,23 @@ def replay(
             reader=parse_driver(reopen_with) if reopen_with is not None else None,
         )
         verdict = replay(runner, find=locate, upto=ops, runs=runs, say=_say)
+    verdict.command = ["trace", "replay", str(trace)]
+    for option, value, usual in (
+        ("--driver", driver, None), ("--depth", depth, "recorded"), ("--runs", runs, 1),
+        ("--seed", seed, 0), ("--reopen-with", reopen_with, None), ("--timeout", timeout, 30.0),
+        ("--upto", upto, None),
+    ):  # fmt: skip
+        if value != usual:
+            verdict.command += [option, str(value)]
     if picture is not None and (verdict.damage or verdict.culprit):
         _draw(verdict, picture)
     source.close()
     if as_json:
         print(json.dumps(asdict(verdict), indent=2))
     else:
-        from replay.story import story
+        from analysis.story import story
 
-        print(story(verdict))
+        print(story(asdict(verdict)))
     if verdict.verdict == "undecidable":
         print(f"trace: {verdict.reason}", file=sys.stderr)
         if verdict.log.strip():
