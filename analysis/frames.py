@@ -25,7 +25,7 @@ from tracer import text
 from tracer.errors import TraceError, UsageError
 from tracer.op import SECTOR, Flag, Kind
 from tracer.source import Source
-from tracer.trace import Fault, Header, Trace
+from tracer.trace import End, Fault, Header, Trace
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Recording"]
 
@@ -58,7 +58,12 @@ class Recording:
     @property
     def closed(self) -> bool:
         """Whether the recording came to its end; what a killed one has not got is missing here."""
-        return self._trace.end is not None
+        return self.end is not None
+
+    @property
+    def end(self) -> End | None:
+        """How the recording ended; None where it was not closed."""
+        return self._trace.end
 
     @property
     def records(self) -> int:

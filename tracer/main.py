@@ -26,6 +26,7 @@ VERBS = {
     "cut": "tracer.commands.cut",
     "strip": "tracer.commands.strip",
     "diff": "tracer.commands.diff",
+    "report": "analysis.commands.report",
     "doctor": "tracer.commands.doctor",
 }
 """Each verb and the module that has it. By name, since tracer imports neither replay nor analysis."""

@@ -42,10 +42,10 @@ class Source:
     def returned(self, mismatch: Mismatch) -> bytes | None:
         """What the test side returned where the two differed; None where the trace does not have it."""
         length = mismatch.length
-        if self._reader is None or mismatch.payload == NO_PAYLOAD or length > MAX_LENGTH["data"]:
+        if self.payloads is None or mismatch.payload == NO_PAYLOAD or length > MAX_LENGTH["data"]:
             return None
         try:
-            data = self._reader.read(mismatch.payload, length)
+            data = self.payloads.read(mismatch.payload, length)
         except TraceError:
             return None
         return data if digest(data) == mismatch.digest else None

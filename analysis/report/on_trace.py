@@ -1,0 +1,150 @@
+"""The page about what a recording did, and what it found."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from analysis import story
+from analysis.frames import Recording
+from analysis.report import queries, sections
+from analysis.report.markup import Content, Markup
+from analysis.report.page import Row, Section, facts, page, shell, table
+from analysis.report.sections import AT_THE_END, MAX_ROWS, Done, Focus
+from tracer import text
+from tracer.op import SECTOR
+from tracer.ranges import RangeSet
+
+
+def of_trace(recording: Recording, source: str, done: Done) -> str:
+    """The page about what a recording did, and where the two sides differed. Raises TraceError."""
+    mismatches = recording.mismatches
+    done(1)
+    kinds = queries.by_kind(recording)
+    done(1)
+    told, ranges = _ending(recording, mismatches), _damaged(mismatches)
+    parts = [Section("what", "What happened", facts(told)), Section("kinds", "Ops", _kinds(kinds))]
+    if len(recording.marks):
+        parts.append(Section("marks", "Marks", _marks(recording.marks)))
+    if len(mismatches):
+        first = mismatches.row(0, named=True)
+        focus = Focus(first["seq"], first["seq"], {first["seq"]: "the first difference"}, ranges)
+        parts.append(Section("mismatches", "Differences", _mismatches(mismatches)))
+        if ranges:
+            total = f"{ranges.total():,} sectors differ"
+            drawn = sections.damage_map(recording, _as_verdict(recording, first, ranges), total)
+            parts.append(Section("damage", "Damage", drawn))
+            sector = next(iter(ranges))[0]
+            moment = first["seq"] if first["offset"] // SECTOR == sector else AT_THE_END
+            shown = sections.history(recording, focus, sector, moment, None, "")
+            parts.append(Section("history", "History of the first damaged sector", shown))
+        around = sections.ops_around(recording, focus)
+        parts.append(Section("ops", "Ops around the first difference", around))
+    done(1)
+    again = f"{text.shell(['trace', 'replay', str(recording.path)])} --driver ..."
+    parts += [
+        Section("reproduce", "Replay it", shell([again])),
+        Section("recorded", "Recorded on", sections.recorded_on(recording)),
+    ]
+    done(1)
+    name = recording.path.name
+    differences = f"{len(mismatches):,} differences" if len(mismatches) != 1 else "1 difference"
+    return page(f"{name}: {differences}", told[0][1][0], parts, source)
+
+
+def _ending(recording: Recording, mismatches: pl.DataFrame) -> list[tuple[str, list[Content]]]:
+    end, driver = recording.end, recording.header.driver.get("name", "?")
+    if end is None:
+        how = "The recording was not closed: its end is missing."
+    else:
+        how = f"The recording ended after {text.seconds(end.time)}, its verdict was: {end.verdict}."
+    told: list[tuple[str, list[Content]]] = [
+        ("recording", [how]),
+        ("driver", [str(driver)]),
+        ("ops", [f"{recording.count:,}"]),
+    ]
+    if recording.torn_bytes:
+        told.append(
+            ("torn", [f"the last record is cut off ({recording.torn_bytes} bytes of it are there)"])
+        )
+    if len(mismatches):
+        faults = Counter(mismatches["fault"])
+        told.append(
+            ("differences", [f"{count:,} of {fault}" for fault, count in sorted(faults.items())])
+        )
+    return told
+
+
+def _kinds(kinds: pl.DataFrame) -> Markup:
+    rows: list[Row] = []
+    for one in kinds.rows(named=True):
+        times = ("median", "high", "most", "test", "reference")
+        cells = [_micro(one[name]) if one["kind"] != "start" else "" for name in times]
+        amount = text.size(one["bytes"]) if one["bytes"] else ""
+        rows.append(((one["kind"], f"{one['count']:,}", amount, f"{one['failed']:,}", *cells), ""))
+    columns = (
+        "op", "count", "bytes", "failed", "median µs", "99 % µs", "longest µs", "driver's median µs",
+        "reference's median µs",
+    )  # fmt: skip
+    name = "Ops by kind, and how long they took from submission to reply"
+    return table(name, columns, rows, range(1, len(columns)))
+
+
+def _micro(ns: float | None) -> str:
+    return "" if ns is None else f"{ns / 1e3:,.1f}"
+
+
+def _marks(marks: pl.DataFrame) -> Markup:
+    rows: list[Row] = [
+        ((one["name"], f"#{one['seq']}", f"{one['time'] / 1e9:.6f}"), "")
+        for one in marks.head(MAX_ROWS).rows(named=True)
+    ]
+    name = "Named moments" + (
+        f" (the first {MAX_ROWS} of {len(marks):,})" if len(marks) > MAX_ROWS else ""
+    )
+    return table(name, ("mark", "before op", "at s"), rows, (1, 2))
+
+
+def _mismatches(mismatches: pl.DataFrame) -> Markup:
+    rows: list[Row] = []
+    for one in mismatches.head(MAX_ROWS).rows(named=True):
+        first, last = one["offset"] // SECTOR, -(-(one["offset"] + one["length"]) // SECTOR)
+        place = story.sectors(first, last - first) if one["length"] else ""
+        status = ""
+        if one["expected_status"] or one["actual_status"]:
+            status = f"{one['actual_status']}, reference {one['expected_status']}"
+        where = "after the run" if one["fault"] == "final" else f"#{one['seq']}"
+        rows.append(((where, one["fault"], place, status, f"{one['time'] / 1e9:.6f}"), ""))
+    name = "Where the driver and the reference differed"
+    if len(mismatches) > MAX_ROWS:
+        name += f" (the first {MAX_ROWS} of {len(mismatches):,})"
+    return table(name, ("op", "fault", "where", "errno", "at s"), rows, (4,))
+
+
+def _damaged(mismatches: pl.DataFrame) -> RangeSet:
+    """The sectors in which bytes differed."""
+    wrong = mismatches.filter(
+        pl.col("fault").is_in(["data", "block_status", "final"]), pl.col("length") > 0
+    )
+    return RangeSet(
+        (offset // SECTOR, -(-(offset + length) // SECTOR))
+        for offset, length in wrong.select("offset", "length").iter_rows()
+    )
+
+
+def _as_verdict(recording: Recording, first: Mapping[str, Any], ranges: RangeSet) -> dict[str, Any]:
+    """What a recording found, as the picture of a verdict wants it."""
+    reading = first["fault"] == "data"
+    return {
+        "verdict": "damaged",
+        "reason": "found while recording",
+        "driver": str(recording.header.driver.get("name", "?")),
+        "size": recording.header.size,
+        "culprit": None,
+        "damage": [{"sector": start, "sectors": end - start} for start, end in ranges],
+        "culprit_damage": [],
+        "first_bad_read": {"seq": first["seq"], "sector": first["offset"] // SECTOR}
+        if reading
+        else None,
+    }

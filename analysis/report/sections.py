@@ -1,0 +1,223 @@
+"""The parts that a report of a verdict and one of a trace have in common."""
+
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis.frames import Recording
+from analysis.report import queries
+from analysis.report.markup import Content, Markup, element, join
+from analysis.report.page import Row, clip, code, facts, lines, paragraph, picture, table
+from tracer import text
+from tracer.op import SECTOR, flag_names
+from tracer.ranges import RangeSet
+
+MAX_HISTORIES = 3
+"""Sectors whose history is told: of other damage most often the same would be said again."""
+
+MAX_LOG = 200
+"""Lines of a driver's log: its last."""
+
+MAX_ENTRIES = 50
+"""Entries of a header's map that are shown."""
+
+MAX_ROWS = 100
+"""Rows of a table: damaged ranges, differences, marks. The verdict's JSON and the trace have all."""
+
+AT_THE_END = (1 << 63) - 1
+"""The op's number that stands for the end of a trace."""
+
+Done = Callable[[int], None]
+
+OPS = ("op", "kind", "sectors", "size", "flags", "submitted s", "took µs", "errno", "what it is here")
+_NEVER = AT_THE_END
+_RIGHT = (3, 5, 6, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """What matters of a trace: the op to look at, and what to say of some others."""
+
+    seq: int
+    culprit: int | None = None
+    notes: Mapping[int, str] = field(default_factory=dict)
+    damage: RangeSet = field(default_factory=RangeSet)
+    """Sectors."""
+
+
+def ops_around(recording: Recording, focus: Focus) -> Markup:
+    """The ops before and after the one that matters."""
+    found = queries.around(recording, focus.seq)
+    together = _together(found, focus)
+
+    def note(op: Mapping[str, Any]) -> list[str]:
+        said = [focus.notes[op["seq"]]] if op["seq"] in focus.notes else []
+        if op["seq"] in together:
+            said.append("in flight with it")
+        first, last = op["offset"] // SECTOR, -(-(op["offset"] + op["length"]) // SECTOR)
+        if op["kind"] != "flush" and focus.damage.overlaps(first, last):
+            said.append("touches damaged sectors")
+        return said
+
+    name = f"Ops around #{focus.seq}, by number; {recording.count:,} in the trace"
+    return table(name, OPS, _op_rows(found, focus, note), _RIGHT)
+
+
+def _together(ops: pl.DataFrame, focus: Focus) -> Collection[int]:
+    """Those in flight with the culprit. One that never completed was in flight from then on."""
+    seq, end = pl.col("seq"), pl.col("completed").fill_null(pl.lit(_NEVER))
+    for begun, ended in ops.filter(seq == focus.culprit).select("submitted", end).rows():
+        with_it = (end >= begun) & (pl.col("submitted") <= ended) & (seq != focus.culprit)
+        return set(ops.filter(with_it)["seq"])
+    return ()
+
+
+def history(
+    recording: Recording, focus: Focus, sector: int, moment: int, origin: int | None, instead: str
+) -> Markup:
+    """What happened to a damaged sector before and after a moment. ``origin`` is the op that the wrong
+    bytes came from, ``instead`` what to say of that."""
+    also = {*focus.notes, *([origin] if origin is not None else [])}
+    found, writer, more = queries.history(recording, sector, moment, also)
+
+    def note(op: Mapping[str, Any]) -> list[str]:
+        here = op["offset"] < (sector + 1) * SECTOR and op["offset"] + op["length"] > sector * SECTOR
+        said = [focus.notes[op["seq"]]] if op["seq"] in focus.notes else []
+        if op["seq"] == writer:
+            said.append("wrote what should be there")
+        if op["seq"] == origin:
+            said.append(instead)
+        if not here:
+            said.append("touches other sectors")
+        return said
+
+    name = f"Sector {sector} (byte {sector * SECTOR})"
+    if writer is None:
+        name += ": nothing wrote it before, it should hold what it did at the start"
+    if more:
+        name += f"; {more:,} more ops touched it"
+    return table(name, OPS, _op_rows(found, focus, note), _RIGHT)
+
+
+def _op_rows(
+    ops: pl.DataFrame, focus: Focus, note: Callable[[Mapping[str, Any]], list[str]]
+) -> Iterable[Row]:
+    for op in ops.rows(named=True):
+        place, amount = "", ""
+        if op["length"]:
+            first = op["offset"] // SECTOR
+            last = -(-(op["offset"] + op["length"]) // SECTOR) - 1
+            place = f"{first}" if first == last else f"{first} to {last}"
+            amount = text.size(op["length"])
+        took = "never done" if op["latency"] is None else f"{op['latency'] / 1e3:,.0f}"
+        cells = (
+            f"#{op['seq']}", op["kind"], place, amount, " ".join(flag_names(op["flags"])),
+            f"{op['submitted'] / 1e9:.6f}", took, op["status"] or "", "; ".join(note(op)),
+        )  # fmt: skip
+        yield cells, "chief" if op["seq"] == focus.culprit else ""
+
+
+def damage_map(recording: Recording, verdict: Mapping[str, Any], told: str) -> Markup:
+    """The picture of the damage. Raises what ``analysis.plots.damage`` does."""
+    from analysis import plots
+
+    with tempfile.TemporaryDirectory(prefix="blkbox-report-") as folder:
+        path = Path(folder) / "damage.svg"
+        plots.save(plots.damage(recording, verdict), path)
+        svg = path.read_bytes()
+    alt = f"A map of the disk: {told}. What it shows is in the tables too."
+    return picture(svg, alt, "The whole disk above; below, the sectors in question and the ops on them")
+
+
+def hex_dump(offset: int, expected: bytes, actual: bytes) -> Markup:
+    """What should be there (-) above what is (+), where they differ; bytes that differ are marked."""
+    rows: list[Content] = []
+    above = None
+    for at in range(0, max(len(expected), len(actual)), 16):
+        pair = expected[at : at + 16], actual[at : at + 16]
+        if pair == above:
+            if rows[-1] != "*":
+                rows.append("*")
+            continue
+        above = pair
+        differs = [one != other for one, other in zip(*pair, strict=False)]
+        place = f"{offset + at:010x}  "
+        if any(differs):
+            rows += [
+                join((f"{sign} {place}", _bytes(row, differs)))
+                for sign, row in zip("-+", pair, strict=True)
+            ]
+        else:
+            rows.append(element("span", f"  {place}", _bytes(pair[0], differs), class_="same"))
+    return lines("Bytes of the sector: what it should hold (-) and what it does (+)", rows)
+
+
+def _bytes(row: bytes, differs: list[bool]) -> Markup:
+    """Bytes in hexadecimal and as text, those that differ marked."""
+    pairs = [f"{byte:02x}" for byte in row]
+    letters = [chr(byte) if 32 <= byte < 127 else "." for byte in row]
+    width = 16 * 3 - 1
+    gap = " " * (width - (len(row) * 3 - 1) + 2)
+    return join((_marked(pairs, differs, " "), gap, _marked(letters, differs, "")))
+
+
+def _marked(items: list[str], differs: list[bool], between: str) -> Markup:
+    pieces: list[Content] = []
+    at = 0
+    while at < len(items):
+        stop = at + 1
+        while stop < len(items) and differs[stop] == differs[at]:
+            stop += 1
+        piece = between.join(items[at:stop])
+        pieces.append(element("mark", piece) if differs[at] else piece)
+        at = stop
+    return join(pieces, between)
+
+
+def log(words: str) -> Markup:
+    """A driver's last words."""
+    told = words.strip().splitlines()
+    shown = lines("The driver's log", [clip(line) for line in told[-MAX_LOG:]])
+    if len(told) <= MAX_LOG:
+        return shown
+    return join((paragraph(f"The last {MAX_LOG} of {len(told):,} lines."), shown))
+
+
+def recorded_on(recording: Recording) -> Markup:
+    """What the trace says of itself and of where it comes from."""
+    header = recording.header
+    when = datetime.fromtimestamp(header.started / 1e9, UTC)
+    told: list[tuple[str, list[Content]]] = [
+        ("trace", [f"{recording.path.name}, format {header.version}, id {header.id}"]),
+        ("disk", [f"{text.size(header.size)} ({recording.sectors:,} sectors)"]),
+        ("at the start", [header.start_image]),
+        ("recorded", [f"{when:%Y-%m-%d %H:%M:%S} UTC"]),
+        ("payloads", [f"{header.payloads}, digest {header.digest}, trim rule {header.trim}"]),
+    ]  # fmt: skip
+    said = {"host": header.host, "tools": header.tools, "driver": header.driver}
+    return facts([*told, *_environment(said)])
+
+
+def ran_on(environment: Mapping[str, Any]) -> Markup:
+    """What a replay ran on, from its verdict."""
+    return facts(_environment(environment))
+
+
+def _environment(said: Mapping[str, Any]) -> list[tuple[str, list[Content]]]:
+    told: list[tuple[str, list[Content]]] = []
+    for name in ("host", "tools", "driver"):
+        entries = said.get(name)
+        if isinstance(entries, Mapping) and entries:
+            told.append((name, [_entry(*entry) for entry in list(entries.items())[:MAX_ENTRIES]]))
+    return told
+
+
+def _entry(key: object, value: object) -> Markup:
+    if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
+        return join((clip(f"{key} "), code(text.shell(value)) if value else "-"))
+    return join((clip(f"{key} "), clip(str(value))))
