@@ -23,7 +23,7 @@ def story(verdict: Verdict) -> str:
     """The result for people, in at most 25 lines."""
     told = facts(verdict)
     if damage(verdict):
-        told.append(("damage", [amount(verdict), *_findings(verdict)]))
+        told.append(("damage", [amount(verdict), *findings(verdict)]))
     shown = verdict["bytes"]
     if shown is not None:
         told.append(("bytes", [f"what sector {shown['sector']} should hold  |  what it does"]))
@@ -134,7 +134,7 @@ def sectors(first: int, count: int) -> str:
     return f"sector {first}" if count == 1 else f"sectors {first} to {first + count - 1}"
 
 
-def _findings(verdict: Verdict) -> list[str]:
+def findings(verdict: Verdict) -> list[str]:
     """How it is damaged."""
     shown = damage(verdict)
     lines = [finding(one) for one in shown[:MAX_FINDINGS]]

@@ -111,6 +111,9 @@ def load(path: Path) -> dict[str, Any]:
         for name in ("damage", "culprit_damage"):
             if any(one["sector"] + one["sectors"] > sectors for one in verdict[name]):
                 wrong = name
+        shown = verdict["bytes"]
+        if shown is not None and len(shown["expected"]) != len(shown["actual"]):
+            wrong = "bytes"
     if wrong is not None:
         raise UsageError(f"{path} is no verdict: {wrong} is missing or wrong")
     return dict(verdict)

@@ -13,6 +13,10 @@ VOID = frozenset({"img", "meta"})
 """Elements without an end tag (HTML, 13.1.2), as far as we use them."""
 
 
+MAX_TEXT = 2000
+"""Characters of one text that are shown: a trace's header may say a megabyte of things."""
+
+
 class Markup(str):
     """A piece of HTML: made by the functions here, or ours as it is. Never of anything that was read."""
 
@@ -36,7 +40,12 @@ def element(name: str, /, *content: Content, **attributes: object) -> Markup:
 
 def join(content: Iterable[Content], between: str = "") -> Markup:
     """Pieces of content as one."""
-    return Markup(between.join(one if isinstance(one, Markup) else _escape(one) for one in content))
+    pieces = (one if isinstance(one, Markup) else _escape(_clip(str(one))) for one in content)
+    return Markup(between.join(pieces))
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ... ({len(text):,} characters)"
 
 
 def _escape(value: object) -> str:

@@ -16,6 +16,15 @@ from tracer import text
 from tracer.op import SECTOR
 from tracer.ranges import RangeSet
 
+FAULTS = {
+    "data": "a read returned other bytes",
+    "status": "one side failed",
+    "block_status": "block status calls data zeroes",
+    "final": "the images differ after the run",
+    "lost": "the driver went away",
+}
+"""What each fault is, in words."""
+
 
 def of_trace(recording: Recording, source: str, done: Done) -> str:
     """The page about what a recording did, and where the two sides differed. Raises TraceError."""
@@ -37,7 +46,7 @@ def of_trace(recording: Recording, source: str, done: Done) -> str:
             parts.append(Section("damage", "Damage", drawn))
             sector = next(iter(ranges))[0]
             moment = first["seq"] if first["offset"] // SECTOR == sector else AT_THE_END
-            shown = sections.history(recording, focus, sector, moment, None, "")
+            shown = sections.history(recording, focus, sector, moment)
             parts.append(Section("history", "History of the first damaged sector", shown))
         around = sections.ops_around(recording, focus)
         parts.append(Section("ops", "Ops around the first difference", around))
@@ -71,7 +80,10 @@ def _ending(recording: Recording, mismatches: pl.DataFrame) -> list[tuple[str, l
     if len(mismatches):
         faults = Counter(mismatches["fault"])
         told.append(
-            ("differences", [f"{count:,} of {fault}" for fault, count in sorted(faults.items())])
+            (
+                "differences",
+                [f"{count:,} times {FAULTS[fault]}" for fault, count in sorted(faults.items())],
+            )
         )
     return told
 
@@ -83,12 +95,10 @@ def _kinds(kinds: pl.DataFrame) -> Markup:
         cells = [_micro(one[name]) if one["kind"] != "start" else "" for name in times]
         amount = text.size(one["bytes"]) if one["bytes"] else ""
         rows.append(((one["kind"], f"{one['count']:,}", amount, f"{one['failed']:,}", *cells), ""))
-    columns = (
-        "op", "count", "bytes", "failed", "median µs", "99 % µs", "longest µs", "driver's median µs",
-        "reference's median µs",
-    )  # fmt: skip
+    columns = ["count", "bytes", "failed", "median µs", "99 % µs", "longest µs", "driver's median µs"]
+    columns.append("reference's median µs")
     name = "Ops by kind, and how long they took from submission to reply"
-    return table(name, columns, rows, range(1, len(columns)))
+    return table(name, {"op": "", **dict.fromkeys(columns, "number")}, rows)
 
 
 def _micro(ns: float | None) -> str:
@@ -103,7 +113,7 @@ def _marks(marks: pl.DataFrame) -> Markup:
     name = "Named moments" + (
         f" (the first {MAX_ROWS} of {len(marks):,})" if len(marks) > MAX_ROWS else ""
     )
-    return table(name, ("mark", "before op", "at s"), rows, (1, 2))
+    return table(name, {"mark": "", "before op": "number", "at s": "number"}, rows)
 
 
 def _mismatches(mismatches: pl.DataFrame) -> Markup:
@@ -115,11 +125,18 @@ def _mismatches(mismatches: pl.DataFrame) -> Markup:
         if one["expected_status"] or one["actual_status"]:
             status = f"{one['actual_status']}, reference {one['expected_status']}"
         where = "after the run" if one["fault"] == "final" else f"#{one['seq']}"
-        rows.append(((where, one["fault"], place, status, f"{one['time'] / 1e9:.6f}"), ""))
+        rows.append(((where, FAULTS[one["fault"]], place, status, f"{one['time'] / 1e9:.6f}"), ""))
+    columns = {
+        "op": "",
+        "difference": "note",
+        "from the first byte to the last": "place",
+        "errno": "",
+        "at s": "number",
+    }
     name = "Where the driver and the reference differed"
     if len(mismatches) > MAX_ROWS:
         name += f" (the first {MAX_ROWS} of {len(mismatches):,})"
-    return table(name, ("op", "fault", "where", "errno", "at s"), rows, (4,))
+    return table(name, columns, rows)
 
 
 def _damaged(mismatches: pl.DataFrame) -> RangeSet:

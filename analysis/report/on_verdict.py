@@ -25,7 +25,7 @@ def of_verdict(recording: Recording, verdict: Mapping[str, Any], source: str, do
     shown = story.damage(verdict)
     told = story.facts(verdict)[1:]  # the first is the headline
     if shown:
-        told.append(("damage", [story.amount(verdict)]))
+        told.append(("damage", [story.amount(verdict), *story.findings(verdict)]))
     parts = [
         Section("what", "What happened", facts(told)),
         Section("reproduce", "Reproduce", _reproduce(verdict)),
@@ -110,7 +110,7 @@ def _findings(verdict: Mapping[str, Any]) -> Markup:
     rows: list[Row] = []
     for one in shown[:MAX_ROWS]:
         source = one["source"]
-        origin = f"#{source['seq']} {source['kind']}, byte {source['at']} of it on" if source else ""
+        origin = f"#{source['seq']} {source['kind']}, from its byte {source['at']} on" if source else ""
         size = text.size(one["sectors"] * SECTOR)
         place = story.sectors(one["sector"], one["sectors"])
         rows.append(((place, size, one["class"] or "", origin, one["text"] or ""), ""))
@@ -118,12 +118,19 @@ def _findings(verdict: Mapping[str, Any]) -> Markup:
     name = f"What is damaged {when}, and where the wrong bytes came from"
     if len(shown) > MAX_ROWS:
         name += f" (the first {MAX_ROWS} of {len(shown):,})"
-    return table(name, ("where", "size", "damage", "bytes of", "in words"), rows, (1,))
+    columns = {
+        "where": "place",
+        "size": "number",
+        "damage": "place",
+        "source": "place",
+        "in words": "note",
+    }
+    return table(name, columns, rows)
 
 
 def _bytes(shown: Mapping[str, Any]) -> Section:
     expected, actual = bytes.fromhex(shown["expected"]), bytes.fromhex(shown["actual"])
-    wrong = [at for at, (one, other) in enumerate(zip(expected, actual, strict=False)) if one != other]
+    wrong = [at for at, (one, other) in enumerate(zip(expected, actual, strict=True)) if one != other]
     told = f"{len(wrong)} of {len(expected)} bytes differ"
     if wrong:
         first, last = shown["offset"] + wrong[0], shown["offset"] + wrong[-1]
@@ -143,7 +150,7 @@ def _histories(recording: Recording, verdict: Mapping[str, Any], focus: Focus) -
         origin = one["source"]["seq"] if one["source"] else None
         chosen.setdefault((one["class"], origin), one)
     told = []
-    for (_, origin), one in list(chosen.items())[: sections.MAX_HISTORIES]:
+    for (kind, origin), one in list(chosen.items())[: sections.MAX_HISTORIES]:
         first = verdict["first_bad_read"]
         if focus.culprit is not None:
             moment = focus.culprit
@@ -151,8 +158,7 @@ def _histories(recording: Recording, verdict: Mapping[str, Any], focus: Focus) -
             moment = first["seq"]
         else:
             moment = AT_THE_END
-        instead = "its bytes are there instead"
-        told.append(sections.history(recording, focus, one["sector"], moment, origin, instead))
+        told.append(sections.history(recording, focus, one["sector"], moment, kind, origin))
     if len(chosen) > len(told):
         told.append(paragraph(f"And {len(chosen) - len(told):,} more kinds of damage."))
     return join(told)

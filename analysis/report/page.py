@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
@@ -11,9 +11,6 @@ from analysis.report.markup import Content, Markup, element, join
 
 Row = tuple[Sequence[Content], str]
 """A table's row: its cells, and a class for its looks or an empty string."""
-
-MAX_TEXT = 2000
-"""Characters of one text that are shown: a header may say a megabyte of things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +28,19 @@ def page(title: str, told: Content, sections: Iterable[Section], source: str) ->
     style = resources.files(__package__).joinpath("report.css").read_text("utf-8")
     parts = list(sections)
     links = [element("li", element("a", part.heading, href=f"#{part.name}")) for part in parts]
-    made = f"Made by blkbox {version('blkbox')} from {clip(source)}."
+    made = f"Made by blkbox {version('blkbox')} from {source}."
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_policy(style)),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", clip(title)),
+        element("title", title),
         element("style", Markup(style)),
     )
     body = element(
         "body",
-        element("header", element("h1", clip(title)), element("p", told, class_="told")),
+        element("header", element("h1", title), element("p", told, class_="told")),
         element("nav", element("ul", *links), aria_label="Sections"),
         element(
             "main",
@@ -70,17 +67,12 @@ def _policy(style: str) -> str:
     return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:"
 
 
-def clip(text: str) -> str:
-    """A text that is not too long to show."""
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ... ({len(text):,} characters)"
-
-
 def paragraph(*content: Content) -> Markup:
     return element("p", *content)
 
 
 def code(text: str) -> Markup:
-    return element("code", clip(text))
+    return element("code", text)
 
 
 def facts(told: Iterable[tuple[str, Sequence[Content]]]) -> Markup:
@@ -94,24 +86,20 @@ def facts(told: Iterable[tuple[str, Sequence[Content]]]) -> Markup:
     )
 
 
-def table(
-    caption: str, columns: Sequence[str], rows: Iterable[Row], right: Sequence[int] = ()
-) -> Markup:
-    """A table that scrolls sideways in its box where it is too wide. The first cell of a row names it;
-    the columns in ``right`` are numbers."""
-
-    def look(column: int) -> str | None:
-        return "number" if column in right else None
-
-    heads = (element("th", name, scope="col", class_=look(at)) for at, name in enumerate(columns))
+def table(caption: str, columns: Mapping[str, str], rows: Iterable[Row]) -> Markup:
+    """A table that scrolls sideways in its box where it is too wide. ``columns`` are their names, each
+    with a class for its looks: number, place, note or none. The first cell of a row names it."""
+    looks = [look or None for look in columns.values()]
+    heads = (element("th", name, scope="col", class_=look or None) for name, look in columns.items())
     body = []
     for cells, kind in rows:
-        first = element("th", cells[0], scope="row", class_=look(0))
-        rest = (element("td", cell, class_=look(at)) for at, cell in enumerate(cells[1:], 1))
+        first = element("th", cells[0], scope="row", class_=looks[0])
+        pairs = zip(cells[1:], looks[1:], strict=True)
+        rest = (element("td", cell, class_=look) for cell, look in pairs)
         body.append(element("tr", first, *rest, class_=kind or None))
     inner = element(
         "table",
-        element("caption", caption),
+        element("caption", element("span", caption)),
         element("thead", element("tr", *heads)),
         element("tbody", *body),
     )
@@ -130,7 +118,7 @@ def lines(label: str, rows: Iterable[Content]) -> Markup:
 
 def shell(commands: Iterable[str]) -> Markup:
     """Commands to copy, broken into lines where they must be."""
-    return element("pre", join((clip(command) for command in commands), "\n"), class_="shell")
+    return element("pre", join(commands, "\n"), class_="shell")
 
 
 def picture(svg: bytes, alt: str, caption: str) -> Markup:

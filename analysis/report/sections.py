@@ -12,7 +12,7 @@ import polars as pl
 from analysis.frames import Recording
 from analysis.report import queries
 from analysis.report.markup import Content, Markup, element, join
-from analysis.report.page import Row, clip, code, facts, lines, paragraph, picture, table
+from analysis.report.page import Row, code, facts, lines, paragraph, picture, table
 from tracer import text
 from tracer.op import SECTOR, flag_names
 from tracer.ranges import RangeSet
@@ -34,9 +34,27 @@ AT_THE_END = (1 << 63) - 1
 
 Done = Callable[[int], None]
 
-OPS = ("op", "kind", "sectors", "size", "flags", "submitted s", "took µs", "errno", "what it is here")
+OPS = {
+    "op": "",
+    "kind": "",
+    "sectors": "place",
+    "size": "number",
+    "flags": "",
+    "submitted s": "number",
+    "took µs": "number",
+    "errno": "number",
+    "note": "note",
+}
+
 _NEVER = AT_THE_END
-_RIGHT = (3, 5, 6, 7)
+
+_NOW_THERE = {
+    "torn": "arrived in part",
+    "bit-flip": "its bytes are there, some bits wrong",
+    "shifted": "its bytes are there, moved",
+}
+"""What to say of the op that damage goes back to; where it is of another kind, its bytes are there
+instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +83,7 @@ def ops_around(recording: Recording, focus: Focus) -> Markup:
         return said
 
     name = f"Ops around #{focus.seq}, by number; {recording.count:,} in the trace"
-    return table(name, OPS, _op_rows(found, focus, note), _RIGHT)
+    return table(name, OPS, _op_rows(found, focus, note))
 
 
 def _together(ops: pl.DataFrame, focus: Focus) -> Collection[int]:
@@ -78,10 +96,15 @@ def _together(ops: pl.DataFrame, focus: Focus) -> Collection[int]:
 
 
 def history(
-    recording: Recording, focus: Focus, sector: int, moment: int, origin: int | None, instead: str
+    recording: Recording,
+    focus: Focus,
+    sector: int,
+    moment: int,
+    kind: str | None = None,
+    origin: int | None = None,
 ) -> Markup:
-    """What happened to a damaged sector before and after a moment. ``origin`` is the op that the wrong
-    bytes came from, ``instead`` what to say of that."""
+    """What happened to a damaged sector before and after a moment. ``kind`` is that of the damage, and
+    ``origin`` the op that the wrong bytes came from."""
     also = {*focus.notes, *([origin] if origin is not None else [])}
     found, writer, more = queries.history(recording, sector, moment, also)
 
@@ -91,7 +114,7 @@ def history(
         if op["seq"] == writer:
             said.append("wrote what should be there")
         if op["seq"] == origin:
-            said.append(instead)
+            said.append(_NOW_THERE.get(kind or "", "its bytes are there instead"))
         if not here:
             said.append("touches other sectors")
         return said
@@ -101,7 +124,7 @@ def history(
         name += ": nothing wrote it before, it should hold what it did at the start"
     if more:
         name += f"; {more:,} more ops touched it"
-    return table(name, OPS, _op_rows(found, focus, note), _RIGHT)
+    return table(name, OPS, _op_rows(found, focus, note))
 
 
 def _op_rows(
@@ -135,38 +158,37 @@ def damage_map(recording: Recording, verdict: Mapping[str, Any], told: str) -> M
 
 
 def hex_dump(offset: int, expected: bytes, actual: bytes) -> Markup:
-    """What should be there (-) above what is (+), where they differ; bytes that differ are marked."""
+    """What should be there (-) above what is (+), where they differ; bytes that differ are marked.
+    Both are equally long. Rows that repeat the one above are left out (``*``, as hexdump has it)."""
     rows: list[Content] = []
     above = None
-    for at in range(0, max(len(expected), len(actual)), 16):
+    for at in range(0, len(expected), 16):
         pair = expected[at : at + 16], actual[at : at + 16]
         if pair == above:
             if rows[-1] != "*":
                 rows.append("*")
             continue
         above = pair
-        differs = [one != other for one, other in zip(*pair, strict=False)]
-        place = f"{offset + at:010x}  "
+        differs = [one != other for one, other in zip(*pair, strict=True)]
+        place = f"{offset + at:08x}  "
         if any(differs):
-            rows += [
-                join((f"{sign} {place}", _bytes(row, differs)))
-                for sign, row in zip("-+", pair, strict=True)
-            ]
+            rows.append(join((f"- {place}", _bytes(pair[0], differs, "was"))))
+            rows.append(join((f"+ {place}", _bytes(pair[1], differs))))
         else:
             rows.append(element("span", f"  {place}", _bytes(pair[0], differs), class_="same"))
     return lines("Bytes of the sector: what it should hold (-) and what it does (+)", rows)
 
 
-def _bytes(row: bytes, differs: list[bool]) -> Markup:
+def _bytes(row: bytes, differs: list[bool], look: str | None = None) -> Markup:
     """Bytes in hexadecimal and as text, those that differ marked."""
     pairs = [f"{byte:02x}" for byte in row]
     letters = [chr(byte) if 32 <= byte < 127 else "." for byte in row]
     width = 16 * 3 - 1
     gap = " " * (width - (len(row) * 3 - 1) + 2)
-    return join((_marked(pairs, differs, " "), gap, _marked(letters, differs, "")))
+    return join((_marked(pairs, differs, " ", look), gap, _marked(letters, differs, "", look)))
 
 
-def _marked(items: list[str], differs: list[bool], between: str) -> Markup:
+def _marked(items: list[str], differs: list[bool], between: str, look: str | None) -> Markup:
     pieces: list[Content] = []
     at = 0
     while at < len(items):
@@ -174,7 +196,7 @@ def _marked(items: list[str], differs: list[bool], between: str) -> Markup:
         while stop < len(items) and differs[stop] == differs[at]:
             stop += 1
         piece = between.join(items[at:stop])
-        pieces.append(element("mark", piece) if differs[at] else piece)
+        pieces.append(element("mark", piece, class_=look) if differs[at] else piece)
         at = stop
     return join(pieces, between)
 
@@ -182,7 +204,7 @@ def _marked(items: list[str], differs: list[bool], between: str) -> Markup:
 def log(words: str) -> Markup:
     """A driver's last words."""
     told = words.strip().splitlines()
-    shown = lines("The driver's log", [clip(line) for line in told[-MAX_LOG:]])
+    shown = lines("The driver's log", told[-MAX_LOG:])
     if len(told) <= MAX_LOG:
         return shown
     return join((paragraph(f"The last {MAX_LOG} of {len(told):,} lines."), shown))
@@ -219,5 +241,5 @@ def _environment(said: Mapping[str, Any]) -> list[tuple[str, list[Content]]]:
 
 def _entry(key: object, value: object) -> Markup:
     if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
-        return join((clip(f"{key} "), code(text.shell(value)) if value else "-"))
-    return join((clip(f"{key} "), clip(str(value))))
+        return join((key, ": ", code(text.shell(value)) if value else "none"))
+    return join((key, ": ", value))
