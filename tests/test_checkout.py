@@ -8,13 +8,13 @@ import pytest
 
 from tests.support import MIB, entries, file_size_limit, need, pattern, read_trace, trace
 from tests.test_lifetimes import SIZE, write
-from tracer.checkout import checkout, moment
+from tracer.checkout import checkout
 from tracer.digest import digest
 from tracer.errors import StorageError, TraceError, UsageError
 from tracer.op import SECTOR, Kind, Op
 from tracer.payload import payload_path
 from tracer.source import by_seq
-from tracer.trace import Header, Mark, Trace, TraceWriter, pack_op
+from tracer.trace import Mark, Trace, TraceWriter, pack_op
 
 WORKLOAD = (
     "write -P 1 0 64k", "write -P 2 1M 128k", "read 1M 4k", "discard 1M 64k", "write -z 32k 16k",
@@ -81,23 +81,13 @@ def test_a_mark_is_the_moment_before_its_op(path: Path, tmp_path: Path) -> None:
     assert (tmp_path / "state.raw").read_bytes() == bytes(SECTOR) + pattern(SECTOR) + bytes(SIZE - 1024)
 
 
-def test_moments(tmp_path: Path) -> None:
-    writer = TraceWriter(tmp_path / "some.trace", Header(SIZE))
-    for seq, name in [(0, "boot"), (3, "twice"), (5, "twice"), (4, "same"), (4, "same"), (9, "7")]:
-        writer.mark(Mark(seq, 0, name))
-    writer.write([pack_op(Op(seq, int(Kind.FLUSH))) for seq in (2, 0, 7)])
-    writer.abandon()
-    opened = Trace(tmp_path / "some.trace")
-    for at, before in {None: 8, "0": 1, "5": 6, "7": 8, "boot": 0, "same": 4}.items():
-        assert moment(opened, at) == before
-    for at, told in {
-        "8": "has no op #8: its last is #7",
-        "twice": "has 2 marks named 'twice': give an op's number",
-        "-1": "has no mark named '-1'",
-        "none\x1b": r"has no mark named 'none\\x1b'",
-    }.items():
+def test_moments(path: Path, tmp_path: Path) -> None:
+    for at, before in {None: 2, "0": 1, "#1": 2, "between": 1}.items():
+        assert checkout(path, tmp_path / "state.raw", at, force=True).before == before
+    for at, told in {"2": "has no op #2: the last is #1", "-1": "has no mark '-1'"}.items():
         with pytest.raises(UsageError, match=told):
-            moment(opened, at)
+            checkout(path, tmp_path / "other.raw", at)
+    assert not (tmp_path / "other.raw").exists()
 
 
 def test_before_the_first_op_the_disk_is_blank(path: Path, tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from tracer.cut import cut
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Kind, Op
-from tracer.order import in_order
 from tracer.payload import PayloadReader, PayloadWriter, payload_path
-from tracer.source import Source
+from tracer.source import Source, by_seq
 from tracer.trace import End, Fault, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
 from tracer.writers import CHUNK, LastWriters
 
@@ -90,7 +89,7 @@ def states(path: Path) -> dict[int, bytes]:
     source = Source(path)
     disk = bytearray(source.trace.header.size)
     found = {-1: bytes(disk)}
-    for op in in_order(source.trace.ops()):
+    for op in by_seq(source.trace.ops()):
         if not op.reference_status:
             if op.kind in (Kind.WRITE, Kind.START):
                 data = source.data(op)

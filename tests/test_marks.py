@@ -370,12 +370,21 @@ def test_an_op_is_included_and_a_mark_stands_before_its_op(tmp_path: Path, close
         resolve(opened, "6")
 
 
+def test_numbers_go_up_to_the_highest_though_some_have_no_record(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path / "t.trace", Header(4096, "hash"))
+    writer.write([pack_op(Op(seq, int(Kind.FLUSH))) for seq in (5, 0)])
+    writer.close(End(2, 0, 1, "failed"))
+    assert resolve(Trace(tmp_path / "t.trace"), "5") == 5
+
+
 def test_an_unknown_mark_is_told_those_that_there_are(tmp_path: Path) -> None:
     opened = write(tmp_path / "t.trace", 3, [(0, "a"), (1, "b\x1b"), (2, "twice"), (3, "twice")])
     with pytest.raises(UsageError) as raised:
         resolve(opened, "c")
     expected = "has no mark 'c'; its marks: a (before #0), b\\x1b (before #1), twice (before #2), "
     assert expected in str(raised.value)
+    with pytest.raises(UsageError, match=r"has no mark 'none\\x1b';"):
+        resolve(opened, "none\x1b")
     with pytest.raises(UsageError, match=r"stands before 2 ops \(#2, #3\): give the number"):
         resolve(opened, "twice")
     many = write(tmp_path / "m.trace", 1, [(0, f"m{number}") for number in range(30)])

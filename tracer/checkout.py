@@ -7,11 +7,11 @@ from pathlib import Path
 from tracer.device import FileDevice
 from tracer.driver import make_raw
 from tracer.errors import StorageError, UsageError
+from tracer.marks import last_op, resolve_upto
 from tracer.op import CARRIES_DATA, MUTATING, ZERO_DIGEST, Kind
 from tracer.payload import payload_path
 from tracer.progress import bar
 from tracer.source import Source, by_seq
-from tracer.trace import Trace
 
 
 @dataclass(slots=True)
@@ -34,7 +34,8 @@ class Checkout:
 
 
 def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = False) -> Checkout:
-    """Make a sparse raw image of the disk at a moment (see ``moment``; None: after the last op).
+    """Make a sparse raw image of the disk at a moment: after an op, or when a mark was set
+    (``at``, see tracer/marks.py), or after the last op.
 
     The image appears whole or not at all. Raises UsageError where it is there already and ``force`` is
     not given, TraceError where the trace or a payload cannot be read, StorageError.
@@ -44,7 +45,8 @@ def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = F
     partial = image.with_name(f".{image.name}.{os.getpid()}")
     try:
         header = source.trace.header
-        made = Checkout(str(trace), str(image), moment(source.trace, at), header.size, header.payloads)
+        before = resolve_upto(source.trace, at) if at is not None else last_op(source.trace) + 1
+        made = Checkout(str(trace), str(image), before, header.size, header.payloads)
         make_raw(partial, made.size)
         _apply(source, partial, made)
         partial.replace(image)
@@ -54,25 +56,6 @@ def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = F
         partial.unlink(missing_ok=True)
         source.close()
     return made
-
-
-def moment(trace: Trace, at: str | None) -> int:
-    """The number of the first op that is after a moment.
-
-    ``at`` is the number of an op, for the moment after it; or the name of a mark, for the moment when it
-    was set; or None, for the end. Raises UsageError where the trace has no such op, or no one such mark.
-    """
-    if at is None or (at.isascii() and at.isdigit()):
-        end = max((op.seq for op in trace.ops()), default=-1) + 1
-        if at is not None and int(at) >= end:
-            raise UsageError(f"{trace.path} has no op #{int(at)}: its last is #{end - 1}")
-        return end if at is None else int(at) + 1
-    places = {mark.seq for mark in trace.marks() if mark.name == at}
-    if not places:
-        raise UsageError(f"{trace.path} has no mark named {at!r}")
-    if len(places) > 1:
-        raise UsageError(f"{trace.path} has {len(places)} marks named {at!r}: give an op's number")
-    return places.pop()
 
 
 def _check_output(trace: Path, image: Path, force: bool) -> None:

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from tracer.errors import UsageError
 from tracer.op import CARRIES_DATA, ZERO_DIGEST, Kind, Op
-from tracer.order import in_order
 from tracer.payload import payload_path
 from tracer.progress import bar
 from tracer.rewrite import Rewriter, check_output, derived, new_trace
-from tracer.source import Source
+from tracer.source import Source, by_seq
 from tracer.trace import End, Fault, Mark, Mismatch
 from tracer.writers import LastWriters
 
@@ -94,7 +93,7 @@ def _before(source: Source, first: int, progress: Progress) -> Iterator[Op]:
                     return
 
     # an op that failed on the reference did nothing, and is not replayed (replay/player.py)
-    yield from (op for op in in_order(before()) if not op.reference_status)
+    yield from (op for op in by_seq(before()) if not op.reference_status)
 
 
 def _last_writers(source: Source, first: int, progress: Progress) -> LastWriters:

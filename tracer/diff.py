@@ -8,8 +8,8 @@ from typing import Any
 
 from tracer.errors import Exit, TraceError, UsageError
 from tracer.op import KIND_BY_NUMBER, Op, flag_names
-from tracer.order import in_order
 from tracer.progress import bar
+from tracer.source import by_seq
 from tracer.trace import Trace
 
 MAX_VERDICT = 256 << 20
@@ -99,7 +99,7 @@ def _diff_traces(a: Path, b: Path, timing: bool) -> Diff:
     names = OUTCOME + TIMING if timing else OUTCOME
     with bar("comparing", max(left.count, right.count), "ops") as progress:
         alike = 0
-        for one, other in zip_longest(in_order(left.ops()), in_order(right.ops())):
+        for one, other in zip_longest(by_seq(left.ops()), by_seq(right.ops())):
             if (
                 one is None
                 or other is None

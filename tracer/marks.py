@@ -22,7 +22,7 @@ def check_name(name: str) -> None:
     # a lone surrogate (an argument that is not UTF-8) is not printable either, and cannot be encoded
     if not name.isprintable() or name.strip() != name or not name:
         raise UsageError(
-            f"a mark cannot be called {plain(name)!r}: give it a name of printable characters, "
+            f"a mark cannot be called {name!r}: give it a name of printable characters, "
             "without spaces at its ends"
         )
     if len(name.encode()) > MAX_MARK:
@@ -71,11 +71,11 @@ def _find(trace: Trace, text: str) -> tuple[int, bool]:
         if len(marks) > SHOWN:
             told.append(f"and {len(marks) - SHOWN} more")
         there = "its marks: " + ", ".join(told) if marks else "it has none"
-        raise UsageError(f"{trace.path} has no mark {plain(text)!r}; {there}")
+        raise UsageError(f"{trace.path} has no mark {text!r}; {there}")
     if len(places) > 1:
         told = [f"#{seq}" for seq in places[:SHOWN]]
         raise UsageError(
-            f"the mark {plain(text)!r} stands before {len(places)} ops ({', '.join(told)}"
+            f"the mark {text!r} stands before {len(places)} ops ({', '.join(told)}"
             f"{', ...' if len(places) > SHOWN else ''}): give the number of the one that is meant"
         )
     return places[0], True
@@ -83,5 +83,5 @@ def _find(trace: Trace, text: str) -> tuple[int, bool]:
 
 def last_op(trace: Trace) -> int:
     """The highest op number; -1 where there are no ops. Raises TraceError."""
-    end = trace.end
-    return end.ops - 1 if end is not None else max((op.seq for op in trace.ops()), default=-1)
+    # the end record counts ops, and where some have no record, the highest number is not that count
+    return max((op.seq for op in trace.ops()), default=-1)
