@@ -136,8 +136,9 @@ STEPS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def run(argv: list[str], folder: Path) -> tuple[float, int]:
-    """Run a step; return seconds and peak memory in MiB."""
+def run(argv: list[str], folder: Path) -> tuple[float, float, int]:
+    """Run a step; return seconds, seconds of CPU time (with the start of Python: on a busy machine they
+    tell more than the former), and peak memory in MiB."""
     started = time.perf_counter()
     process = subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
@@ -147,7 +148,9 @@ def run(argv: list[str], folder: Path) -> tuple[float, int]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(argv)} failed")
-    return float(told) if argv[0] == sys.executable else seconds, usage.ru_maxrss >> 10
+    if argv[0] == sys.executable:
+        seconds = float(told)
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss >> 10
 
 
 def main() -> None:
@@ -183,20 +186,19 @@ def main() -> None:
             steps["btt"] = ["btt", "-i", "bin", "-o", "told"], folder
         else:
             print("blkparse and btt are not installed (Debian: blktrace): left out")
-        found: dict[str, list[tuple[float, int]]] = {step: [] for step in steps}
+        found: dict[str, list[tuple[float, float, int]]] = {step: [] for step in steps}
         for _ in range(options.rounds):
             for step, (argv, place) in steps.items():
                 found[step].append(run(argv, place))
-    base = statistics.median(seconds for seconds, _ in found["frame, all columns"])
     print(f"{options.ops:,} events, {options.rounds} rounds\n")
-    print(
-        "| step | s | events/s | time, of all columns' | peak memory, MiB |\n|---|---:|---:|---:|---:|"
-    )
+    print("| step | s | events/s | of all columns' time | CPU s | peak memory, MiB |")
+    print("|---|---:|---:|---:|---:|---:|")
+    base = 0.0
     for step, results in found.items():
-        seconds = statistics.median(one for one, _ in results)
-        peak = max(memory for _, memory in results)
-        rate = options.ops / seconds
-        print(f"| {step} | {seconds:.2f} | {rate:,.0f} | {seconds / base:.2f} | {peak:,} |")
+        seconds, cpu, peak = (statistics.median(one) for one in zip(*results, strict=True))
+        base = base or seconds
+        rate, ratio = options.ops / seconds, seconds / base
+        print(f"| {step} | {seconds:.2f} | {rate:,.0f} | {ratio:.2f} | {cpu:.2f} | {peak:,.0f} |")
 
 
 if __name__ == "__main__":

@@ -100,6 +100,12 @@ def test_before_the_first_op_the_disk_is_blank(path: Path, tmp_path: Path) -> No
     assert (tmp_path / "state.raw").read_bytes() == bytes(SIZE)
 
 
+def test_ops_come_in_the_order_of_submission_also_after_one_that_is_missing() -> None:
+    """In flight when the recorder was killed, it has no record."""
+    ops = [Op(seq, int(Kind.FLUSH)) for seq in (1, 0, 5, 3, 4)]
+    assert [op.seq for op in by_seq(ops)] == [0, 1, 3, 4, 5]
+
+
 def test_nothing_is_overwritten_unless_forced(path: Path, tmp_path: Path) -> None:
     image = tmp_path / "state.raw"
     image.write_text("mine")
