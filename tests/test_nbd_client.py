@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support import drain, feed
 from tracer.errors import NbdError
 from tracer.nbd import protocol as p
-from tracer.nbd.client import MAX_CHUNK_SLACK, Client, Reply
+from tracer.nbd.client import MAX_CHUNK_SLACK, MAX_EXTENTS, Client, Reply
 from tracer.nbd.inbox import CAPACITY
 from tracer.nbd.protocol import Command, Info, Option, Rep, ReplyType, TransmissionFlag
 
@@ -516,6 +516,18 @@ def test_block_status_replies_that_break_the_protocol(wire: bytes, why: str) -> 
 def test_a_chunk_that_is_too_long_is_refused_before_it_comes(ask: Ask, length: int) -> None:
     head = p.CHUNK.pack(p.STRUCTURED_REPLY_MAGIC, DONE, ReplyType.OFFSET_DATA, 0, length)
     assert "more than was asked for" in broken(STRUCTURED, ask, wire=head)
+
+
+def test_as_many_extents_as_a_server_may_list() -> None:
+    """qemu lists up to 131,072: more than fits the receive buffer."""
+    many = [(512, index % 2) for index in range(131_072)]
+    length = 512 * len(many)
+    replies = converse(STRUCTURED, (Command.BLOCK_STATUS, 0, length), wire=status_chunk(*many)).replies
+    assert replies[0].extents == many
+    head = p.CHUNK.pack(
+        p.STRUCTURED_REPLY_MAGIC, DONE, ReplyType.BLOCK_STATUS, 0, MAX_CHUNK_SLACK + MAX_EXTENTS + 1
+    )
+    assert "more than was asked for" in broken(STRUCTURED, STATUS, wire=head)
 
 
 @pytest.mark.parametrize("kind", [ReplyType.NONE, ReplyType.OFFSET_HOLE, ReplyType.ERROR, 77])

@@ -72,6 +72,17 @@ def test_the_other_servers_are_clean(tmp_path: Path, workload: Path) -> None:
     trace("replay", "w.trace", "--driver", nbdkit, cwd=tmp_path)
 
 
+def test_a_disk_in_many_pieces_is_clean(tmp_path: Path) -> None:
+    """qemu-nbd tells of all of them in one block status reply."""
+    need("qemu-nbd")
+    requests = [(Kind.WRITE, at * 8 * KIB, 4 * KIB, 0) for at in range(9000)]
+    make_trace(tmp_path / "w.trace", requests, size=72 << 20, payloads="hash", together=8)
+    driver = driver_file(
+        tmp_path, serve=["qemu-nbd", "-t", "-f", "raw", "-k", "{socket}", "--discard=unmap", "{image}"]
+    )
+    trace("replay", "w.trace", "--driver", driver, cwd=tmp_path)
+
+
 def test_a_driver_that_offers_little_is_asked_for_little(tmp_path: Path) -> None:
     """No trim, zeroes, FUA or flush: said in other commands. (The pattern plugin cannot be used here:
     it is read-only.)"""

@@ -234,7 +234,7 @@ class NbdDevice:
         self._waiting.pop(reply.cookie)(reply.error, reply.data, reply.extents)
 
     def _disconnected(self, error: Exception | None) -> None:
-        self.lost = error or NbdError("the server closed the connection")
+        self.lost = error or EOFError("the server closed the connection")
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             done(CONNECTION_LOST, None, [])

@@ -17,8 +17,12 @@ from tracer.nbd.server import Buffer, Extents
 
 OURS = p.Handshake.FIXED_NEWSTYLE | p.Handshake.NO_ZEROES
 MAX_CHUNK_SLACK = 64 * 1024
-"""Bytes that a structured chunk may have besides read data: error messages and extent lists. A block
-status request covers at most 4 GiB - 1; qemu and nbdkit cap what they list far below 8,192 extents."""
+"""Bytes that a structured chunk may have besides data: an error's message has at most 4,096, and what a
+server adds to it is up to the server."""
+
+MAX_EXTENTS = p.U32.size + (1 << 20) * p.EXTENT.size
+"""Bytes that a block status chunk may have: nbdkit lists up to 1,048,576 extents (server/extents.c),
+more than qemu does (131,072, nbd/server.c)."""
 
 
 @dataclass(slots=True)
@@ -137,9 +141,7 @@ class Client:
                 _, flags, kind, cookie, length = p.CHUNK.unpack_from(inbox.buffer, inbox.start)
                 inbox.start += p.CHUNK.size
                 pending = self._find(cookie)
-                carries = pending.kind == p.Command.READ and kind == p.ReplyType.OFFSET_DATA
-                room = pending.length if carries else 0
-                if length > MAX_CHUNK_SLACK + room:
+                if length > MAX_CHUNK_SLACK + _room(pending, kind):
                     raise NbdError(f"server sent a chunk of {length} bytes, more than was asked for")
                 self._chunk = flags, kind, cookie, length
             else:
@@ -170,10 +172,11 @@ class Client:
                 return False
             self._reading = None
             self._fill(pending, offset, size, data)
-        elif inbox.available < length:
-            return False
         else:
-            self._take_small_chunk(pending, kind, inbox.take(length))
+            body = inbox.payload(length)
+            if body is None:
+                return False
+            self._take_small_chunk(pending, kind, body)
         if flags & p.REPLY_DONE:
             del self._pending[cookie]
             if pending.kind == p.Command.READ and not pending.error:
@@ -183,7 +186,7 @@ class Client:
             found.append(Reply(cookie, pending.error, pending.data, pending.extents))
         return True
 
-    def _take_small_chunk(self, pending: _Pending, kind: int, body: bytes) -> None:
+    def _take_small_chunk(self, pending: _Pending, kind: int, body: bytes | bytearray) -> None:
         if kind == p.ReplyType.NONE:
             _expect(not body, "a chunk of type NONE with a payload")
         elif kind == p.ReplyType.OFFSET_HOLE:
@@ -286,6 +289,15 @@ def _parse_export(infos: list[bytes]) -> p.Export:
     if size is None:
         raise NbdError("server did not tell the export's size")
     return p.Export(size, flags, sizes)
+
+
+def _room(pending: _Pending, kind: int) -> int:
+    """Bytes of data that a chunk of this kind may bring in reply to a request."""
+    if pending.kind == p.Command.READ and kind == p.ReplyType.OFFSET_DATA:
+        return pending.length
+    if pending.kind == p.Command.BLOCK_STATUS and kind == p.ReplyType.BLOCK_STATUS:
+        return MAX_EXTENTS
+    return 0
 
 
 def _string(text: bytes) -> bytes:
