@@ -63,7 +63,7 @@ def facts(verdict: Verdict) -> list[tuple[str, list[str]]]:
     if verdict["culprit"] is not None:
         told.append(("culprit", [_culprit(verdict["culprit"]), _certainty(verdict)]))
     elif verdict["symptom"] is not None:
-        told.append(("culprit", ["not found"]))
+        told.append(("culprit", ["not found" if verdict["located"] else "not looked for"]))
     return told
 
 
@@ -154,7 +154,8 @@ def commands(verdict: Verdict) -> list[str]:
         return []
     trace, culprit = verdict["trace"], verdict["culprit"]
     if culprit is None:
-        return [f"{shell(['trace', 'replay', trace])} --driver ... --runs 20"]
+        again = shell(verdict["command"] or ["trace", "replay", trace])
+        return [f"{again} --runs 20"] if verdict["located"] else [again]
     seq = str(culprit["seq"])
     if not damage(verdict):
         first = str(max(0, culprit["seq"] - 10))

@@ -54,6 +54,7 @@ _MORE: dict[str, tuple[Any, Any]] = {
     "seed": (int, 0),
     "needs_company": ((bool, None), None),
     "symptom": ((str, None), None),
+    "located": (bool, True),
     "reader": ((str, None), None),
     "volatile": (bool, False),
     "bytes": ((_BYTES, None), None),

@@ -54,18 +54,26 @@ class _Search:
     say: Say
     round_: int = 0
     company: bool | None = None
+    tries: int = 1
+    """Clean runs that it takes to call a prefix clean: more once the fault was seen to come and go, or
+    where it cannot be told."""
 
-    def confirm(self, position: int, symptom: Symptom, tries: int) -> tuple[Culprit, Symptom | None]:
+    def confirm(
+        self, position: int, symptom: Symptom, *, watched: bool = False
+    ) -> tuple[Culprit, Symptom | None]:
         """Run the prefix without the op, and with it. Returns what that says of it, and the sign of
-        earlier trouble, if the prefix without it shows one."""
+        earlier trouble, if the prefix without it shows one. An op that was not ``watched`` doing the
+        damage, and had others in flight beside it, may have been met by chance."""
         runner, spent = self.runner, self.runner.replayed
-        op = next(islice(schedule(runner.source.trace.ops()), position, None)).op
+        op, alone = self._at(position)
         self.say(f"confirming {op.describe()}")
         culprit = Culprit(position, op, symptom, needs_company=self.company)
         try:
-            tries = max(tries, self.runs)
-            before, clean = until_bad(runner, f"before-{self.round_}", position, tries)
+            tries = self.tries if watched or alone else TRIES
+            before, clean = until_bad(runner, f"before-{self.round_}", position, max(tries, self.runs))
             if not before.clean:
+                if clean > 1:  # that many runs it took: it comes and goes
+                    self.tries = TRIES
                 return culprit, symptom_of(before, position)
             culprit.clean = clean
             while culprit.runs < self.runs or (not culprit.shown and culprit.runs < TRIES):
@@ -77,6 +85,12 @@ class _Search:
             return culprit, None
         finally:
             runner.confirming += runner.replayed - spent
+
+    def _at(self, position: int) -> tuple[Op, bool]:
+        """An op, and whether it is sent with no other in flight."""
+        steps = list(islice(schedule(self.runner.source.trace.ops()), position, position + 2))
+        quiet = [step.after == position + index for index, step in enumerate(steps)]
+        return steps[0].op, self.runner.depth == 1 or all(quiet)
 
 
 def locate(
@@ -105,12 +119,13 @@ def _once(search: _Search, symptom: Symptom) -> tuple[Culprit, Symptom | None] |
     runner, say = search.runner, search.say
     position = watch(runner, symptom, say, f"watch-{search.round_}")
     hidden = symptom.targets is not None and position is None
-    # what is there to be watched and cannot be seen that way depends on what is in flight, or when
-    tries = TRIES if hidden else 1
+    if hidden:  # what is there to be watched and is not seen depends on what is in flight, or when
+        search.tries = TRIES
+    watched = position is not None
     if position is None:
         position = symptom.suspect
     if position is not None:
-        found = search.confirm(position, symptom, tries)
+        found = search.confirm(position, symptom, watched=watched)
         if found[0].confirmed or found[1] is not None:
             return found
     if hidden and runner.depth != 1:
@@ -123,10 +138,10 @@ def _once(search: _Search, symptom: Symptom) -> tuple[Culprit, Symptom | None] |
             return _once(search, alone)
         say(f"that does not: it needs ops in flight together; each step takes up to {TRIES} runs")
     for restart in (True, False) if runner.can_save else (False,):
-        position = bisect(runner, symptom.right, symptom.within, tries, say, restart=restart)
+        position = bisect(runner, symptom.right, symptom.within, search.tries, say, restart=restart)
         if position is None:
             return NOT_AGAIN
-        found = search.confirm(position, symptom, tries)
+        found = search.confirm(position, symptom)
         if found[0].confirmed or not restart:
             return found
         say("from saved images that is not where it goes wrong: trying whole prefixes")

@@ -13,7 +13,7 @@ from tracer.compare import Comparison
 from tracer.device import FileDevice
 from tracer.digest import is_zero
 from tracer.driver import Driver, Running, make_raw
-from tracer.errors import DriverError, DriverHung, StorageError, Undecidable, UsageError
+from tracer.errors import DriverError, DriverHung, NbdError, StorageError, Undecidable, UsageError
 from tracer.evidence import Evidence
 from tracer.loop import Loop
 from tracer.op import SECTOR
@@ -280,7 +280,11 @@ class Runner:
         if lost is None:
             return False
         outcome.log = running.log()
-        outcome.gone = f"the driver went away ({running.exited() or lost})"
+        ended = running.exited()
+        if ended is None and isinstance(lost, NbdError):
+            outcome.gone = f"the driver broke the NBD protocol ({lost})"
+        else:
+            outcome.gone = f"the driver went away ({ended or lost})"
         return True
 
     def _blank(self, loop: Loop, reference: FileDevice, running: Running) -> None:

@@ -61,7 +61,7 @@ def _while_playing(outcome: Outcome) -> list[Symptom]:
     played = outcome.played
     found: list[Symptom] = []
     if played.faults:
-        found.append(_of_fault(*min(played.faults, key=lambda fault: fault[0])))
+        found.append(_of_fault(*min(played.faults, key=lambda fault: fault[0]), _seen(outcome)))
     if played.hung is not None:
         position, op = played.hung
         reason = f"{op.describe()} was not answered in time"
@@ -85,14 +85,22 @@ def _of_image(first: Difference, damage: RangeSet, ops: int) -> Symptom:
     return Symptom("image", reason, ops, targets=damage, difference=first)
 
 
-def _of_fault(position: int, difference: Difference) -> Symptom:
+def _seen(outcome: Outcome) -> RangeSet:
+    """All damage that was seen on the live driver: what was seen last may have been done first."""
+    seen = outcome.played.bad_reads.copy()
+    for start, end in outcome.live.damage if outcome.live is not None else ():
+        seen.add(start, end)
+    return seen
+
+
+def _of_fault(position: int, difference: Difference, seen: RangeSet) -> Symptom:
     op = difference.op
     assert op is not None
     sector = difference.offset // SECTOR
     if difference.fault == Fault.DATA:
         return Symptom(
             "read", f"{op.describe()} returned wrong data in sector {sector}", position + 1,
-            position, RangeSet(difference.ranges), difference,
+            position, seen, difference,
         )  # fmt: skip
     if difference.fault == Fault.BLOCK_STATUS:
         reason = f"{op.describe()} calls data zeroes in sector {sector}"

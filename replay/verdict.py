@@ -4,15 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from replay.explain import explained
 from replay.interleave import seeds
 from replay.locate import Culprit, locate
 from replay.runner import Outcome, Runner
 from replay.symptom import Symptom, symptom_of
 from tracer import environment
 from tracer.errors import DriverError, Exit, Undecidable
-from tracer.evidence import Evidence
 from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
-from tracer.ranges import RangeSet
 from tracer.source import Source
 
 SCHEMA = 1
@@ -45,6 +44,8 @@ class Verdict:
     """The order of ops that were in flight together in which it showed; 0 is the recorded one."""
     needs_company: bool | None = None
     """Whether it shows only with several ops in flight; None where that was not tried."""
+    located: bool = True
+    """Whether a culprit was looked for."""
     symptom: str | None = None
     reader: str | None = None
     """The build that images were reopened with, if another."""
@@ -99,7 +100,7 @@ def replay(
         outcome, symptom = _detect(runner, verdict, runs, say)
         if symptom is not None:
             verdict.verdict, verdict.reason = symptom.verdict, symptom.reason
-            verdict.symptom = symptom.what
+            verdict.symptom, verdict.located = symptom.what, find
             culprit = locate(runner, symptom, say, runs=runs) if find else None
             if isinstance(culprit, str):
                 verdict.reason += f"; {culprit}"
@@ -144,7 +145,7 @@ def _describe(
     verdict: Verdict, source: Source, outcome: Outcome, symptom: Symptom, culprit: Culprit | None
 ) -> None:
     position = culprit.position if culprit is not None else None
-    verdict.damage = _explained(source, outcome, verdict.ops, position)
+    verdict.damage = explained(source, outcome, verdict.ops, position)
     verdict.log = outcome.log
     if outcome.played.first_bad_read is not None:
         _, first = outcome.played.first_bad_read
@@ -158,7 +159,7 @@ def _describe(
         verdict.clean_without, verdict.needs_company = culprit.clean, culprit.needs_company
         if culprit.after is not None:
             upto = culprit.position + 1
-            verdict.culprit_damage = _explained(source, culprit.after, upto, culprit.position)
+            verdict.culprit_damage = explained(source, culprit.after, upto, culprit.position)
             own = symptom_of(culprit.after, upto)
             if own is not None and own.difference is not None:
                 shown = own.difference
@@ -172,48 +173,6 @@ def _op(op: Op) -> dict[str, Any]:
         "length": op.length, "flags": flag_names(op.flags), "submitted": op.submitted,
         "connection": op.connection,
     }  # fmt: skip
-
-
-def _explained(source: Source, outcome: Outcome, upto: int, culprit: int | None) -> list[dict[str, Any]]:
-    """What was wrong in a run of the first ``upto`` ops, and what is wrong with it."""
-    from analysis.provenance import explain
-
-    found = explain(source, upto, culprit, outcome.evidence())
-    told = RangeSet((one.sector, one.sector + one.sectors) for one in found)
-    position, read = _first_bad_read(outcome)
-    found += explain(
-        source, position + 1, culprit,
-        [piece for piece in read if not told.overlaps(piece.offset // SECTOR, piece.end // SECTOR)],
-    )  # fmt: skip
-    told = RangeSet((one.sector, one.sector + one.sectors) for one in found)
-    listed = [
-        {
-            "sector": one.sector, "sectors": one.sectors, "class": str(one.kind),
-            "source": one.source, "detail": one.detail, "text": one.text,
-        }
-        for one in found
-    ]  # fmt: skip
-    for start, end in outcome.damage():
-        for first, last in told.outside(start // SECTOR, -(-end // SECTOR)):
-            listed.append(_untold(first, last))
-    return sorted(listed, key=lambda one: int(one["sector"]))
-
-
-def _first_bad_read(outcome: Outcome) -> tuple[int, list[Evidence]]:
-    """The position of the first read that returned wrong bytes, and those bytes."""
-    if outcome.played.first_bad_read is None:
-        return 0, []
-    position, first = outcome.played.first_bad_read
-    pieces = []
-    for start, end in first.ranges:
-        where = slice(start - first.offset, end - first.offset)
-        pieces.append(Evidence(start, first.expected[where], first.actual[where]))
-    return position, pieces
-
-
-def _untold(first: int, last: int) -> dict[str, Any]:
-    unknown = dict.fromkeys(("class", "source", "detail", "text"))
-    return {"sector": first, "sectors": last - first, **unknown}
 
 
 def _first_sector(offset: int, expected: bytes, actual: bytes) -> dict[str, Any]:

@@ -16,8 +16,11 @@ from tracer.op import MUTATING, SECTOR
 from tracer.ranges import RangeSet
 
 MAX_TARGETS = 64
-"""Damaged ranges that are watched. Ones left out can only hide an earlier culprit, which confirmation
-would find."""
+"""Sectors that are watched, those that may have gone wrong earliest. Ones left out can only hide an
+earlier culprit, which confirmation would find."""
+
+MAX_RANGES = 10_000
+"""Damaged ranges that are thought of at all."""
 
 MAX_LOOKS = 500_000
 """Sectors looked at in one run, all looks together: some 20 s. Where the window is long, fewer are
@@ -33,8 +36,8 @@ def watch(runner: Runner, symptom: Symptom, say: Callable[[str], None], label: s
     ranges = bracket(runner, symptom.targets, symptom.within)
     ranges.sort(key=lambda one: one[2])  # those that may have gone wrong earliest
     first, last = ranges[0][2], symptom.within
-    del ranges[max(1, MAX_LOOKS // max(1, last - first)) :]
-    what = "one damaged range" if len(ranges) == 1 else f"{len(ranges)} damaged ranges"
+    del ranges[min(MAX_TARGETS, max(1, MAX_LOOKS // max(1, last - first))) :]
+    what = "one damaged sector" if len(ranges) == 1 else f"{len(ranges)} damaged sectors"
     say(f"watching {what} through ops {first} to {last}")
     probe = Probe(ranges, range(first, last + 1))
     outcome = runner.run(label, upto=symptom.within, probe=probe, compare=False)
@@ -46,7 +49,7 @@ def bracket(runner: Runner, targets: RangeSet, within: int) -> list[tuple[int, i
     """Sectors to watch, each with the number of ops after which nothing writes it before ``within``:
     before that, it may be wrong for reasons that no longer matter."""
     sectors: dict[int, int] = {}
-    for start, end in islice(targets, MAX_TARGETS):
+    for start, end in islice(targets, MAX_RANGES):
         sectors[start // SECTOR] = 0
         sectors[(end - 1) // SECTOR] = 0
     watched = RangeSet((sector * SECTOR, (sector + 1) * SECTOR) for sector in sectors)

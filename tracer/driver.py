@@ -285,4 +285,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _tail(data: bytes) -> str:
-    return data[-LOG_TAIL:].decode(errors="replace")
+    kept = data[-LOG_TAIL:]
+    if len(kept) < len(data):
+        kept = kept[kept.find(b"\n") + 1 :]  # whole lines, if there is a whole one
+    return kept.decode(errors="replace")
