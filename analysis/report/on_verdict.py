@@ -11,7 +11,7 @@ from analysis.report.page import Row, Section, facts, page, paragraph, shell, ta
 from analysis.report.sections import AT_THE_END, MAX_ROWS, Done, Focus
 from tracer import text
 from tracer.errors import UsageError
-from tracer.op import SECTOR
+from tracer.op import SECTOR, flag_names
 from tracer.ranges import RangeSet
 
 
@@ -68,8 +68,9 @@ def _check(recording: Recording, verdict: Mapping[str, Any]) -> None:
         )
     op = verdict["culprit"]
     if op is not None:
-        same = {name: op[name] for name in ("seq", "kind", "offset", "length")}
-        found = recording.ops.filter(seq=op["seq"]).select(*same).collect().rows(named=True)
+        same = {name: op[name] for name in ("kind", "offset", "length", "flags")}
+        columns = recording.ops.filter(seq=op["seq"]).select(*same)
+        found = [row | {"flags": flag_names(row["flags"])} for row in columns.collect().rows(named=True)]
         if found != [same]:
             raise UsageError(f"{path} is not the trace of this verdict: op #{op['seq']} is another one")
 
