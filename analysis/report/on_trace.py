@@ -113,7 +113,7 @@ def _marks(marks: pl.DataFrame) -> Markup:
     name = "Named moments" + (
         f" (the first {MAX_ROWS} of {len(marks):,})" if len(marks) > MAX_ROWS else ""
     )
-    return table(name, {"mark": "", "before op": "number", "at s": "number"}, rows)
+    return table(name, {"mark": "note", "before op": "number", "at s": "number"}, rows)
 
 
 def _mismatches(mismatches: pl.DataFrame) -> Markup:

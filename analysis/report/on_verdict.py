@@ -119,13 +119,7 @@ def _findings(verdict: Mapping[str, Any]) -> Markup:
     name = f"What is damaged {when}, and where the wrong bytes came from"
     if len(shown) > MAX_ROWS:
         name += f" (the first {MAX_ROWS} of {len(shown):,})"
-    columns = {
-        "where": "place",
-        "size": "number",
-        "damage": "place",
-        "source": "place",
-        "in words": "note",
-    }
+    columns = {"where": "place", "size": "number", "damage": "wrap", "source": "wrap", "in words": "note"}
     return table(name, columns, rows)
 
 

@@ -88,7 +88,7 @@ def facts(told: Iterable[tuple[str, Sequence[Content]]]) -> Markup:
 
 def table(caption: str, columns: Mapping[str, str], rows: Iterable[Row]) -> Markup:
     """A table that scrolls sideways in its box where it is too wide. ``columns`` are their names, each
-    with a class for its looks: number, place, note or none. The first cell of a row names it."""
+    with a class for its looks: number, place, wrap, note or none. The first cell of a row names it."""
     looks = [look or None for look in columns.values()]
     heads = (element("th", name, scope="col", class_=look or None) for name, look in columns.items())
     body = []
