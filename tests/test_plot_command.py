@@ -16,7 +16,9 @@ from tests.test_plots import DISK, some
 from tracer.errors import UsageError
 from tracer.op import SECTOR
 
-CULPRIT = {"seq": 3, "kind": "write", "offset": 512, "length": 512, "flags": ["FUA"]}
+CULPRIT = {
+    "seq": 3, "kind": "write", "offset": 512, "length": 512, "flags": ["FUA"], "submitted": 3,
+}  # fmt: skip
 VERDICT: dict[str, Any] = {
     "schema": 1, "verdict": "damaged", "reason": "the image is wrong", "driver": "qcow2",
     "trace": "w.trace", "size": DISK, "culprit": CULPRIT, "damage": [{"sector": 1, "sectors": 1}],
@@ -73,8 +75,8 @@ def test_an_existing_picture_survives_a_failure(folder: Path) -> None:
 
 def test_damage_is_drawn_of_another_trace_where_that_is_said(folder: Path) -> None:
     (folder / "w.trace").rename(folder / "moved.trace")
-    done = trace("plot", "damage", "v.json", cwd=folder, expect=201)
-    assert done.stderr.startswith("trace: cannot open w.trace")
+    done = trace("plot", "damage", "v.json", cwd=folder, expect=200)
+    assert done.stderr.startswith("trace: there is no trace w.trace")
     done = trace("plot", "damage", "v.json", "--trace", "moved.trace", cwd=folder)
     assert done.stdout == "plot: moved.damage.png\n"
 
@@ -83,7 +85,7 @@ def test_damage_is_drawn_of_another_trace_where_that_is_said(folder: Path) -> No
     ("arguments", "code", "told"),
     [
         (["damage", "w.trace"], 200, "w.trace is no verdict"),
-        (["damage", "none.json"], 202, "none.json"),
+        (["damage", "none.json"], 200, "none.json"),
         (["sizes", "none.trace"], 201, "cannot open none.trace"),
         (["sizes", "v.json"], 201, "is not a trace"),
         (["sizes", "w.trace", "--trace", "w.trace"], 200, "--trace goes with damage"),
@@ -108,7 +110,8 @@ def test_what_cannot_be_drawn_is_one_line(
 
 
 def test_a_verdict_reads_back(folder: Path) -> None:
-    assert load(folder / "v.json") == VERDICT
+    read = load(folder / "v.json")
+    assert {name: read[name] for name in VERDICT} == VERDICT
     for name in ("culprit", "first_bad_read"):
         (folder / "v.json").write_text(json.dumps(VERDICT | {name: None}))
         assert load(folder / "v.json")[name] is None

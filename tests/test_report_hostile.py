@@ -136,8 +136,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "verdict.json").write_text(json.dumps(hostile_verdict(path)))
     recording, verdict = analysis.open(path), load(folder / "verdict.json")
     return {
-        "trace": of_trace(recording, NAME, lambda more: None),
-        "verdict": of_verdict(recording, verdict, NAME, lambda more: None),
+        "trace": of_trace(recording, NAME),
+        "verdict": of_verdict(recording, verdict, NAME),
     }
 
 

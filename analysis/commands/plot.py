@@ -51,10 +51,10 @@ def plot(
         check_new(output, force, (".png", ".svg", ".pdf"))
     verdict = None
     if kind == Picture.damage:
-        from analysis.verdict import load
+        from analysis.verdict import find_trace, load
 
         verdict = load(source)
-        source = trace if trace is not None else Path(verdict["trace"])
+        source = trace if trace is not None else find_trace(verdict, source)
     if output is None:
         output = Path(f"{source.stem}.{kind}.png")
         check_new(output, force)

@@ -46,14 +46,15 @@ def report(
     path = source if verdict is None else trace or find_trace(verdict, source)
 
     import analysis
-    from analysis.report import STEPS, of_trace, of_verdict
+    from analysis.report import READS, of_trace, of_verdict
 
     recording = analysis.open(path)
-    with bar("reading", STEPS, "steps") as done:
+    with bar("reading", recording.records * READS, "ops") as progress:
+        recording.watch = progress
         if verdict is None:
-            page = of_trace(recording, str(source.name), done)
+            page = of_trace(recording, source.name)
         else:
-            page = of_verdict(recording, verdict, str(source.name), done)
+            page = of_verdict(recording, verdict, source.name)
     write_whole(output, page.encode())
     if as_json:
         found = {"schema": 1, "source": str(source), "trace": str(path), "report": str(output)}

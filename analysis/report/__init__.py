@@ -7,7 +7,8 @@ either names is opened, run or connected to.
 from analysis.report.on_trace import of_trace
 from analysis.report.on_verdict import of_verdict
 
-__all__ = ["STEPS", "of_trace", "of_verdict"]
+__all__ = ["READS", "of_trace", "of_verdict"]
 
-STEPS = 4
-"""How often each page tells that it has got further."""
+READS = 12
+"""How often a page reads its trace, at most: what its progress is counted in. The ops are sought, the
+picture takes three, each of three histories two, the tables the rest."""

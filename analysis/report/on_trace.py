@@ -11,7 +11,7 @@ from analysis.frames import Recording
 from analysis.report import queries, sections
 from analysis.report.markup import Content, Markup
 from analysis.report.page import Row, Section, facts, page, shell, table
-from analysis.report.sections import AT_THE_END, MAX_ROWS, Done, Focus
+from analysis.report.sections import AT_THE_END, MAX_ROWS, Focus
 from tracer import text
 from tracer.op import SECTOR
 from tracer.ranges import RangeSet
@@ -26,12 +26,10 @@ FAULTS = {
 """What each fault is, in words."""
 
 
-def of_trace(recording: Recording, source: str, done: Done) -> str:
+def of_trace(recording: Recording, source: str) -> str:
     """The page about what a recording did, and where the two sides differed. Raises TraceError."""
     mismatches = recording.mismatches
-    done(1)
     kinds = queries.by_kind(recording)
-    done(1)
     told, ranges = _ending(recording, mismatches), _damaged(mismatches)
     parts = [Section("what", "What happened", facts(told)), Section("kinds", "Ops", _kinds(kinds))]
     if len(recording.marks):
@@ -50,13 +48,11 @@ def of_trace(recording: Recording, source: str, done: Done) -> str:
             parts.append(Section("history", "History of the first damaged sector", shown))
         around = sections.ops_around(recording, focus)
         parts.append(Section("ops", "Ops around the first difference", around))
-    done(1)
     again = f"{text.shell(['trace', 'replay', str(recording.path)])} --driver ..."
     parts += [
         Section("reproduce", "Replay it", shell([again])),
         Section("recorded", "Recorded on", sections.recorded_on(recording)),
     ]
-    done(1)
     name = recording.path.name
     differences = f"{len(mismatches):,} differences" if len(mismatches) != 1 else "1 difference"
     return page(f"{name}: {differences}", told[0][1][0], parts, source)

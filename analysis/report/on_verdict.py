@@ -8,19 +8,18 @@ from analysis.frames import Recording
 from analysis.report import sections
 from analysis.report.markup import Markup, join
 from analysis.report.page import Row, Section, facts, page, paragraph, shell, table
-from analysis.report.sections import AT_THE_END, MAX_ROWS, Done, Focus
+from analysis.report.sections import AT_THE_END, MAX_ROWS, Focus
 from tracer import text
 from tracer.errors import UsageError
 from tracer.op import SECTOR, flag_names
 from tracer.ranges import RangeSet
 
 
-def of_verdict(recording: Recording, verdict: Mapping[str, Any], source: str, done: Done) -> str:
+def of_verdict(recording: Recording, verdict: Mapping[str, Any], source: str) -> str:
     """The page about what a replay found. ``verdict`` is as ``analysis.verdict.load`` returns it,
-    ``source`` names the file that it is from, ``done`` is told of each step. Raises UsageError where
-    the verdict is about another trace, and TraceError."""
+    ``source`` names the file that it is from. Raises TraceError, and UsageError where the verdict is
+    about another trace."""
     _check(recording, verdict)
-    done(1)
     focus = _focus(recording, verdict)
     shown = story.damage(verdict)
     told = story.facts(verdict)[1:]  # the first is the headline
@@ -34,14 +33,12 @@ def of_verdict(recording: Recording, verdict: Mapping[str, Any], source: str, do
         said = story.amount(verdict) or "nothing is damaged"
         drawn = sections.damage_map(recording, verdict, said)
         parts.append(Section("damage", "Damage", join((drawn, _findings(verdict)))))
-    done(1)
     if verdict["bytes"] is not None:
         parts.append(_bytes(verdict["bytes"]))
     if shown:
         parts.append(
             Section("history", "History of the damaged sectors", _histories(recording, verdict, focus))
         )
-    done(1)
     if verdict["verdict"] in ("damaged", "failed"):
         about = "the culprit" if verdict["culprit"] is not None else f"#{focus.seq}"
         parts.append(Section("ops", f"Ops around {about}", sections.ops_around(recording, focus)))
@@ -50,7 +47,6 @@ def of_verdict(recording: Recording, verdict: Mapping[str, Any], source: str, do
     if verdict["environment"]:
         parts.append(Section("replayed", "Replayed on", sections.ran_on(verdict["environment"])))
     parts.append(Section("recorded", "Recorded on", sections.recorded_on(recording)))
-    done(1)
     title = f"{verdict['driver']}: {verdict['verdict']}"
     if verdict["culprit"] is not None:
         by = "by" if verdict["verdict"] == "damaged" else "at"
@@ -119,7 +115,13 @@ def _findings(verdict: Mapping[str, Any]) -> Markup:
     name = f"What is damaged {when}, and where the wrong bytes came from"
     if len(shown) > MAX_ROWS:
         name += f" (the first {MAX_ROWS} of {len(shown):,})"
-    columns = {"where": "place", "size": "number", "damage": "wrap", "source": "wrap", "in words": "note"}
+    columns = {
+        "where": "place",
+        "size": "number",
+        "damage": "wrap",
+        "source": "wrap",
+        "in words": "note",
+    }
     return table(name, columns, rows)
 
 

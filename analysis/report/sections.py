@@ -32,8 +32,6 @@ MAX_ROWS = 100
 AT_THE_END = (1 << 63) - 1
 """The op's number that stands for the end of a trace."""
 
-Done = Callable[[int], None]
-
 OPS = {
     "op": "",
     "kind": "",
