@@ -61,6 +61,9 @@ def test_the_command_repeats_what_was_asked_for(tmp_path: Path) -> None:
     page = reported(tmp_path, "verdict.json")
     assert list(page.sections) == ["", "what", "reproduce", "replayed", "recorded"]
     assert shell(found["command"]) in page.sections["reproduce"]
+    # what was found is the same, wherever
+    (tmp_path / "other.json").write_text(json.dumps(found | {"command": [], "environment": {}}))
+    trace("diff", "verdict.json", "other.json", cwd=tmp_path)
 
 
 def test_every_byte_that_differs_is_marked(tmp_path: Path) -> None:

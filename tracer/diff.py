@@ -24,7 +24,7 @@ DISK = ("size", "trim", "start_image")
 OUTCOME = ("kind", "flags", "offset", "length", "digest", "reference_status", "test_status")
 TIMING = ("submitted", "completed", "reference_ns", "test_ns")
 
-HOW = frozenset({"schema", "trace", "driver", "plot", "log"})
+HOW = frozenset({"schema", "trace", "driver", "plot", "log", "command", "environment"})
 """Fields of a verdict that say what was judged and where things are, not what was found."""
 
 EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted"})
