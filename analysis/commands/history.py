@@ -19,7 +19,9 @@ def history(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """List all versions that a sector should have held: by which op, and which reads saw them.
+    """List all versions that a sector should have held.
+
+    By which op, from when until when, and which reads saw them.
 
     Example: trace history install.trace --sector 2048
 

@@ -30,7 +30,9 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Replace a trace that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Make a trace from what another tool recorded, to replay it on a driver or to look into it.
+    """Make a trace from what another tool recorded.
+
+    It can be replayed on a driver, or looked into.
 
     Example: trace import writes.log -o writes.trace --size 8G
 

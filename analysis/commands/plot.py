@@ -37,7 +37,9 @@ def plot(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing picture.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Draw a picture of a trace, or of the damage that a replay found: PNG, SVG or PDF.
+    """Draw a picture of a trace, or of damage.
+
+    As PNG, SVG or PDF.
 
     Example: trace plot timeline install.trace -o install.svg
     """

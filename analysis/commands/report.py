@@ -25,7 +25,9 @@ def report(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Make one HTML page for a bug report, of what a replay found or of a recording.
+    """Make one HTML page for a bug report.
+
+    Of what a replay found, or of a recording.
 
     Example: trace replay install.trace --driver qcow2 --json > verdict.json;
     trace report verdict.json -o report.html

@@ -70,7 +70,9 @@ def replay(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Run a trace on another build of a driver and name the op that corrupts it.
+    """Run a trace on another build and name the culprit.
+
+    That is the first op after which the disk is wrong.
 
     Example: trace replay install.trace --driver qcow2@$HOME/qemu/build
 

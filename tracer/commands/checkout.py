@@ -22,7 +22,9 @@ def checkout(
     force: Annotated[bool, typer.Option("--force", help="Replace IMAGE if it is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Make the disk as it should have been at some moment: a sparse raw image.
+    """Make the disk as it should have been at a moment.
+
+    It becomes a sparse raw image.
 
     Example: trace checkout install.trace --at 1234 -o state.raw
 

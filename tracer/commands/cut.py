@@ -21,7 +21,9 @@ def cut(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Make a part of a trace a trace of its own, which replays by itself.
+    """Make a part of a trace a trace of its own.
+
+    It replays by itself.
 
     Example: trace cut install.trace --from "partitioned" --to 120000 -o part.trace
 

@@ -19,8 +19,9 @@ def diff(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Find the first op at which two recordings part, or what two verdicts ("trace replay --json") say
-    differently.
+    """Find the first op at which two recordings part.
+
+    Or what two verdicts of "trace replay --json" say differently.
 
     Example: trace diff monday.trace tuesday.trace
 

@@ -9,7 +9,7 @@ import typer
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Show which real programs are found, their versions, and what will work here.
+    """Show which programs are here and what will work.
 
     Example: BLKBOX_QEMU_NBD=~/qemu/build/qemu-nbd trace doctor
     """

@@ -15,8 +15,9 @@ def mark(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Put a mark into a running recording: "trace replay --upto", "trace cut" and others take it where
-    they take an op's number.
+    """Name a moment of a running recording.
+
+    "trace replay --upto", "trace cut" and others take the name where they take an op's number.
 
     Example: trace mark "packages unpacked"
 

@@ -72,7 +72,9 @@ def record(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Record what a guest does to its disk, on a raw image and on a driver's.
+    """Record what a guest does to its disk.
+
+    Every request is done twice: on a raw image and on a driver's.
 
     Example: trace record install.trace --driver qcow2 --size 8G -- qemu-system-x86_64 -m 1G
     -cdrom debian.iso -drive file={nbd},format=raw,if=virtio,discard=unmap

@@ -14,7 +14,9 @@ def strip(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Write a trace without its payloads: it holds digests instead of data, and still replays.
+    """Write a trace without its payloads.
+
+    It holds digests instead of data, and still replays.
 
     Example: trace strip install.trace -o shareable.trace
     """

@@ -12,7 +12,9 @@ def verify(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to verify.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Check that a trace is whole and closed, and that its payloads are all there and right.
+    """Check that a trace and its payloads are whole.
+
+    It must be closed, and all payloads must be there and right.
 
     Example: trace verify install.trace
 
