@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import analysis
-from analysis import frames, plots
+from analysis import plots, records
 from analysis.plots import bins, style
 from analysis.plots.heatmap import MAX_ROWS, block_size, block_writes, writes
 from analysis.plots.latency import PER_DECADE, Spread
@@ -71,7 +71,7 @@ def some(count: int, seed: int = 0) -> list[Op]:
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few ops are several batches."""
-    monkeypatch.setattr(frames, "_BATCH", 7)
+    monkeypatch.setattr(records, "BLOCK", 7)
 
 
 def opened(path: Path, records: list[Any], size: int = DISK) -> analysis.Recording:
