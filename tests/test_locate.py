@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.faulty.workload import KIB, WORKLOAD, make_trace, write_driver
+from tests.faulty.workload import KIB, TOGETHER, WORKLOAD, make_trace, write_driver
 from tests.support import need, trace
 from tracer.op import Kind
 
@@ -73,6 +73,21 @@ def test_one_clean_run_is_clean_unless_more_are_asked_for(tmp_path: Path) -> Non
     driver = write_driver(tmp_path, "chance")
     done = trace("replay", "w.trace", "--driver", driver, "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["verdict"] == "clean"
+
+
+def test_an_order_that_was_not_recorded_shows_it_and_its_seed_again(tmp_path: Path) -> None:
+    """The defect needs a write to be sent before zeroes beside it; #5 was recorded after those of #4."""
+    requests = TOGETHER[:8] + TOGETHER[10:]
+    make_trace(tmp_path / "w.trace", requests, together=2)
+    driver = write_driver(tmp_path, "write-lost-beside-zero", "server")
+    trace("replay", "w.trace", "--driver", driver, "--no-plot", cwd=tmp_path)
+    arguments = ("replay", "w.trace", "--driver", driver, "--json", "--no-plot")
+    found = json.loads(trace(*arguments, "--runs", "8", cwd=tmp_path, expect=1).stdout)
+    assert (found["culprit"]["seq"], found["confirmed"], found["needs_company"]) == (5, True, True)
+    assert found["seed"] > 0
+    assert found["detected"] == found["seed"] + 1  # every other run keeps the recorded order
+    again = (*arguments, "--seed", str(found["seed"]), "--no-locate")
+    assert json.loads(trace(*again, cwd=tmp_path, expect=1).stdout)["detected"] == 1
 
 
 def test_another_build_reads_what_one_wrote(tmp_path: Path) -> None:
