@@ -201,11 +201,13 @@ def test_history_up_to_an_op(busy: Path, tmp_path: Path) -> None:
     [
         (["--sector", "12"], "there is no sector 12: the disk's last is 11"),
         (["--sector", "-1"], "there is no sector -1: the disk's last is 11"),
-        (["--sector", "0", "--at", "12"], "there is no op #12: the last is #11"),
+        (["--sector", "0", "--at", "12"], "some.trace has no op #12: the last is #11"),
+        (["--sector", "0", "--at", "noon"], "some.trace has no mark 'noon'; it has none"),
         ([], "Missing option"),
     ],
 )
 def test_history_of_what_is_not_there(busy: Path, tmp_path: Path, options: list[str], told: str) -> None:
     done = trace("history", busy, *options, cwd=tmp_path, expect=200)
-    assert done.stderr.startswith(f"trace: {told}")
+    assert done.stderr.startswith("trace: ")
+    assert told in done.stderr
     assert done.stdout == ""

@@ -14,8 +14,8 @@ def history(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to read.")],
     sector: Annotated[int, typer.Option(metavar="S", help="The sector, of 512 bytes.")],
     at: Annotated[
-        int | None,
-        typer.Option(metavar="OP", min=0, help="Up to op number OP: what the sector held after it."),
+        str | None,
+        typer.Option(metavar="OP|MARK", help="Up to this op, or to this mark [the end]."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
@@ -29,29 +29,30 @@ def history(
     """
     import analysis
     from tracer.errors import UsageError
+    from tracer.marks import resolve_upto
+    from tracer.trace import Trace
 
     recording = analysis.open(trace)
     if not 0 <= sector < recording.sectors:
         raise UsageError(f"there is no sector {sector}: the disk's last is {recording.sectors - 1}")
+    before = recording.last + 1 if at is None else resolve_upto(Trace(trace), at)
     found = recording.versions(range(sector, sector + 1))
-    rows = [row for row in found.rows(named=True) if at is None or (row["seq"] or 0) <= at]
-    if at is not None:
-        if at > recording.last:
-            raise UsageError(f"there is no op #{at}: the last is #{recording.last}")
-        for row in rows:
-            row["read_by"] = [seq for seq in row["read_by"] if seq <= at]
+    rows = [row for row in found.rows(named=True) if row["seq"] is None or row["seq"] < before]
+    for row in rows:
+        row["read_by"] = [seq for seq in row["read_by"] if seq < before]
     for row in rows:
         row.pop("sectors")
         row.pop("sector")
     if as_json:
-        told = {"schema": 1, "trace": str(trace), "sector": sector, "at": at, "versions": rows}
+        after = None if at is None else before - 1
+        told = {"schema": 1, "trace": str(trace), "sector": sector, "at": after, "versions": rows}
         print(json.dumps(told, indent=2))
     else:
-        print(_listing(rows, at))
+        print(_listing(rows, "at the end" if at is None else f"after op #{before - 1}"))
     return 0
 
 
-def _listing(rows: list[dict[str, Any]], at: int | None) -> str:
+def _listing(rows: list[dict[str, Any]], when: str) -> str:
     from tracer.op import ZERO_DIGEST
     from tracer.text import table
 
@@ -73,7 +74,7 @@ def _listing(rows: list[dict[str, Any]], at: int | None) -> str:
                 " ".join(readers[:READERS]) + (f" and {more:,} more" if more > 0 else "") or "-",
             )
         )  # fmt: skip
-    last = f"<- held after op #{at}" if at is not None else "<- held at the end"
+    last = f"<- held {when}"
     return table(
         [*lines[:-1], (*lines[-1][:-1], f"{lines[-1][-1]}  {last}")], right=frozenset({0, 2, 3, 5})
     )
