@@ -111,10 +111,14 @@ def ahead(function: Callable[[Ops], pl.DataFrame], batches: Iterable[Ops]) -> It
     """A frame for each batch, made on all CPUs, a few batches ahead of who takes them."""
     workers = cpu_count() or 1
     waiting: deque[Future[pl.DataFrame]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for batch in batches:
             waiting.append(pool.submit(function, batch))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        # without waiting: who takes no more may drop this in one of the pool's own threads
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,13 +1,22 @@
 """What all tests share: how hypothesis runs, and how parameters are named."""
 
+import os
 from enum import Enum
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-# no deadline: a loaded machine is no reason to fail; the blob makes a failure repeatable anywhere
-settings.register_profile("blkbox", deadline=None, print_blob=True, max_examples=100)
+# no deadline: a loaded machine is no reason to fail; the blob makes a failure repeatable anywhere.
+# CI tries the same examples every time, so that a change fails for what it changes; `make test` looks
+# further.
+settings.register_profile(
+    "blkbox",
+    deadline=None,
+    print_blob=True,
+    max_examples=100,
+    derandomize=os.environ.get("BLKBOX_REQUIRE_PEERS") == "1",
+)
 settings.load_profile("blkbox")
 
 
