@@ -141,9 +141,15 @@ class Recording:
         )
         return self._frame(rows, schema)
 
+    def touching(self, sector: int) -> pl.LazyFrame:
+        """``history``, lazily: a sector may have been touched by every op of a long trace."""
+        if not 0 <= sector < self.sectors:
+            raise UsageError(f"there is no sector {sector}: the disk's last is {self.sectors - 1}")
+        return self._within(sector * SECTOR, (sector + 1) * SECTOR).select(*OPS)
+
     def history(self, sector: int) -> pl.DataFrame:
         """Every op that touched a sector, by seq. Raises UsageError for a sector beyond the disk."""
-        return self._touching(sector).collect()
+        return self.touching(sector).collect()
 
     def writers(self, sector: int) -> pl.DataFrame:
         """Every op that changed a sector, by seq; ``last`` marks the one whose data it held at the end.
@@ -153,7 +159,7 @@ class Recording:
         # "fast or not at all": a zero with FAST_ZERO that failed has done nothing (NBD's proto.md)
         refused = (pl.col("flags") & int(Flag.FAST_ZERO) != 0) & (pl.col("status") != 0)
         return (
-            self._touching(sector)
+            self.touching(sector)
             .filter(pl.col("kind").is_in(WRITERS), ~refused)
             .with_columns(last=pl.col("seq") == pl.col("seq").max())
             .collect()
@@ -235,11 +241,6 @@ class Recording:
         if any(isinstance(value, int) and value > _MAX_INT for row in chosen for value in row):
             raise TraceError(f"{self.path}: a number in it has more than 63 bits")
         return pl.DataFrame(chosen, schema=schema, orient="row")
-
-    def _touching(self, sector: int) -> pl.LazyFrame:
-        if not 0 <= sector < self.sectors:
-            raise UsageError(f"there is no sector {sector}: the disk's last is {self.sectors - 1}")
-        return self._within(sector * SECTOR, (sector + 1) * SECTOR).select(*OPS)
 
     def _within(self, start: int, end: int) -> pl.LazyFrame:
         """Every op that touches the bytes ``[start, end)``, with the columns of ALL."""

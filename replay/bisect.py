@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from replay.runner import Outcome, Runner, Saved
-from replay.schedule import schedule
+from replay.schedule import is_quiet, schedule
 
 TRIES = 8
 """Runs before a fault that depends on timing is taken not to show. One that shows in half of its runs is
@@ -55,7 +55,7 @@ def _quiet(runner: Runner, count: int) -> bytearray:
     were would part what was together, and the fault may need that."""
     quiet = bytearray(count + 1)
     for position, step in enumerate(islice(schedule(runner.source.trace.ops()), count + 1)):
-        quiet[position] = step.after == position
+        quiet[position] = is_quiet(step, position)
     return quiet
 
 

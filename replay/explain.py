@@ -24,7 +24,9 @@ def explained(source: Source, outcome: Outcome, upto: int, culprit: int | None) 
     told = RangeSet((one.sector, one.sector + one.sectors) for one in found)
     looked_up = 0
     for position, difference in sorted(outcome.played.faults, key=lambda fault: fault[0]):
-        if difference.fault != Fault.DATA or looked_up == MAX_READS:
+        if looked_up == MAX_READS:
+            break
+        if difference.fault != Fault.DATA:
             continue
         pieces = [
             piece

@@ -11,7 +11,7 @@ from itertools import islice
 
 from replay.bisect import TRIES, bisect, until_bad
 from replay.runner import Outcome, Runner
-from replay.schedule import schedule
+from replay.schedule import is_quiet, schedule
 from replay.symptom import Symptom, symptom_of
 from replay.watch import watch
 from tracer.op import Op
@@ -89,7 +89,7 @@ class _Search:
     def _at(self, position: int) -> tuple[Op, bool]:
         """An op, and whether it is sent with no other in flight."""
         steps = list(islice(schedule(self.runner.source.trace.ops()), position, position + 2))
-        quiet = [step.after == position + index for index, step in enumerate(steps)]
+        quiet = [is_quiet(step, place) for place, step in enumerate(steps, position)]
         return steps[0].op, self.runner.depth == 1 or all(quiet)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tracer.op import Op
+from tracer.source import ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +24,28 @@ class Step:
 
 
 def schedule(ops: Iterable[Op]) -> Iterator[Step]:
-    """Steps in the order of submission, for ops in the order of completion (a trace's order).
-
-    Takes memory for as many ops as separate an op's submission from its completion, so in practice for
-    those that were in flight together.
-    """
-    waiting: dict[int, tuple[Op, int]] = {}
+    """Steps in the order of submission, for ops in the order of completion (a trace's order). Takes
+    memory as ``tracer.source.ranked`` does."""
     completed: deque[int] = deque()
     done_before = 0
-    expected = 0
 
-    def step(op: Op, rank: int) -> Step:
-        nonlocal done_before
+    def noted() -> Iterator[Op]:
+        for op in ops:
+            completed.append(op.completed)
+            yield op
+
+    for rank, op in ranked(noted()):
         # every op that completed before this one was submitted has been read: its own completion is
         # later still, and completions are in order
         while completed and completed[0] < op.submitted:
             completed.popleft()
             done_before += 1
-        return Step(op, done_before, rank)
+        yield Step(op, done_before, rank)
 
-    for rank, op in enumerate(ops):
-        waiting[op.seq] = op, rank
-        completed.append(op.completed)
-        while expected in waiting:
-            yield step(*waiting.pop(expected))
-            expected += 1
-    # what follows a gap: an op that was in flight when the recorder was killed has no record
-    for seq in sorted(waiting):
-        yield step(*waiting[seq])
+
+def is_quiet(step: Step, position: int) -> bool:
+    """Whether nothing is in flight when the step at ``position`` in the schedule starts."""
+    return step.after == position
 
 
 class Gate:

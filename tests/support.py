@@ -16,7 +16,7 @@ import pytest
 
 from tests.faulty.disk import Damage
 from tracer.op import SECTOR, Kind, Op
-from tracer.trace import RECORD_SIZE, End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
+from tracer.trace import End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
 
 # nbdsh is written for Debian's Python: let it find that one before any other
 PEER_ENV = {**os.environ, "PATH": "/usr/bin:/bin:" + os.environ.get("PATH", "")}
@@ -205,10 +205,16 @@ def pattern(length: int, seed: int = 0) -> bytes:
 # ---------------------------------------------------------------- traces
 
 
+ENDED = End(0, 0, 0, "clean")
+
+
 def write_trace(
-    path: Path, records: Iterable[Op | Mark | Mismatch], size: int = 1 << 40, closed: bool = True
+    path: Path,
+    records: Iterable[Op | Mark | Mismatch],
+    size: int = 1 << 40,
+    end: End | None = ENDED,
 ) -> Path:
-    """A trace of these records; one that is not closed lacks its end."""
+    """A trace of these records; without an end it is one that was not closed."""
     writer = TraceWriter(path, Header(size))
     for record in records:
         if isinstance(record, Op):
@@ -217,7 +223,8 @@ def write_trace(
             writer.mark(record)
         else:
             writer.mismatch(record)
-    writer.close(End(0, 0, 0, "clean"))
-    if not closed:
-        os.truncate(path, path.stat().st_size - RECORD_SIZE)
+    if end is None:
+        writer.abandon()
+    else:
+        writer.close(end)
     return path

@@ -20,6 +20,7 @@ import analysis
 from analysis import records
 from analysis.columns import OPS, WRITERS
 from analysis.records import OP_DTYPE
+from tests.support import ENDED
 from tests.support import write_trace as write
 from tracer.errors import TraceError, UsageError
 from tracer.op import MUTATING, NO_TIME, SECTOR, Flag, Kind, Op
@@ -125,7 +126,7 @@ def test_the_dtype_is_the_twin_of_the_record() -> None:
 def test_the_frame_is_what_a_loop_makes_of_the_records(
     path: Path, records: list[Op | Mark], closed: bool
 ) -> None:
-    expected = rows_of(write(path, records, closed=closed))
+    expected = rows_of(write(path, records, end=ENDED if closed else None))
     t = analysis.open(path)
     frame = t.ops.collect()
     assert frame.schema == OPS
@@ -162,7 +163,7 @@ def test_queries_find_what_they_find_in_the_collected_frame(
 @rewritten
 @given(st.lists(ops(), min_size=1, max_size=8), st.integers(1, RECORD_SIZE - 1))
 def test_a_torn_trace_reads_up_to_its_last_whole_record(path: Path, many: list[Op], kept: int) -> None:
-    whole = write(path, many, closed=False).read_bytes()
+    whole = write(path, many, end=None).read_bytes()
     path.write_bytes(whole[: len(whole) - RECORD_SIZE])
     expected = rows_of(path)
     path.write_bytes(whole[: len(whole) - RECORD_SIZE + kept])
@@ -245,7 +246,7 @@ def test_a_mark_with_a_number_of_64_bits_is_refused(path: Path) -> None:
 
 
 def test_a_trace_without_ops(path: Path) -> None:
-    t = analysis.open(write(path, [], closed=False))
+    t = analysis.open(write(path, [], end=None))
     assert t.ops.collect().schema == OPS
     assert t.count == len(t.marks) == len(t.mismatches) == len(t.history(0)) == 0
 

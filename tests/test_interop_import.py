@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.interop.formats import IMPORTS
 from analysis.interop.importing import guess, import_trace
-from analysis.interop.order import by_submission, nearly_sorted
+from analysis.interop.order import nearly_sorted
 from analysis.interop.sink import Survey
 from analysis.interop.source import Lines
 from tests.foreign import bring_in
@@ -19,6 +19,7 @@ from tests.support import MIB, entries, file_size_limit, read_trace, trace
 from tracer.errors import Exit, StorageError, TraceError, UsageError
 from tracer.op import Kind, Op
 from tracer.payload import payload_path
+from tracer.source import by_seq
 
 SCRIPT = "write -P 1 0 4k\nread 0 8k\n"
 FIO = "fio version 3 iolog\n5 /disk add\n7 /disk write 0 4096\n9 /disk read 0 4096\n"
@@ -154,7 +155,7 @@ def test_nearly_sorted_sorts_what_is_late_by_the_window(numbers: list[int], late
 @given(st.permutations(range(12)), st.integers(0, 11))
 def test_ops_by_submission(order: list[int], missing: int) -> None:
     ops = [Op(seq, Kind.FLUSH) for seq in order if seq != missing]
-    assert [op.seq for op in by_submission(ops)] == sorted(op.seq for op in ops)
+    assert [op.seq for op in by_seq(ops)] == sorted(op.seq for op in ops)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40))

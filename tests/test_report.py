@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 
 from tests.faulty.workload import KIB, WORKLOAD, make_trace, write_driver
 from tests.reports import LOST, lost_write, reported
-from tests.support import need, trace
+from tests.support import need, trace, write_trace
 from tracer.op import Kind, Op
 from tracer.text import shell
-from tracer.trace import End, Header, Mark, Mismatch, TraceWriter, pack_op
+from tracer.trace import End, Mark, Mismatch
 
 
 def verdict_of(folder: Path, defect: str, *more: object, code: int = 1) -> dict[str, Any]:
@@ -161,26 +162,13 @@ def test_much_damage_makes_no_long_page(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- of traces
 
 
-def write(path: Path, records: list[Op | Mark | Mismatch], end: str | None = "clean") -> Path:
-    writer = TraceWriter(path, Header(1 << 20))
-    for record in records:
-        if isinstance(record, Op):
-            writer.write([pack_op(record)])
-        elif isinstance(record, Mark):
-            writer.mark(record)
-        else:
-            writer.mismatch(record)
-    if end is None:
-        writer.abandon()
-    else:
-        writer.close(End(0, 0, 2_500_000_000, end))
-    return path
+END = End(0, 0, 2_500_000_000, "clean")
 
 
 def test_a_trace_is_told_of_by_kind(tmp_path: Path) -> None:
     ops = [Op(at, 1, 0, 0, 4096, 0, 1000 * (at + 1), 700, 900) for at in range(100)]
     ops += [Op(100, 3, 0, 0, 0, 5, 10, 1, 2, 5, 5), Op(101, 0, 0, 512, 512, 5), Op(102, 64, 0, 0, 512)]
-    write(tmp_path / "w.trace", [*ops, Mark(100, 1_500_000_000, "booted")])
+    write_trace(tmp_path / "w.trace", [*ops, Mark(100, 1_500_000_000, "booted")], 1 << 20, END)
     page = reported(tmp_path, "w.trace")
     assert list(page.sections) == ["", "what", "kinds", "marks", "reproduce", "recorded"]
     assert "w.trace: 0 differences" in page.sections[""]
@@ -204,7 +192,7 @@ def test_a_trace_with_differences_shows_them_and_their_damage(tmp_path: Path) ->
         Mismatch(25, 2, 0, 0, 0, 28, 8, 0, bytes(16)),
         Mismatch(30, 4, 8192, 1024, 0, 0, 9, 0, bytes(16)),
     ]
-    write(tmp_path / "w.trace", [*ops, *found], "damaged")
+    write_trace(tmp_path / "w.trace", [*ops, *found], 1 << 20, replace(END, verdict="damaged"))
     page = reported(tmp_path, "w.trace")
     assert "w.trace: 3 differences" in page.sections[""]
     assert {"mismatches", "damage", "history", "ops"} <= set(page.sections)
@@ -216,10 +204,10 @@ def test_a_trace_with_differences_shows_them_and_their_damage(tmp_path: Path) ->
 
 
 def test_a_torn_trace_is_a_trace(tmp_path: Path) -> None:
-    whole = write(tmp_path / "w.trace", [Op(0, 1, 0, 0, 512, 0, 1)], None).read_bytes()
+    whole = write_trace(tmp_path / "w.trace", [Op(0, 1, 0, 0, 512, 0, 1)], end=None).read_bytes()
     (tmp_path / "w.trace").write_bytes(whole + whole[-108:-50])
     page = reported(tmp_path, "w.trace")
     assert "its end is missing" in page.sections[""]
     assert "the last record is cut off (58 bytes of it are there)" in page.sections["what"]
-    write(tmp_path / "empty.trace", [], None)
+    write_trace(tmp_path / "empty.trace", [], end=None)
     assert "ops0" in reported(tmp_path, "empty.trace").sections["what"].replace("\n", "")

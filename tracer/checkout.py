@@ -7,6 +7,7 @@ from pathlib import Path
 from tracer.device import FileDevice
 from tracer.driver import make_raw
 from tracer.errors import StorageError, UsageError
+from tracer.files import check_free, whole
 from tracer.marks import last_op, resolve_upto
 from tracer.op import CARRIES_DATA, MUTATING, ZERO_DIGEST, Kind
 from tracer.payload import payload_path
@@ -42,33 +43,27 @@ def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = F
     """
     _check_output(trace, image, force)
     source = Source(trace)
-    partial = image.with_name(f".{image.name}.{os.getpid()}")
     try:
         header = source.trace.header
         before = resolve_upto(source.trace, at) if at is not None else last_op(source.trace) + 1
         made = Checkout(str(trace), str(image), before, header.size, header.payloads)
-        make_raw(partial, made.size)
-        _apply(source, partial, made)
-        partial.replace(image)
+        with whole(image) as partial:
+            make_raw(partial, made.size)
+            _apply(source, partial, made)
     except OSError as error:
         raise StorageError(f"cannot write {image}: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
         source.close()
     return made
 
 
 def _check_output(trace: Path, image: Path, force: bool) -> None:
-    if not image.parent.is_dir():
-        raise UsageError(f"there is no folder {image.parent}")
-    if not image.exists():
-        return
-    if not image.is_file():
-        raise UsageError(f"{image} is no file: name another")
-    if any(own.exists() and image.samefile(own) for own in (trace, payload_path(trace))):
-        raise UsageError(f"{image} cannot be both the image and the trace or its payloads")
-    if not force:
-        raise UsageError(f"{image} exists: name another, or give --force to replace it")
+    if image.exists():
+        if not image.is_file():
+            raise UsageError(f"{image} is no file: name another")
+        if any(own.exists() and image.samefile(own) for own in (trace, payload_path(trace))):
+            raise UsageError(f"{image} cannot be both the image and the trace or its payloads")
+    check_free(image, force)
 
 
 def _apply(source: Source, image: Path, made: Checkout) -> None:

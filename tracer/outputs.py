@@ -61,8 +61,8 @@ def open_outputs(
             for offset in range(start, end, START_PIECE):
                 piece = reference.read(offset, min(START_PIECE, end - offset))
                 if not is_zero(piece):
-                    while payloads is not None and payloads.full:
-                        time.sleep(0.01)
+                    if payloads is not None:
+                        payloads.wait_for_room()
                     recorder.record_start(offset, piece)
                 progress(len(piece))
     return recorder, trace, payloads

@@ -129,6 +129,11 @@ class PayloadWriter:
         """Whether too much waits to be written."""
         return self._position - self._written > QUEUE_LIMIT
 
+    def wait_for_room(self) -> None:
+        """Wait while it is full; even where nothing can be written any more that ends."""
+        while self.full:
+            time.sleep(0.01)
+
     def close(self) -> None:
         """Write all that was put. Raises StorageError if anything could not be written."""
         if self._block:

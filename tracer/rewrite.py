@@ -1,6 +1,5 @@
 """Write a trace that is made from another one: whole or not at all, and over nothing unasked."""
 
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
+from tracer.files import check_new
 from tracer.nbd.server import Buffer
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, NO_TIME, Op
 from tracer.payload import PayloadWriter, payload_path
@@ -89,8 +89,7 @@ class Rewriter:
 
     def _store(self, mark: bytes, data: bytes) -> int:
         assert self._payloads is not None
-        while self._payloads.full:  # the thread that compresses is behind
-            time.sleep(0.01)
+        self._payloads.wait_for_room()
         return self._payloads.put(mark, data)
 
     def _flush(self) -> None:
@@ -103,13 +102,8 @@ def check_output(out: Path, source: Path, *, force: bool) -> None:
     payloads = payload_path(out)
     if out == payloads:
         raise UsageError(f"{out} is where its payloads would go: call it NAME.trace")
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent}")
     for path in (out, payloads):
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder")
-        if path.exists() and not force:
-            raise UsageError(f"{path} exists: name another, or give --force to replace it")
+        check_new(path, force)
     for path in (source, payload_path(source)):
         if path.exists() and any(new.exists() and new.samefile(path) for new in (out, payloads)):
             raise UsageError(f"{out} would replace {path}, which it is made from: name another")

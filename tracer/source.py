@@ -1,7 +1,6 @@
 """What a trace's ops wrote: from the payload store, or made from the digests; and in which order."""
 
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
 from pathlib import Path
 
 from tracer.digest import digest, stand_in
@@ -57,19 +56,26 @@ class Source:
             self.payloads.close()
 
 
-def by_seq(ops: Iterable[Op]) -> Iterator[Op]:
-    """Ops in the order of their submission, for ops in the order of completion (a trace's order).
+def ranked(ops: Iterable[Op]) -> Iterator[tuple[int, Op]]:
+    """Ops in the order of their submission, for ops in the order of completion (a trace's order), each
+    with its place in the latter.
 
-    Takes memory for those in flight together; what follows a missing seq (of an op that was in flight
-    when the recorder was killed) waits for the end.
+    Takes memory for as many ops as separate an op's submission from its completion, so in practice for
+    those that were in flight together; what follows a missing seq (of an op that was in flight when the
+    recorder was killed) waits for the end.
     """
-    waiting: list[tuple[int, int, Op]] = []
+    waiting: dict[int, tuple[int, Op]] = {}
     expected = 0
     for rank, op in enumerate(ops):
-        heappush(waiting, (op.seq, rank, op))
-        while waiting and waiting[0][0] <= expected:
-            seq, _, ready = heappop(waiting)
-            expected = max(expected, seq + 1)
-            yield ready
-    while waiting:
-        yield heappop(waiting)[2]
+        waiting[op.seq] = rank, op
+        while expected in waiting:
+            yield waiting.pop(expected)
+            expected += 1
+    for seq in sorted(waiting):
+        yield waiting[seq]
+
+
+def by_seq(ops: Iterable[Op]) -> Iterator[Op]:
+    """The same, without the places."""
+    for _, op in ranked(ops):
+        yield op

@@ -44,13 +44,13 @@ def plot(
     Example: trace plot timeline install.trace -o install.svg
     """
     from tracer.errors import UsageError
-    from tracer.files import check_new
+    from tracer.files import PICTURES, check_new
     from tracer.progress import bar
 
     if trace is not None and kind != Picture.damage:
         raise UsageError(f"--trace goes with damage; {kind} wants a trace itself")
     if output is not None:
-        check_new(output, force, (".png", ".svg", ".pdf"))
+        check_new(output, force, PICTURES)
     verdict = None
     if kind == Picture.damage:
         from analysis.verdict import find_trace, load

@@ -10,7 +10,7 @@ done, so each is done before the next.
 import re
 
 from analysis.interop.sink import Sink
-from analysis.interop.source import Lines
+from analysis.interop.source import Lines, titled
 from tracer.op import Kind, Op
 
 MICROSECOND = 1000
@@ -23,19 +23,13 @@ _KINDS = {"R": Kind.READ, "W": Kind.WRITE}
 
 def recognise(head: bytes) -> bool:
     """Whether the first line is a request, or the names of the columns."""
-    first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
-    return first.startswith(_TITLE) or _LINE.fullmatch(first) is not None
+    return titled(head, _TITLE, _LINE)
 
 
 def read(source: Lines, sink: Sink) -> None:
     """Give the requests of a disk (``419``) to a sink. Raises TraceError."""
-    for line in source:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            if not line.strip() or (source.number == 1 and line.startswith(_TITLE)):
-                continue
-            raise source.error("no device,R or W,offset,length,timestamp")
-        device, kind, offset, length, stamp = match.groups()
+    for fields in source.rows(_TITLE, _LINE, "device,R or W,offset,length,timestamp"):
+        device, kind, offset, length, stamp = fields
         if sink.wants(device):
             at = int(stamp) * MICROSECOND
             sink.clock(at, at)

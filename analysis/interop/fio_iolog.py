@@ -12,10 +12,10 @@ from collections import Counter
 from contextlib import closing
 
 from analysis.interop.job import Job
-from analysis.interop.order import by_submission
 from analysis.interop.sink import Sink, pieces
 from analysis.interop.source import Lines
 from tracer.op import Kind, Op
+from tracer.source import by_seq
 from tracer.trace import Trace
 
 KINDS = {
@@ -80,7 +80,7 @@ def write(job: Job) -> dict[str, int]:
     with closing(trace), job.new.open("w") as file:
         file.write(f"fio version 3 iolog\n0 {name} add\n0 {name} open\n")
         last = 0
-        for op in by_submission(trace.ops()):
+        for op in by_seq(trace.ops()):
             job.progress(1)
             last = op.submitted // MICROSECOND
             action = ACTIONS.get(Kind(op.kind))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from analysis.interop.order import nearly_sorted
 from analysis.interop.sink import Begun, Sink
-from analysis.interop.source import Lines
+from analysis.interop.source import Lines, titled
 from tracer.op import Kind, Op
 
 TICK = 100
@@ -34,8 +34,7 @@ _KINDS = {"Read": Kind.READ, "Write": Kind.WRITE}
 
 def recognise(head: bytes) -> bool:
     """Whether the first line is a request, or the names of the columns."""
-    first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
-    return first.startswith(_TITLE) or _LINE.fullmatch(first) is not None
+    return titled(head, _TITLE, _LINE)
 
 
 def read(source: Lines, sink: Sink) -> None:
@@ -54,13 +53,8 @@ def read(source: Lines, sink: Sink) -> None:
 
 def _requests(source: Lines, sink: Sink) -> Iterator[tuple[Op, int]]:
     """Requests, and when each was done."""
-    for line in source:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            if not line.strip() or (source.number == 1 and line.startswith(_TITLE)):
-                continue
-            raise source.error("no timestamp,host,disk,type,offset,size,response time")
-        ticks, host, disk, kind, offset, length, took = match.groups()
+    for fields in source.rows(_TITLE, _LINE, "timestamp,host,disk,type,offset,size,response time"):
+        ticks, host, disk, kind, offset, length, took = fields
         if sink.wants(f"{host}_{disk}"):
             at = int(ticks) * TICK
             sink.clock(at - EPOCH * TICK, at)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from analysis.interop.job import Job
-from analysis.interop.order import by_submission
 from tracer.op import KIND_BY_NUMBER, NO_TIME, SECTOR, Kind, Op, flag_names
+from tracer.source import by_seq
 from tracer.trace import Fault, Trace
 
 PROCESS = 1
@@ -35,7 +35,7 @@ def write(job: Job) -> dict[str, int]:
             name = f"mismatch: {Fault(one.fault).name.lower()}"
             file.write(",\n" + _instant(name, one.time, {"op": one.seq, "sector": one.offset // SECTOR}))
         rows = 0
-        for op, row in _rows(by_submission(trace.ops())):
+        for op, row in _rows(by_seq(trace.ops())):
             job.progress(1)
             if op.kind == Kind.START:
                 left_out["pieces of the start image"] += 1

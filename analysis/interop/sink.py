@@ -5,7 +5,6 @@ the source tells both, ``do`` where it tells one. A file is read twice, since a 
 disk's size, and since nothing is written of a file that has an error in it.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -229,8 +228,7 @@ class Writer(Sink):
     def _store(self, op: Op, data: bytes) -> None:
         payloads = self._payloads
         assert payloads is not None
-        while payloads.full and payloads.error is None:
-            time.sleep(0.01)  # its thread is compressing
+        payloads.wait_for_room()
         op.payload = payloads.put(op.digest, data)
 
     def _ended(self, op: Op) -> None:

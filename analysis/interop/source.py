@@ -1,6 +1,7 @@
 """Foreign files, read a piece at a time: every error says where in the file it is."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -70,12 +71,28 @@ class Lines(Source):
             yield raw.decode(errors="replace").rstrip("\r\n")
         self.progress(unreported)
 
+    def rows(self, title: str, row: re.Pattern[str], what: str) -> Iterator[tuple[str, ...]]:
+        """The groups of ``row`` in each line but empty ones, and a first one that begins with ``title``.
+        Raises TraceError, which says that there is no ``what``."""
+        for line in self:
+            match = row.fullmatch(line)
+            if match is not None:
+                yield match.groups()
+            elif line.strip() and not (self.number == 1 and line.startswith(title)):
+                raise self.error(f"no {what}")
+
     def integer(self, word: str, what: str) -> int:
         """A decimal number of at most 64 bits. Raises TraceError."""
         # int() takes signs, underscores and other scripts' digits; 20 digits are 64 bits
         if not (word.isascii() and word.isdigit()) or len(word) > 20:
             raise self.error(f"{text.plain(word)!r} is no {what}")
         return int(word)
+
+
+def titled(head: bytes, title: str, row: re.Pattern[str]) -> bool:
+    """Whether the first line of a file is what ``Lines.rows`` takes."""
+    first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
+    return first.startswith(title) or row.fullmatch(first) is not None
 
 
 class Octets(Source):

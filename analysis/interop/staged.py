@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tracer.errors import UsageError
+from tracer.files import check_free
 
 
 @contextmanager
@@ -17,12 +18,9 @@ def staged(*targets: Path, force: bool) -> Iterator[Path]:
     Raises UsageError, before anything is done, where a target exists and ``force`` is off.
     """
     for path in targets:
-        if path.exists() and not force:
-            raise UsageError(f"{path} exists: name another, or give --force to replace it")
+        check_free(path, force)
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is no file")
-        if not path.parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent}")
     with tempfile.TemporaryDirectory(prefix=".blkbox-", dir=targets[0].parent) as folder:
         yield Path(folder)
         for path in targets:

@@ -7,11 +7,11 @@ from analysis.plots.damage import damage
 from analysis.plots.heatmap import heatmap
 from analysis.plots.latency import latency
 from analysis.plots.sizes import sizes
-from analysis.plots.style import FORMATS, save
+from analysis.plots.style import save
 from analysis.plots.throughput import throughput
 from analysis.plots.timeline import timeline
 
-__all__ = ["FORMATS", "READS", "damage", "heatmap", "latency", "save", "sizes", "throughput", "timeline"]
+__all__ = ["READS", "damage", "heatmap", "latency", "save", "sizes", "throughput", "timeline"]
 
 READS = {"damage": 3, "heatmap": 4, "latency": 2, "sizes": 1, "throughput": 4, "timeline": 2}
 """How often each picture reads the ops, by and large: what its progress is counted in."""

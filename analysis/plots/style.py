@@ -26,7 +26,6 @@ from tracer.errors import UsageError
 from tracer.op import Kind
 
 DPI = 150
-FORMATS = (".png", ".svg", ".pdf")
 
 BLUE, ORANGE, PURPLE, GREEN = "#0072B2", "#E69F00", "#CC79A7", "#009E73"
 YELLOW, VERMILLION = "#F0E442", "#D55E00"
@@ -85,11 +84,12 @@ _LIGHT, _DARK = 0.62, 0.05
 def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the path's suffix names, all of it or nothing.
 
-    Raises UsageError for another than FORMATS, and OSError. The same figure gives the same bytes.
+    Raises UsageError for another than ``tracer.files.PICTURES``, and OSError. The same figure gives the
+    same bytes.
     """
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise UsageError(f"cannot draw {path}: the name must end in {', '.join(FORMATS)}")
+    if suffix not in files.PICTURES:
+        raise UsageError(f"cannot draw {path}: the name must end in {', '.join(files.PICTURES)}")
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
     drawn = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "blkbox"}), warnings.catch_warnings():

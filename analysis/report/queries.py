@@ -7,7 +7,6 @@ from typing import Any
 import polars as pl
 
 from analysis.frames import WRITERS, Recording
-from tracer.op import SECTOR
 
 AROUND = 10
 """Ops before and after the one that matters."""
@@ -34,16 +33,14 @@ def history(
 ) -> tuple[pl.DataFrame, int | None, int]:
     """A sector's history around a moment: the ops, which of them wrote what it should hold then, and how
     many more touched it. ``also`` are numbers of ops that belong to it wherever they lie."""
-    start, length, seq = pl.col("offset"), pl.col("length"), pl.col("seq")
+    seq = pl.col("seq")
     # numbers first and ops after: a sector may have been touched by every op of a long trace
     touching = (
-        recording.ops.filter(
-            start < (sector + 1) * SECTOR, start + length > sector * SECTOR, length > 0,
-            pl.col("kind").is_in(_TOUCHING),
-        )
+        recording.touching(sector)
+        .filter(pl.col("kind").is_in(_TOUCHING))
         .select("seq", wrote=pl.col("kind").is_in(WRITERS) & (pl.col("status") == 0))
         .collect()
-    )  # fmt: skip
+    )
     early, late = touching.filter(seq <= moment), touching.filter(seq > moment)
     writer = early.filter("wrote")["seq"].max()
     assert writer is None or isinstance(writer, int)

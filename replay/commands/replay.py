@@ -138,6 +138,7 @@ def _say(text: str) -> None:
 def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Path | None:
     """Where the plot goes; refused before the work rather than after it."""
     from tracer.errors import UsageError
+    from tracer.files import PICTURES, check_new
 
     if no_plot:
         if plot is not None:
@@ -147,12 +148,7 @@ def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Pa
         numbers = chain([""], (f"-{number}" for number in count(2)))
         names = (Path(f"{trace.stem}.damage{number}.png") for number in numbers)
         return next(path for path in names if force or not path.exists())
-    if plot.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {plot}: the name must end in .png, .svg or .pdf")
-    if plot.exists() and not force:
-        raise UsageError(f"{plot} exists: name another, or give --force to replace it")
-    if not plot.parent.is_dir():
-        raise UsageError(f"there is no folder {plot.parent}")
+    check_new(plot, force, PICTURES)
     return plot
 
 
