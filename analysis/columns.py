@@ -11,7 +11,8 @@ from os import cpu_count
 import numpy as np
 import polars as pl
 
-from analysis.records import Array, OpRecords, Ops, fields
+from analysis.layout import Array, Batch
+from analysis.records import OpRecords
 from tracer.op import KIND_BY_NUMBER, MUTATING, SECTOR, Kind
 
 KINDS = pl.Enum([kind.label for kind in Kind])
@@ -36,7 +37,7 @@ OPS = pl.Schema(
         "status": pl.UInt16(),
         "reference_ns": pl.Int64(),
         "test_ns": pl.Int64(),
-        "digest": pl.String(),
+        "digest": pl.Binary(),
         "connection": pl.UInt32(),
     }
 )
@@ -71,7 +72,7 @@ def _unless_never(completed: Array, values: Array) -> pl.Series:
 
 def _digest(digest: Array) -> pl.Series:
     octets = pl.Series(digest.view(np.uint8).reshape(-1, 16), dtype=pl.Array(pl.UInt8, 16))
-    return octets.arr.to_list().cast(pl.Binary).bin.encode("hex")
+    return octets.arr.to_list().cast(pl.Binary)
 
 
 _MADE: dict[str, tuple[tuple[str, ...], Callable[..., Array | pl.Series]]] = {
@@ -93,12 +94,12 @@ _MADE: dict[str, tuple[tuple[str, ...], Callable[..., Array | pl.Series]]] = {
 """How a column is made of fields of records, where it is not a field as it is."""
 
 
-def decode(records: OpRecords, ops: Ops, columns: Iterable[str]) -> pl.DataFrame:
+def decode(records: OpRecords, ops: Batch, columns: Iterable[str]) -> pl.DataFrame:
     """Columns of ALL for some ops of a trace's records."""
     made = {name: _MADE.get(name, ((name,), lambda values: values)) for name in columns}
     if "in_flight" in made:
         made["in_flight"] = ("submitted", "kind"), records.in_flight
-    found = fields(ops, {field for needed, _ in made.values() for field in needed})
+    found = ops.fields({field for needed, _ in made.values() for field in needed})
     return pl.DataFrame(
         [
             pl.Series(name, make(*(found[field] for field in needed)))
@@ -107,7 +108,7 @@ def decode(records: OpRecords, ops: Ops, columns: Iterable[str]) -> pl.DataFrame
     )
 
 
-def ahead(function: Callable[[Ops], pl.DataFrame], batches: Iterable[Ops]) -> Iterator[pl.DataFrame]:
+def ahead(function: Callable[[Batch], pl.DataFrame], batches: Iterable[Batch]) -> Iterator[pl.DataFrame]:
     """A frame for each batch, made on all CPUs, a few batches ahead of who takes them."""
     workers = cpu_count() or 1
     waiting: deque[Future[pl.DataFrame]] = deque()

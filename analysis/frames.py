@@ -19,8 +19,9 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from analysis.columns import ALL, KINDS, OPS, WRITERS, ahead, decode
+from analysis.layout import Batch
 from analysis.lifetimes import expected, to_op, versions
-from analysis.records import OpRecords, Ops
+from analysis.records import OpRecords
 from tracer import text
 from tracer.errors import TraceError, UsageError
 from tracer.op import SECTOR, Flag, Kind
@@ -80,8 +81,8 @@ class Recording:
     def watch(self, told: Callable[[int], None]) -> None:
         self._records.watch = told
 
-    def batches(self) -> Iterator[Ops]:
-        """The ops' records by seq, as numpy sees them (``records.OP_DTYPE``), some thousand at a time.
+    def batches(self) -> Iterator[Batch]:
+        """All ops by seq, for numpy, some thousand at a time.
         Raises TraceError."""
         return self._records.by_seq()
 
@@ -108,7 +109,8 @@ class Recording:
         ``tracer.op.Flag``. ``completed`` and ``latency`` (from submitted to completed) are null where
         the op never completed. ``in_flight`` counts the other ops that were submitted and not
         completed when this one was submitted. ``status`` is the errno that the guest got, 0 for
-        success. ``reference_ns`` and ``test_ns`` are how long each side took. ``digest`` is in hex.
+        success. ``reference_ns`` and ``test_ns`` are how long each side took. ``digest``
+        is 16 bytes; ``.bin.encode("hex")`` makes text of it.
         """
         return self._all.select(*OPS)
 
@@ -123,7 +125,7 @@ class Recording:
         """Where the two sides differed while recording. Raises TraceError.
 
         ``offset`` and ``length`` are the bytes that differ; the statuses are errno values; ``digest``
-        is that of what the test side returned, in hex.
+        is that of what the test side returned.
         """
         schema = {
             "seq": pl.Int64(),
@@ -133,11 +135,10 @@ class Recording:
             "expected_status": pl.UInt16(),
             "actual_status": pl.UInt16(),
             "time": pl.Int64(),
-            "digest": pl.String(),
+            "digest": pl.Binary(),
         }
         rows = (
-            asdict(one) | {"fault": Fault(one.fault).name.lower(), "digest": one.digest.hex()}
-            for one in self._trace.mismatches()
+            asdict(one) | {"fault": Fault(one.fault).name.lower()} for one in self._trace.mismatches()
         )
         return self._frame(rows, schema)
 
@@ -265,24 +266,24 @@ class Recording:
         wanted = list(ALL) if with_columns is None else with_columns
         records = self._records
 
-        def frame(ops: Ops) -> pl.DataFrame:
+        def frame(ops: Batch) -> pl.DataFrame:
             if predicate is not None:
                 # what it asks for first, so that of the ops that it drops nothing else is decoded
                 asked = decode(records, ops, ["seq", *predicate.meta.root_names()])
                 kept = asked.with_columns(place=np.arange(len(ops))).filter(predicate)
-                ops = ops[kept["place"].to_numpy()]
+                ops = ops.take(kept["place"].to_numpy())
             return decode(records, ops, wanted)
 
         return ahead(frame, _head(records.by_seq(), n_rows))
 
 
-def _head(batches: Iterator[Ops], count: int | None) -> Iterator[Ops]:
+def _head(batches: Iterator[Batch], count: int | None) -> Iterator[Batch]:
     """The first so many ops of all batches, in at least one."""
     for batch in batches:
         if count is None:
             yield batch
         else:
-            yield batch[:count]
+            yield batch.head(count)
             count -= len(batch)
             if count <= 0:
                 return

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from analysis.columns import KINDS
-from analysis.records import Array
+from analysis.layout import Array
 from tracer.nbd.server import Buffer
 from tracer.op import KIND_BY_NUMBER, Kind, Op
 from tracer.ranges import RangeSet
@@ -21,7 +21,7 @@ VERSIONS = pl.Schema(
         "sectors": pl.Int64(),
         "seq": pl.Int64(),
         "kind": KINDS,
-        "digest": pl.String(),
+        "digest": pl.Binary(),
         "since": pl.Int64(),
         "replaced_by": pl.Int64(),
         "until": pl.Int64(),
@@ -138,4 +138,4 @@ def expected(changes: pl.DataFrame, source: Source, start: int, end: int) -> byt
 def to_op(row: dict[str, object]) -> Op:
     """An op of a row of a frame, as far as its data is concerned."""
     fields: dict[str, object] = {name: row[name] for name in ("seq", "offset", "length", "payload")}
-    return Op(kind=NUMBERS[str(row["kind"])], digest=bytes.fromhex(str(row["digest"])), **fields)  # type: ignore[arg-type]
+    return Op(kind=NUMBERS[str(row["kind"])], digest=row["digest"], **fields)  # type: ignore[arg-type]

@@ -8,94 +8,23 @@ order of seq takes memory for a block or two. Of the whole trace only a few numb
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from analysis.layout import ALIKE, MASK, OP_DTYPE, Array, Batch, Ops, opaque, place
 from tracer.errors import TraceError
 from tracer.op import KIND_BY_NUMBER, NO_TIME, Kind
-from tracer.trace import KNOWN_FLAGS, MAX_LENGTH, RECORD_SIZE, Tag, Trace
+from tracer.trace import MAX_LENGTH, RECORD_SIZE, Tag, Trace
 
-BLOCK = 1 << 15
-"""Records that are read at a time: 3.5 MB. More take longer, each: the kernel hands out large pieces of
-memory anew every time, page by page."""
-
-_FIELDS = {
-    "seq": ">u8",
-    "kind": "u1",
-    "flags": ">u2",
-    "offset": ">u8",
-    "length": ">u8",
-    "submitted": ">u8",
-    "completed": ">u8",
-    "reference_ns": ">u8",
-    "test_ns": ">u8",
-    "reference_status": ">u2",
-    "test_status": ">u2",
-    "connection": ">u4",
-    "payload": ">u8",
-    "digest": "V16",
-}
-_PREFIXES = {1: b"\xcc", 2: b"\xcd", 4: b"\xce", 8: b"\xcf", 16: b"\xc4\x10"}
-"""What msgpack puts before a field, by its size: uint 8 to 64, and bin 8 with its length."""
-
-_ZERO_BITS = {
-    "seq": 1 << 63,
-    "flags": 0xFFFF & ~KNOWN_FLAGS,
-    "offset": 1 << 63,
-    "length": ~MAX_LENGTH["other"] & (1 << 64) - 1,
-    "submitted": 1 << 63,
-    "completed": 1 << 63,
-    "reference_ns": 1 << 63,
-    "test_ns": 1 << 63,
-}
-"""Bits that are clear in a sound op, so that its numbers fit int64; but see NO_TIME."""
-
-Ops = npt.NDArray[np.void]
-"""Op records, of OP_DTYPE."""
-
-Array = npt.NDArray[Any]
-
-
-def _lay_out() -> tuple[np.dtype[np.void], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """The dtype of an op's record; the record's bytes where all ops have them alike; and which bits
-    those are. The latter two as 32-bit words: 27 of them make a record."""
-    offsets = [1]
-    alike, mask = bytearray(RECORD_SIZE), bytearray(RECORD_SIZE)
-    alike[:2], mask[:2] = bytes([0x90 + 1 + len(_FIELDS), Tag.OP]), b"\xff\xff"
-    at = 2
-    for name, code in _FIELDS.items():
-        size = np.dtype(code).itemsize
-        prefix = _PREFIXES[size]
-        alike[at : at + len(prefix)], mask[at : at + len(prefix)] = prefix, b"\xff" * len(prefix)
-        at += len(prefix)
-        offsets.append(at)
-        mask[at : at + size] = _ZERO_BITS.get(name, 0).to_bytes(size, "big")
-        at += size
-    dtype = np.dtype(
-        {
-            "names": ["tag", *_FIELDS],
-            "formats": ["u1", *_FIELDS.values()],
-            "offsets": offsets,
-            "itemsize": RECORD_SIZE,
-        }
-    )
-    return dtype, np.frombuffer(bytes(alike), np.uint32), np.frombuffer(bytes(mask), np.uint32)
-
-
-OP_DTYPE, _ALIKE, _MASK = _lay_out()
-"""An op's record as numpy sees it: the twin of ``tracer.trace._OP``."""
-
-
-def _place(field: str) -> int:
-    """The byte of a record at which a field begins."""
-    assert OP_DTYPE.fields is not None
-    return OP_DTYPE.fields[field][1]
-
+BLOCK = 1 << 16
+"""Records that are read at a time: 7 MB. Fewer take longer, each: polars wants about a millisecond for
+a batch. More do so too: the kernel hands out large pieces of memory anew every time, page by page."""
 
 _COMPLETED_TOP = np.zeros(RECORD_SIZE, np.uint8)
-_COMPLETED_TOP[_place("completed")] = 0x80
+_COMPLETED_TOP[place("completed")] = 0x80
 _COMPLETED_TOP = _COMPLETED_TOP.view(np.uint32)
 """The one bit that an op has and others have not when it never completed."""
 
@@ -111,15 +40,6 @@ _HEADS = np.zeros(256, np.uint8)
 _HEADS[[Tag.MARK, Tag.MISMATCH, Tag.END]] = 0x94, 0x9B, 0x95
 """The first byte of a record that is no op, by tag: an array of so many."""
 
-_NATIVE = {
-    name: np.dtype(code).newbyteorder("=") if code != ">u8" else np.dtype(np.int64)
-    for name, code in _FIELDS.items()
-}
-"""What fields are turned into: 63 bits fit a signed integer, which polars and people prefer."""
-
-_STEP = 1 << 13
-"""Records of which one field after the other is taken: 885 kB, which a CPU's second cache keeps."""
-
 _TILE = 128
 """Records that are looked at as one long row: 14 kB, of which two fit a CPU's first cache."""
 
@@ -131,6 +51,8 @@ _INDEX = np.dtype(
 )
 """What is kept of each block: how many ops it has, how many of those are the guests' own; the lowest and
 the highest seq; when the guests' ops were submitted and done, first and last."""
+
+_NO_SEQ = np.empty(0, np.int64)
 
 _NOTHING = (0, 0, _MAX_INT, -1, _MAX_INT, -1, _MAX_INT, -1)
 
@@ -146,6 +68,7 @@ class OpRecords:
         # a block is wanted for its ops, and again for what was in flight with the next one's
         self._ops = lru_cache(maxsize=8)(self._find_ops)
         self._moments = lru_cache(maxsize=16)(self._find_moments)
+        self._one_at_a_time = Lock()
 
     @property
     def count(self) -> int:
@@ -157,36 +80,32 @@ class OpRecords:
         """The highest seq; -1 where there are no ops. Raises TraceError."""
         return int(self._index["last_seq"].max(initial=-1))
 
-    def by_seq(self) -> Iterator[Ops]:
+    def by_seq(self) -> Iterator[Batch]:
         """All ops in the order of seq, in batches; at least one. Raises TraceError."""
         lowest = np.minimum.accumulate(self._index["seq"][::-1])[::-1]
-        kept = np.empty(0, OP_DTYPE)
+        waiting: list[tuple[Ops, Array]] = []
         for block in range(len(self._index)):
             ops = self._ops(block)
-            if len(kept):
-                ops = np.concatenate([_opaque(kept), _opaque(ops)]).view(OP_DTYPE)
-            seq = fields(ops, ["seq"])["seq"]
-            if (seq[1:] < seq[:-1]).any():
-                order = np.argsort(seq, kind="stable")
-                ops, seq = _opaque(ops)[order].view(OP_DTYPE), seq[order]
+            waiting.append((ops, Batch((ops,)).fields(["seq"])["seq"]))
             if block + 1 < len(self._index):
                 # what a later block may have something before must wait for that one
-                ready = int(np.searchsorted(seq, lowest[block + 1]))
-                kept, ops = ops[ready:], ops[:ready]
-            yield ops
+                ready, waiting = _split(waiting, lowest[block + 1])
+            else:
+                ready = [(ops, seq, np.arange(len(seq))) for ops, seq in waiting]
+            yield _in_order(ready)
             self.watch(self._size(block))
         if not len(self._index):
-            yield kept
+            yield Batch(())
 
-    def find(self, seq: int) -> Ops:
+    def find(self, seq: int) -> Batch:
         """The ops of that number: one, or none. Raises TraceError."""
         first, last = self._index["seq"], self._index["last_seq"]
         for block in np.flatnonzero((first <= seq) & (seq <= last)):
-            ops = self._ops(int(block))
-            places = np.flatnonzero(fields(ops, ["seq"])["seq"] == seq)[:1]
+            batch = Batch((self._ops(int(block)),))
+            places = np.flatnonzero(batch.fields(["seq"])["seq"] == seq)[:1]
             if len(places):
-                return ops[places[0] : places[0] + 1]
-        return np.empty(0, OP_DTYPE)
+                return batch.take(places)
+        return Batch(())
 
     def in_flight(self, submitted: Array, kind: Array) -> Array:
         """For each of some ops, the other ops that were in flight when it was submitted.
@@ -194,23 +113,42 @@ class OpRecords:
         B runs after A if A completed before B was submitted; all else is together. So those in flight
         are those submitted by then less those done before.
         """
-        together = self._earlier("begun", submitted, "right") - self._earlier("ended", submitted, "left")
         # the start image's pieces were never on their way
-        return np.array((together - 1) * (kind != Kind.START))
+        guest = kind != Kind.START
+        moments = submitted[guest]
+        if not len(moments):
+            return np.zeros(len(kind), np.int64)
+        low, high = moments.min(), moments.max()
+        begun_before, begun = self._between("begun", low, high)
+        ended_before, ended = self._between("ended", low, high)
+        if len(begun) == len(moments) and _is_sorted(moments):  # as many: these are the ones
+            ends = np.append(np.flatnonzero(moments[1:] != moments[:-1]) + 1, len(moments))
+            begun_by = np.repeat(ends, np.diff(ends, prepend=0))
+        else:
+            begun_by = np.searchsorted(_sorted(begun), moments, "right")
+        ended_by = np.searchsorted(_sorted(ended), moments, "left")
+        found = np.zeros(len(kind), np.int64)
+        found[guest] = begun_by - ended_by + (begun_before - ended_before - 1)
+        return found
 
-    def _earlier(self, what: str, moments: Array, side: Literal["left", "right"]) -> Array:
-        """How many of the guests' ops had begun or ended before each moment, or (right) at it too."""
-        low, high = (moments.min(), moments.max()) if len(moments) else (0, 0)
+    def _between(self, what: str, low: int, high: int) -> tuple[int, Array]:
+        """How many of the guests' ops had begun, or ended, before ``low``; when others did, up to
+        ``high``."""
         first, last = self._index[what], self._index[f"last_{what}"]
-        count = np.full(len(moments), self._index["guests"][last < low].sum())
+        before = int(self._index["guests"][last < low].sum())
+        found = []
         for block in np.flatnonzero((last >= low) & (first <= high)):
-            count += np.searchsorted(self._moments(int(block))[what], moments, side)
-        return count
+            with self._one_at_a_time:  # else two threads would do the same
+                moments = self._moments(int(block))[what]
+            before += int(np.count_nonzero(moments < low))
+            found.append(moments[(moments >= low) & (moments <= high)])
+        return before, np.concatenate(found) if found else np.empty(0, np.int64)
 
     def _find_moments(self, block: int) -> dict[str, Array]:
-        """When a block's guests' ops were submitted and done, each in order."""
-        begun, ended = _moments(fields(self._ops(block), ["kind", "submitted", "completed"]))
-        return {"begun": _sorted(begun), "ended": _sorted(ended)}
+        """When a block's guests' ops were submitted and done, in the order of the file."""
+        found = Batch((self._ops(block),)).fields(["kind", "submitted", "completed"])
+        begun, ended = _moments(found)
+        return {"begun": begun, "ended": ended}
 
     @cached_property
     def _index(self) -> npt.NDArray[np.void]:
@@ -225,10 +163,9 @@ class OpRecords:
 
     def _examine(self, block: int) -> tuple[int, ...]:
         records = self._read(block)
-        found = fields(records, ["kind", "seq", "offset", "length", "submitted", "completed"])
-        self._check(block, records, found)
-        is_op = records["tag"] == Tag.OP
-        if not is_op.all():
+        found = Batch((records,)).fields(["kind", "seq", "offset", "length", "submitted", "completed"])
+        if not self._check(block, records, found):
+            is_op = records["tag"] == Tag.OP
             found = {name: values[is_op] for name, values in found.items()}
         seq = found["seq"]
         if not len(seq):
@@ -237,20 +174,23 @@ class OpRecords:
         times = (begun.min(), begun.max(), ended.min(), ended.max()) if len(begun) else _NOTHING[4:]
         return len(seq), len(begun), seq.min(), seq.max(), *times
 
-    def _check(self, block: int, records: Ops, found: dict[str, Array]) -> None:
-        """Refuse what ``tracer.trace`` refuses, and numbers of more than 63 bits."""
+    def _check(self, block: int, records: Ops, found: dict[str, Array]) -> bool:
+        """Refuse what ``tracer.trace`` refuses, and numbers of more than 63 bits. Returns whether all
+        are ops; perhaps False where they are."""
         kind, length = found["kind"], found["length"]
         sound = length <= np.take(_LONGEST, kind)
         sound &= length >= np.take(_SHORTEST, kind)
         sound &= found["offset"] <= self._trace.header.size - length
-        if not _plain(records):
-            strange = (records.view((np.uint32, len(_ALIKE))) ^ _ALIKE) & _MASK
+        plain = _plain(records)
+        if not plain:
+            strange = (records.view((np.uint32, len(ALIKE))) ^ ALIKE) & MASK
             rows = np.flatnonzero(strange.any(axis=1))
-            sound[rows] = _excused(_opaque(records)[rows].view(OP_DTYPE), strange[rows], sound[rows])
+            sound[rows] = _excused(opaque(records)[rows].view(OP_DTYPE), strange[rows], sound[rows])
         if not sound.all():
             first = block * self._block + int(np.argmin(sound))
             byte = self._trace.records_at + first * RECORD_SIZE
             raise TraceError(f"{self._trace.path}: no record where one should be, at byte {byte}")
+        return plain
 
     def _size(self, block: int) -> int:
         """Records in a block."""
@@ -265,18 +205,45 @@ class OpRecords:
 
     def _find_ops(self, block: int) -> Ops:
         records = self._read(block)
-        is_op = records["tag"] == Tag.OP
-        return records if is_op.all() else _opaque(records)[is_op].view(OP_DTYPE)
+        if self._index["ops"][block] != len(records):
+            records = opaque(records)[records["tag"] == Tag.OP].view(OP_DTYPE)
+        return records
 
 
-def fields(ops: Ops, names: Iterable[str]) -> dict[str, Array]:
-    """Fields of records as arrays of the machine's own numbers; a time that is NO_TIME is -1."""
-    found = {name: np.empty(len(ops), _NATIVE[name]) for name in names}
-    for at in range(0, len(ops), _STEP):
-        part = ops[at : at + _STEP]
-        for name, values in found.items():
-            values[at : at + _STEP] = part[name]
-    return found
+def _split(
+    waiting: Iterable[tuple[Ops, Array]], bound: int
+) -> tuple[list[tuple[Ops, Array, Array]], list[tuple[Ops, Array]]]:
+    """Part records, each with its seq, at a seq: those before it, and where they are among the records
+    given here; and the others."""
+    ready, rest = [], []
+    for ops, seq in waiting:
+        before = seq < bound
+        places = np.flatnonzero(before)
+        if len(places):
+            ready.append((ops, seq[places], places))
+        if not len(places):
+            rest.append((ops, seq))
+        elif len(places) < len(ops):
+            rest.append((opaque(ops)[~before].view(OP_DTYPE), seq[~before]))
+    return ready, rest
+
+
+def _in_order(pieces: list[tuple[Ops, Array, Array]]) -> Batch:
+    """Records by seq."""
+    starts = np.cumsum([0, *(len(ops) for ops, _, _ in pieces)])
+    seq = np.concatenate([seq for _, seq, _ in pieces] or [_NO_SEQ])
+    places = [start + places for start, (_, _, places) in zip(starts, pieces, strict=False)]
+    where = np.concatenate(places or [_NO_SEQ])
+    records = tuple(ops for ops, _, _ in pieces)
+    if len(where) == starts[-1] and _is_sorted(seq):
+        return Batch(records)
+    first, count = int(seq.min()), len(seq)
+    if int(seq.max()) - first == count - 1:  # no number is missing: each tells its place
+        order = np.full(count, -1)
+        order[seq - first] = where
+        if order.min() >= 0:
+            return Batch(records, order)
+    return Batch(records, where[np.argsort(seq, kind="stable")])
 
 
 def _plain(records: Ops) -> bool:
@@ -287,9 +254,9 @@ def _plain(records: Ops) -> bool:
     """
     if not len(records) or len(records) % _TILE:
         return False
-    words = records.view(np.uint32).reshape(-1, _TILE * len(_ALIKE))
+    words = records.view(np.uint32).reshape(-1, _TILE * len(ALIKE))
     found = (np.bitwise_and.reduce(words), np.bitwise_or.reduce(words))
-    return not any(((one.reshape(_TILE, -1) ^ _ALIKE) & _MASK).any() for one in found)
+    return not any(((one.reshape(_TILE, -1) ^ ALIKE) & MASK).any() for one in found)
 
 
 def _excused(records: Ops, strange: npt.NDArray[np.uint32], sound: Any) -> Any:
@@ -311,11 +278,10 @@ def _moments(found: dict[str, Array]) -> tuple[Array, Array]:
     return (submitted, ended) if guest.all() else (submitted[guest], ended[guest])
 
 
+def _is_sorted(values: Array) -> bool:
+    return not (values[1:] < values[:-1]).any()
+
+
 def _sorted(values: Array) -> Array:
     """Nearly always they are already."""
-    return np.sort(values) if (values[1:] < values[:-1]).any() else values
-
-
-def _opaque(ops: Ops) -> npt.NDArray[np.void]:
-    """The same records without fields: numpy copies such seven times as fast."""
-    return ops.view(f"V{RECORD_SIZE}")
+    return values if _is_sorted(values) else np.sort(values)

@@ -17,7 +17,7 @@ from tracer.payload import BLOCK
 from tracer.ranges import RangeSet
 from tracer.source import Source
 
-_COLUMNS = ("seq", "offset", "length", "completed", "payload")
+_COLUMNS = ("seq", "kind", "offset", "length", "completed", "reference_status", "payload", "digest")
 
 
 Ints = npt.NDArray[np.int64]
@@ -29,19 +29,15 @@ class Versions:
     def __init__(self, source: Source, upto: int) -> None:
         self._source = source
         self._recording = Recording(source.trace.path)
-        parts: dict[str, list[npt.NDArray[np.generic]]] = {
-            name: [] for name in ("position", "kind", "digest", *_COLUMNS)
-        }
+        parts: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in ("position", *_COLUMNS)}
         at = 0
         for batch in self._recording.batches():
-            records = batch[: max(0, upto - at)]
-            changes = np.isin(records["kind"], list(MUTATING)) & (records["reference_status"] == 0)
+            found = batch.head(max(0, upto - at)).fields(_COLUMNS)
+            changes = np.isin(found["kind"], list(MUTATING)) & (found["reference_status"] == 0)
             chosen = np.flatnonzero(changes)
             parts["position"].append(chosen + at)
-            parts["kind"].append(records["kind"][chosen])
-            parts["digest"].append(records["digest"][chosen])
-            for name in _COLUMNS:
-                parts[name].append(records[name][chosen].astype(np.int64))  # 2^64-1 becomes -1
+            for name, values in found.items():
+                parts[name].append(values[chosen])
             at += len(batch)
             if at >= upto:
                 break
@@ -55,6 +51,7 @@ class Versions:
         self.completed: Ints = whole["completed"]
         """ns; -1 for never."""
         self._payload: Ints = whole["payload"]
+        """-1 for none: 2^64-1 in the record."""
         self._digest = np.ascontiguousarray(whole["digest"])
         words = self._digest.view("<u8").reshape(-1, 2)
         self.empty = ~np.isin(self.kind, list(CARRIES_DATA)) | ~words.any(axis=1)
@@ -90,7 +87,8 @@ class Versions:
         """Kind and time of submission (ns) of the op at a position among all ops."""
         for batch in self._recording.batches():
             if position < len(batch):
-                return int(batch["kind"][position]), int(batch["submitted"][position])
+                found = batch.take(np.array([position])).fields(["kind", "submitted"])
+                return int(found["kind"][0]), int(found["submitted"][0])
             position -= len(batch)
         raise IndexError(position)
 

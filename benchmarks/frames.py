@@ -58,40 +58,40 @@ def make_blktrace(path: Path, count: int) -> None:
 # ---------------------------------------------------------------- what Python does
 
 
-def whole(path: Path) -> None:
+def whole(path: Path) -> object:
     """All columns."""
     import analysis
 
-    analysis.open(path).ops.collect()
+    return analysis.open(path).ops.collect()
 
 
-def numbers(path: Path) -> None:
+def numbers(path: Path) -> object:
     """All columns but the digests."""
     import polars as pl
 
     import analysis
 
-    analysis.open(path).ops.select(pl.exclude("digest")).collect()
+    return analysis.open(path).ops.select(pl.exclude("digest")).collect()
 
 
-def column(path: Path) -> None:
+def column(path: Path) -> object:
     """One column, as the msgpack loop has it."""
     import analysis
 
-    analysis.open(path).ops.select("offset").collect()
+    return analysis.open(path).ops.select("offset").collect()
 
 
-def last_writer(path: Path) -> None:
+def last_writer(path: Path) -> object:
     """Of every sector at which an op began, the last that did."""
     import polars as pl
 
     import analysis
 
     changes = analysis.open(path).ops.filter(pl.col("kind").is_in(["write", "zero", "trim"]))
-    changes.group_by("sector").agg(pl.col("seq").max()).collect(engine="streaming")
+    return changes.group_by("sector").agg(pl.col("seq").max()).collect(engine="streaming")
 
 
-def overwrites(path: Path) -> None:
+def overwrites(path: Path) -> object:
     """How many sectors were written how often."""
     import polars as pl
 
@@ -99,20 +99,20 @@ def overwrites(path: Path) -> None:
 
     changes = analysis.open(path).ops.filter(pl.col("kind").is_in(["write", "zero", "trim"]))
     counts = changes.group_by("sector").len("times").group_by("times").len().sort("times")
-    counts.collect(engine="streaming")
+    return counts.collect(engine="streaming")
 
 
-def summary(path: Path) -> None:
+def summary(path: Path) -> object:
     """A row of sums over several columns, all ops: nothing of them is kept."""
     import polars as pl
 
     import analysis
 
     pl_sum = [pl.col("length").sum(), pl.col("latency").max(), pl.col("in_flight").max()]
-    analysis.open(path).ops.select(pl_sum).collect(engine="streaming")
+    return analysis.open(path).ops.select(pl_sum).collect(engine="streaming")
 
 
-def msgpack_loop(path: Path) -> None:
+def msgpack_loop(path: Path) -> object:
     """One field of every record, by any msgpack library's means."""
     import msgpack
 
@@ -123,9 +123,10 @@ def msgpack_loop(path: Path) -> None:
         for record in unpacker:
             if record[0] == 1:
                 offsets.append(record[4])  # noqa: PERF401  plain is what it is to be
+    return offsets
 
 
-STEPS: dict[str, Callable[[Path], None]] = {
+STEPS: dict[str, Callable[[Path], object]] = {
     "frame, all columns": whole,
     "frame, without digests": numbers,
     "frame, offsets alone": column,
@@ -165,8 +166,9 @@ def main() -> None:
         import analysis.frames  # noqa: F401  the start of Python is not counted
 
         started = time.perf_counter()
-        STEPS[options.step](options.trace)
+        made = STEPS[options.step](options.trace)
         print(time.perf_counter() - started)
+        del made  # only now: to let go of a frame is no part of making it
         return
     root = Path(__file__).parent.parent
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as name:

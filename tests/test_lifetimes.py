@@ -95,7 +95,7 @@ def naive_versions(many: list[tuple[Op, bytes]], sector: int, trim: str) -> list
             found[-1] |= {"replaced_by": op.seq, "until": op.submitted}
             since = None if op.completed == NO_TIME else op.completed
             found.append(
-                {"seq": op.seq, "kind": Kind(op.kind).label, "digest": op.digest.hex(), "since": since,
+                {"seq": op.seq, "kind": Kind(op.kind).label, "digest": op.digest, "since": since,
                  "replaced_by": None, "until": None, "read_by": []}
             )  # fmt: skip
             if op.kind == Kind.START:
@@ -181,10 +181,10 @@ def test_versions_of_a_sector_in_words(tmp_path: Path) -> None:
     t = analysis.open(write(tmp_path / "some.trace", many, payloads="hash"))
     assert t.versions(range(4)).rows() == [
         (0, 4, None, None, None, 0, 1, 10, [0]),
-        (0, 2, 1, "write", "01" * 16, 15, None, None, [2]),
-        (2, 1, 1, "write", "01" * 16, 15, 3, 30, []),
-        (2, 1, 3, "trim", "00" * 16, None, None, None, []),
-        (3, 1, 1, "write", "01" * 16, 15, None, None, []),
+        (0, 2, 1, "write", b"\1" * 16, 15, None, None, [2]),
+        (2, 1, 1, "write", b"\1" * 16, 15, 3, 30, []),
+        (2, 1, 3, "trim", bytes(16), None, None, None, []),
+        (3, 1, 1, "write", b"\1" * 16, 15, None, None, []),
     ]
 
 

@@ -114,7 +114,9 @@ def test_what_is_in_order_nearly_comes_in_many_batches(
     """Only what may still have to wait for others does."""
     monkeypatch.setattr(records, "BLOCK", 10)
     many: list[Op | Mark] = [Op(seq ^ 1, int(Kind.FLUSH), submitted=seq) for seq in range(100)]
-    batches = [batch["seq"].astype(int).tolist() for batch in analysis.open(write(path, many)).batches()]
+    batches = [
+        batch.fields(["seq"])["seq"].tolist() for batch in analysis.open(write(path, many)).batches()
+    ]
     assert batches == [list(range(at, at + 10)) for at in range(0, 100, 10)]
 
 
@@ -144,4 +146,4 @@ def test_columns_beyond_those_of_a_frame(path: Path) -> None:
     t = analysis.open(write(path, [op]))
     found = t._all.select("status", "reference_status", "test_status", "payload").collect()
     assert found.row(0) == (28, 5, 28, (1 << 64) - 1)
-    assert np.array_equal(next(iter(t.batches()))["test_status"], [28])
+    assert np.array_equal(next(iter(t.batches())).fields(["test_status"])["test_status"], [28])

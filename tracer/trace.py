@@ -2,7 +2,7 @@
 
 docs/trace-format.md is the specification. Every record is a msgpack array packed in the widest types,
 so that all records have RECORD_SIZE bytes: any msgpack library reads the stream, and numpy views it as
-one strided table (``OP_DTYPE`` in analysis/frames.py is the twin of ``_OP``).
+one strided table (``OP_DTYPE`` in analysis/layout.py is the twin of ``_OP``).
 """
 
 import os

@@ -40,6 +40,7 @@ def history(
     rows = [row for row in found.rows(named=True) if row["seq"] is None or row["seq"] < before]
     for row in rows:
         row["read_by"] = [seq for seq in row["read_by"] if seq < before]
+        row["digest"] = row["digest"] and row["digest"].hex()
     for row in rows:
         row.pop("sectors")
         row.pop("sector")
