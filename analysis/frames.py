@@ -82,8 +82,7 @@ class Recording:
         self._records.watch = told
 
     def batches(self) -> Iterator[Batch]:
-        """All ops by seq, for numpy, some thousand at a time.
-        Raises TraceError."""
+        """All ops by seq, for numpy, some thousand at a time. Raises TraceError."""
         return self._records.by_seq()
 
     @property

@@ -115,7 +115,7 @@ class Batch:
         total = sum(map(len, self.pieces))
         found = {name: np.empty(total, _NATIVE[name]) for name in names}
         alone = [name for name in found if name not in _WIDE]
-        wide = [place for place, name in enumerate(_WIDE) if name in found]
+        wide = [row for row, name in enumerate(_WIDE) if name in found]
         low, high = (wide[0], wide[-1] + 1) if wide else (0, 0)
         table = np.empty((high - low, min(total, _STEP)), np.int64)
         at = 0
@@ -127,8 +127,8 @@ class Batch:
                     found[name][here] = part[name]
                 if wide:
                     table[:, : len(part)] = part["wide"]["value"][:, low:high].T
-                for place in wide:
-                    found[_WIDE[place]][here] = table[place - low, : len(part)]
+                for row in wide:
+                    found[_WIDE[row]][here] = table[row - low, : len(part)]
                 at += len(part)
         if self.places is None:
             return found

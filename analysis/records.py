@@ -146,8 +146,7 @@ class OpRecords:
 
     def _find_moments(self, block: int) -> dict[str, Array]:
         """When a block's guests' ops were submitted and done, in the order of the file."""
-        found = Batch((self._ops(block),)).fields(["kind", "submitted", "completed"])
-        begun, ended = _moments(found)
+        begun, ended = _moments(Batch((self._ops(block),)).fields(["kind", "submitted", "completed"]))
         return {"begun": begun, "ended": ended}
 
     @cached_property
@@ -219,11 +218,11 @@ def _split(
     for ops, seq in waiting:
         before = seq < bound
         places = np.flatnonzero(before)
-        if len(places):
-            ready.append((ops, seq[places], places))
         if not len(places):
             rest.append((ops, seq))
-        elif len(places) < len(ops):
+            continue
+        ready.append((ops, seq[places], places))
+        if len(places) < len(ops):
             rest.append((opaque(ops)[~before].view(OP_DTYPE), seq[~before]))
     return ready, rest
 

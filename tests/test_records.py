@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis import records
+from tests.support import write_trace
 from tracer.errors import TraceError
 from tracer.op import NO_TIME, Kind, Op
-from tracer.trace import RECORD_SIZE, Header, Mark, Trace, TraceWriter, pack_op
+from tracer.trace import RECORD_SIZE, Mark, Trace
 
 SIZE = 1 << 40
 TILE = records._TILE
@@ -28,14 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, many: list[Op | Mark]) -> Path:
-    writer = TraceWriter(path, Header(SIZE, payloads="hash"))
-    for one in many:
-        if isinstance(one, Mark):
-            writer.mark(one)
-        else:
-            writer.write([pack_op(one)])
-    writer.abandon()
-    return path
+    return write_trace(path, many, SIZE, end=None)
 
 
 def some(count: int) -> list[Op | Mark]:

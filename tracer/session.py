@@ -10,6 +10,7 @@ from tracer.compare import Comparison
 from tracer.device import FileDevice
 from tracer.driver import Running
 from tracer.errors import BlkboxError, DriverHung, UsageError
+from tracer.files import check_free
 from tracer.guest import GuestCommand, Signals
 from tracer.images import Images, compare_start
 from tracer.listener import listen, listen_address
@@ -35,10 +36,7 @@ def record(plan: Plan, say: Callable[[str], None]) -> Recording:
     if plan.trace == payloads_at:
         raise UsageError(f"{plan.trace} is where its payloads would go: call it NAME.trace")
     for path in (plan.trace, payloads_at):
-        if path.exists() and not plan.force:
-            raise UsageError(f"{path} exists: name another, or give --force to replace it")
-    if not plan.trace.parent.is_dir():
-        raise UsageError(f"there is no folder {plan.trace.parent}")
+        check_free(path, plan.force)
     listen_address(plan)
     with ExitStack() as stack:
         loop = stack.enter_context(Loop())

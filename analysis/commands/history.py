@@ -41,7 +41,6 @@ def history(
     for row in rows:
         row["read_by"] = [seq for seq in row["read_by"] if seq < before]
         row["digest"] = row["digest"] and row["digest"].hex()
-    for row in rows:
         row.pop("sectors")
         row.pop("sector")
     if as_json:
