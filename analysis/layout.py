@@ -113,26 +113,27 @@ class Batch:
     def fields(self, names: Iterable[str]) -> dict[str, Array]:
         """Fields as arrays of the machine's own numbers; a time that is NO_TIME is -1."""
         total = sum(map(len, self.pieces))
-        found = {name: np.empty(total, _NATIVE[name]) for name in names}
-        alone = [name for name in found if name not in _WIDE]
-        wide = [row for row, name in enumerate(_WIDE) if name in found]
-        low, high = (wide[0], wide[-1] + 1) if wide else (0, 0)
-        table = np.empty((high - low, min(total, _STEP)), np.int64)
+        wanted = set(names)
+        found = {name: np.empty(total, _NATIVE[name]) for name in wanted.difference(_WIDE)}
+        rows = [row for row, name in enumerate(_WIDE) if name in wanted]
+        low, high = (rows[0], rows[-1] + 1) if rows else (0, 0)
+        wide = np.empty((high - low, total), np.int64)
         at = 0
         for piece in self.pieces:
             for first in range(0, len(piece), _STEP):
                 part = piece[first : first + _STEP]
                 here = slice(at, at + len(part))
-                for name in alone:
-                    found[name][here] = part[name]
-                if wide:
-                    table[:, : len(part)] = part["wide"]["value"][:, low:high].T
-                for row in wide:
-                    found[_WIDE[row]][here] = table[row - low, : len(part)]
+                for name, values in found.items():
+                    values[here] = part[name]
+                if rows:
+                    wide[:, here] = part["wide"]["value"][:, low:high].T
                 at += len(part)
-        if self.places is None:
-            return found
-        return {name: values.take(self.places) for name, values in found.items()}
+        found |= {_WIDE[row]: wide[row - low] for row in rows}
+        if self.places is not None:
+            return {name: values.take(self.places) for name, values in found.items()}
+        if len(rows) < high - low:  # a row keeps the whole table, with what was not asked for
+            found |= {_WIDE[row]: wide[row - low].copy() for row in rows}
+        return found
 
     def take(self, places: Array) -> "Batch":
         """Some of the ops, without keeping the records of others."""

@@ -8,6 +8,7 @@ order of seq takes memory for a block or two. Of the whole trace only a few numb
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
+from os import cpu_count
 from threading import Lock
 from typing import Any
 
@@ -140,21 +141,22 @@ class OpRecords:
         for block in np.flatnonzero((last >= low) & (first <= high)):
             with self._one_at_a_time:  # else two threads would do the same
                 moments = self._moments(int(block))[what]
-            before += int(np.count_nonzero(moments < low))
-            found.append(moments[(moments >= low) & (moments <= high)])
+            start, stop = np.searchsorted(moments, low), np.searchsorted(moments, high, "right")
+            before += int(start)
+            found.append(moments[start:stop])
         return before, np.concatenate(found) if found else np.empty(0, np.int64)
 
     def _find_moments(self, block: int) -> dict[str, Array]:
-        """When a block's guests' ops were submitted and done, in the order of the file."""
+        """When a block's guests' ops were submitted, and when they were done, in the order of time."""
         begun, ended = _moments(Batch((self._ops(block),)).fields(["kind", "submitted", "completed"]))
-        return {"begun": begun, "ended": ended}
+        return {"begun": _sorted(begun), "ended": _sorted(ended)}
 
     @cached_property
     def _index(self) -> npt.NDArray[np.void]:
         """One entry of _INDEX per block; every record is checked on the way."""
         blocks = range(-(-self._trace.count // self._block))
         found = []
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(cpu_count()) as pool:
             for block, entry in enumerate(pool.map(self._examine, blocks)):
                 found.append(entry)
                 self.watch(self._size(block))

@@ -7,6 +7,7 @@ own, which reports its peak memory.
 """
 
 import argparse
+import heapq
 import random
 import resource
 import subprocess
@@ -34,26 +35,31 @@ DEPTH = 16
 BATCH = 10_000
 
 
-def make(path: Path, count: int) -> None:
-    """A guest that writes, flushes and zeroes at a queue depth of DEPTH. Reads are left out: the null
-    device could not answer them."""
+def make(path: Path, count: int, out_of_order: bool = False) -> None:
+    """A guest that writes, flushes and zeroes at a queue depth of DEPTH: so many at a time, or each for
+    itself, as on real disks, so that ops complete out of order. Reads are left out: the null device
+    could not answer them."""
     chance = random.Random(0)
     digests = [digest(chance.randbytes(64)) for _ in range(4096)]
     writer = TraceWriter(path, Header(size=SIZE, payloads="hash"))
+    flying: list[tuple[int, int, bytes]] = []
     records = []
     for seq in range(count):
         offset = chance.randrange(SIZE // 4096) * 4096
         kind = Kind.FLUSH if seq % 50 == 49 else Kind.ZERO if seq % 40 == 39 else Kind.WRITE
-        start = (seq - seq % DEPTH) * 1000
+        start = seq * 1000 if out_of_order else (seq - seq % DEPTH) * 1000
+        end = start + (int(chance.expovariate(1 / (DEPTH * 1000))) if out_of_order else 900)
         op = Op(
             seq, int(kind), 0, 0 if kind == Kind.FLUSH else offset, 0 if kind == Kind.FLUSH else 4096,
-            submitted=start, completed=start + 900, digest=digests[seq % 4096],
+            submitted=start, completed=end, digest=digests[seq % 4096],
         )  # fmt: skip
-        records.append(pack_op(op))
-        if len(records) == BATCH:
+        while flying and flying[0][0] < start:
+            records.append(heapq.heappop(flying)[-1])
+        heapq.heappush(flying, (end, seq, pack_op(op)))
+        if len(records) >= BATCH:
             writer.write(records)
             records = []
-    writer.write(records)
+    writer.write([*records, *(record for _, _, record in sorted(flying))])
     writer.close(End(count, 0, count * 1000, "clean"))
 
 
