@@ -67,14 +67,15 @@ def test_chrome_events(tmp_path: Path) -> None:
     assert made.left_out == {"pieces of the start image": 1}
     whole = json.loads((tmp_path / "e.json").read_text())
     events = whole["traceEvents"]
-    assert {event["ph"] for event in events} == {"M", "X", "i"}
-    assert all(event["pid"] == 1 for event in events)
-    ops = [event for event in events if event["ph"] == "X"]
-    assert [(op["name"], op["tid"], op["ts"], op["dur"]) for op in ops] == [
-        ("write", 0, 1000.001, 2000.001),
-        ("read", 1, 1200.0, 2800.0),
-        ("flush", 2, 1500.0, 0),
-        ("trim", 0, 3500.0, 1500.0),
+    assert {event["ph"] for event in events} == {"M", "X", "B", "i"}
+    # Perfetto takes thread 0 for thread 1 of process 1, and drops ops that overlap there
+    assert all(event["pid"] == 1 and event["tid"] >= 1 for event in events)
+    ops = [event for event in events if event["ph"] in "XB"]
+    assert [(op["name"], op["ph"], op["tid"], op["ts"], op.get("dur")) for op in ops] == [
+        ("write", "X", 1, 1000.001, 2000.001),
+        ("read", "X", 2, 1200.0, 2800.0),
+        ("flush", "B", 3, 1500.0, None),
+        ("trim", "X", 1, 3500.0, 1500.0),
     ]
     assert ops[0]["args"] == {
         "op": 1, "sector": 1, "sectors": 2, "offset": 512, "length": 1000, "flags": "FUA", "errno": 5,

@@ -1,9 +1,10 @@
-"""Chrome's trace event format, which ui.perfetto.dev and chrome://tracing show ("Trace Event Format",
+"""Chrome's trace event format, which ui.perfetto.dev shows ("Trace Event Format",
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU).
 
 Each op is a complete event ("X") on a row of its own among those that were in flight together: a row is
-taken again once its op is done, so there are as many rows as ops were ever in flight. Marks and
-mismatches are instants ("i"). Times are microseconds with three decimals.
+taken again once its op is done, so there are as many rows as ops were ever in flight. An op that never
+completed begins ("B") and does not end. Marks and mismatches are instants ("i"), on a row of the
+process's. Times are microseconds with three decimals.
 """
 
 import heapq
@@ -18,7 +19,8 @@ from tracer.source import by_seq
 from tracer.trace import Fault, Trace
 
 PROCESS = 1
-"""The format wants processes and threads: a trace is the one, a row the other."""
+"""The format wants processes and threads: a trace is the one, a row the other. Threads count from 1, as
+Perfetto takes thread 0 for the process's main one, which has the process's number."""
 
 
 def write(job: Job) -> dict[str, int]:
@@ -28,7 +30,7 @@ def write(job: Job) -> dict[str, int]:
     left_out: Counter[str] = Counter()
     with closing(trace), job.new.open("w") as file:
         file.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
-        file.write(_name("process_name", 0, job.trace.name))
+        file.write(_name("process_name", PROCESS, job.trace.name))
         for mark in trace.marks():
             file.write(",\n" + _instant(mark.name, mark.time, {"before op": mark.seq}))
         for one in trace.mismatches():
@@ -40,9 +42,9 @@ def write(job: Job) -> dict[str, int]:
             if op.kind == Kind.START:
                 left_out["pieces of the start image"] += 1
                 continue
-            if row == rows:
-                rows += 1
-                file.write(",\n" + _name("thread_name", row, f"in flight {row + 1}"))
+            if row > rows:
+                rows = row
+                file.write(",\n" + _name("thread_name", row, f"in flight {row}"))
             file.write(",\n" + _event(op, row))
         file.write("\n]}\n")
     return left_out
@@ -55,7 +57,7 @@ def _rows(ops: Iterator[Op]) -> Iterator[tuple[Op, int]]:
     for op in ops:
         while busy and busy[0][0] <= op.submitted:
             heapq.heappush(free, heapq.heappop(busy)[1])
-        row = heapq.heappop(free) if free else len(busy)
+        row = heapq.heappop(free) if free else len(busy) + 1
         heapq.heappush(busy, (op.completed, row))
         yield op, row
 
@@ -72,18 +74,20 @@ def _event(op: Op, row: int) -> str:
     if op.reference_status or op.test_status:
         arguments += f', "errno": {op.test_status or op.reference_status}'
     if op.completed == NO_TIME:
+        phase, took = "B", ""
         arguments += ', "completed": false'
-    took = 0 if op.completed == NO_TIME else op.completed - op.submitted
+    else:
+        phase, took = "X", f', "dur": {_time(op.completed - op.submitted)}'
     return (
-        f'{{"ph": "X", "pid": {PROCESS}, "tid": {row}, "cat": "op", '
+        f'{{"ph": "{phase}", "pid": {PROCESS}, "tid": {row}, "cat": "op", '
         f'"name": "{KIND_BY_NUMBER[op.kind].label}", '
-        f'"ts": {_time(op.submitted)}, "dur": {_time(took)}, "args": {{{arguments}}}}}'
+        f'"ts": {_time(op.submitted)}{took}, "args": {{{arguments}}}}}'
     )
 
 
 def _instant(name: str, time: int, arguments: dict[str, int]) -> str:
-    """A moment that is no op's, as JSON: a line over all rows."""
-    head = f'{{"ph": "i", "s": "g", "pid": {PROCESS}, "tid": 0, "ts": {_time(time)}, '
+    """A moment that is no op's, as JSON."""
+    head = f'{{"ph": "i", "s": "p", "pid": {PROCESS}, "tid": {PROCESS}, "ts": {_time(time)}, '
     return f'{head}"name": {json.dumps(name)}, "args": {json.dumps(arguments)}}}'
 
 
