@@ -31,6 +31,7 @@ R, W, FL, SYNC, PC, META, DISCARD, FUA = (1 << bit for bit in (0, 1, 2, 3, 9, 12
 WRITE_ZEROES, ZONE_APPEND = 1 << 22, 1 << 16
 ACTIONS = {"Q": (1, 4), "M": (2, 4), "G": (4, 4), "R": (6, 5), "D": (7, 6), "C": (8, 7), "P": (9, 4),
            "T": (1, 10), "N": (0, 10)}  # fmt: skip
+RECORDINGS = Path(__file__).parent / "recordings"
 SDA, SDB = 8 << 20, 8 << 20 | 16
 
 
@@ -106,6 +107,37 @@ WANTED = [
     (WRITE, 0, 4096),
 ]
 SKIPPED = {"passthrough or zone request": 1, "completion that is missing": 1}
+
+
+def test_what_a_kernel_wrote(tmp_path: Path) -> None:
+    """blktrace 1.2.0 in a guest with Linux 6.1 and two CPUs, while dd wrote (also with O_DSYNC: the disk
+    has no FUA), read and flushed, and blkdiscard trimmed and zeroed. A recorder on the other side of the
+    disk saw the same."""
+    first, second = (RECORDINGS / f"guest.blktrace.{cpu}" for cpu in range(2))
+    (tmp_path / second.name).write_bytes(second.read_bytes())
+    made, ops = bring_in(tmp_path / first.name, first.read_bytes())
+    assert (made.format, made.device, made.skipped) == ("blktrace", "254,0", {})
+    assert brief(ops) == [
+        (WRITE, 0, 4096), (WRITE, 4096, 4096), (WRITE, 8192, 4096),
+        (WRITE, 12288, 4096), (FLUSH,), (FLUSH,), (WRITE, 16384, 4096), (FLUSH,), (FLUSH,),
+        (READ, 0, 16384), (WRITE, 6553600, 65536), (READ, 16384, 16384), (READ, 32768, 16384),
+        (WRITE, 6619136, 65536), (FLUSH,), (TRIM, 8 << 20, 1 << 20), (WRITE, 4 << 20, 1 << 20),
+    ]  # fmt: skip
+    # the first read and the write beside it are in flight together
+    assert times(ops)[9:11] == [(112_644_280, 113_774_230), (114_042_310, 115_157_640)]
+    replays_clean(tmp_path / "guest.blktrace.trace")
+
+
+def test_a_request_is_completed_again_after_its_flush(tmp_path: Path) -> None:
+    log = Log()
+    log.add(100, "D", FL)
+    log.add(150, "D", W, 0, 8)
+    log.add(200, "C", FL)
+    log.add(210, "C", W | SYNC, 0, 0)
+    log.add(300, "C", W, 0, 8)
+    made, ops = bring_in(tmp_path / "b.bin", log.content)
+    assert made.skipped == {}
+    assert times(ops) == [(0, 100), (50, 200)]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

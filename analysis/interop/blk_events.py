@@ -85,7 +85,11 @@ class Matcher:
         elif event.action == self._begins:
             self._begin(event, event.kind)
         elif event.action == "C":
-            self._complete(event, event.kind)
+            # after what a flush belonged to, the kernel completes it again, with no bytes left
+            # (linux/block/blk-flush.c): by then another may have begun there
+            again = not event.bytes and event.kind != Kind.FLUSH and self._begins == "D"
+            if not again:
+                self._complete(event, event.kind)
         elif event.action == "R":
             self._requeue((event.kind, event.sector), False)
 
