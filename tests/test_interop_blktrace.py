@@ -220,6 +220,14 @@ def test_every_cpu_has_a_file(tmp_path: Path) -> None:
     assert times(ops) == [(0, 100), (50, 200)]
 
 
+def test_a_cpu_that_did_nothing_has_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "sda.blktrace.1").write_bytes(sample().content)
+    _, ops = bring_in(tmp_path / "sda.blktrace.0", b"")
+    assert brief(ops) == WANTED
+    with pytest.raises(TraceError, match="is of no format"):
+        bring_in(tmp_path / "sda.bin", b"")
+
+
 def test_a_pipe_has_one_cpu_after_the_other(tmp_path: Path) -> None:
     log = sample()
     shuffled = log.events[::2] + log.events[1::2]

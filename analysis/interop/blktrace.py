@@ -41,6 +41,9 @@ ACTIONS = {1: "Q", 6: "R", 7: "D", 8: "C"}
 OF_CGROUP = 1 << 8
 """__BLK_TA_CGROUP: a bit of the lower ones that says no more than what follows the struct."""
 
+CPU_FILE = re.compile(r"(.*\.blktrace\.)\d+")
+"""The name of one CPU's file, which is empty where that CPU did nothing."""
+
 TIMESTAMP = 1
 """__BLK_TN_TIMESTAMP, where the category is NOTIFY: seconds and ns since 1970 follow."""
 
@@ -77,7 +80,7 @@ def read(source: Octets, sink: Sink) -> None:
 
 def _cpus(path: Path) -> list[Path]:
     """All CPUs' files, where this is one of them: ``sda.blktrace.0``, ``sda.blktrace.1``, ..."""
-    match = re.fullmatch(r"(.*\.blktrace\.)\d+", path.name)
+    match = CPU_FILE.fullmatch(path.name)
     if match is None:
         return [path]
     others = path.parent.iterdir()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from analysis.interop.blktrace import CPU_FILE
 from analysis.interop.formats import IMPORTS, Import
 from analysis.interop.sink import Survey, Writer
 from analysis.interop.source import HEAD
@@ -99,12 +100,15 @@ def import_trace(
 
 
 def guess(path: Path) -> str:
-    """The format of a file, by its first bytes. Raises TraceError where that is none, or several."""
+    """The format of a file, by its first bytes, or by the name of one that may be empty. Raises
+    TraceError where that is none, or several."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise TraceError(f"cannot open {path}: {error.strerror}") from error
+    if not head and CPU_FILE.fullmatch(path.name):
+        return "blktrace"
     found = [name for name, form in IMPORTS.items() if form.recognise(head)]
     if len(found) != 1:
         what = f"could be {' or '.join(found)}" if found else "is of no format that is known here"
