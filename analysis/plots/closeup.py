@@ -25,6 +25,8 @@ NEAR = 32 * CLUSTER
 _NEVER = 1 << 62
 """The completion time, in ns, that stands for none."""
 
+_ENDED = pl.col("completed").fill_null(_NEVER)
+
 Ranges = npt.NDArray[np.int64]
 """Sectors: a row ``[start, end)`` per range, sorted and disjoint."""
 
@@ -40,6 +42,8 @@ class Case:
     culprit: Mapping[str, Any] | None
     place: tuple[int, int] | None
     """The culprit's sectors; None where it has none, as a flush."""
+    flight: tuple[int, int]
+    """When the culprit was submitted and done, in ns."""
     bad_read: Mapping[str, Any] | None
 
     @property
@@ -89,17 +93,19 @@ def case_of(trace: Recording, verdict: Mapping[str, Any]) -> Case:
             f"{verdict['size']}"
         )
     culprit = verdict["culprit"]
-    place = None
+    place, flight = None, (_NEVER, -1)
     if culprit is not None:
-        if trace.ops.select("seq").filter(seq=culprit["seq"]).collect().is_empty():
+        found = trace.ops.filter(seq=culprit["seq"]).select("submitted", _ENDED).collect()
+        if found.is_empty():
             raise UsageError(f"{trace.path} has no op #{culprit['seq']}, which the verdict names")
+        flight = found.row(0)
         if culprit["length"]:
             end = culprit["offset"] + culprit["length"]
             place = (culprit["offset"] // SECTOR, -(-end // SECTOR))
     own = _ranges(verdict["culprit_damage"])
     # what the culprit alone damaged may have been put right since: it is damage all the same
     every = _ranges([*verdict["damage"], *verdict["culprit_damage"]])
-    return Case(trace.sectors, every, own, culprit, place, verdict["first_bad_read"])
+    return Case(trace.sectors, every, own, culprit, place, flight, verdict["first_bad_read"])
 
 
 def _ranges(items: list[dict[str, int]]) -> Ranges:
@@ -180,36 +186,34 @@ def find_rows(trace: Recording, case: Case, views: list[View]) -> tuple[pl.DataF
     start, end = pl.col("offset") / SECTOR, (pl.col("offset") + pl.col("length")) / SECTOR
     seq = pl.col("seq")
     seen = [(start < view.end) & (end > view.start) & (pl.col("length") > 0) for view in views]
-    found = (
-        trace.ops.filter(pl.any_horizontal(*seen, seq == case.seq))
-        .select("seq", "kind", "submitted", "completed", start=start, end=end)
-        .collect()
-    )
+    found = trace.ops.filter(pl.any_horizontal(*seen, seq == case.seq))
     focus = next((one for one in (case.seq, case.bad_seq) if one >= 0), trace.count)
-    together = pl.lit(False)
-    for submitted, completed in found.filter(seq == case.seq).select("submitted", "completed").rows():
-        ended = _NEVER if completed is None else completed
-        together = (pl.col("completed").fill_null(_NEVER) >= submitted) & (pl.col("submitted") <= ended)
-    firsts = np.searchsorted(case.damage[:, 1], found["start"], "right")
-    lasts = np.searchsorted(case.damage[:, 0], found["end"], "left")
-    changed = found["kind"].is_in(WRITERS) & pl.Series(firsts < lasts)
-    rows = (
-        found.with_columns(together=together & (seq != case.seq))
-        .with_columns(
-            rank=pl.when(seq.is_in([case.seq, case.bad_seq]))
-            .then(0)
-            .when("together")
-            .then(1)
-            .when(changed)
-            .then(2)
-            .otherwise(3),
-            apart=(seq - focus).abs(),
-        )
-        .sort("rank", "apart", "seq")
-        .head(MAX_ROWS)
-        .sort("seq")
+    submitted, ended = case.flight
+    together = (submitted <= _ENDED) & (pl.col("submitted") <= ended) & (seq != case.seq)
+
+    def damaged(place: pl.Series) -> pl.Series:
+        starts, ends = place.struct.field("start"), place.struct.field("end")
+        firsts = np.searchsorted(case.damage[:, 1], starts, "right")
+        return pl.Series(firsts < np.searchsorted(case.damage[:, 0], ends, "left"))
+
+    touches = pl.struct(start=start, end=end).map_batches(damaged, pl.Boolean, is_elementwise=True)
+    rank = (
+        pl.when(seq.is_in([case.seq, case.bad_seq]))
+        .then(0)
+        .when(together)
+        .then(1)
+        .when(pl.col("kind").is_in(WRITERS) & touches)
+        .then(2)
+        .otherwise(3)
     )
-    return rows, len(found)
+    # the streaming engine keeps no more than the first rows of a sorted frame
+    rows = (
+        found.select("seq", "kind", start=start, end=end, together=together, rank=rank)
+        .sort("rank", (seq - focus).abs(), "seq")
+        .head(MAX_ROWS)
+        .collect(engine="streaming")
+    )
+    return rows.sort("seq"), found.select(pl.len()).collect(engine="streaming").item()
 
 
 def span(start: int, end: int) -> str:

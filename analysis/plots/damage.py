@@ -27,6 +27,9 @@ MAX_CLUSTER_LINES = 40
 _COLUMNS = 1500
 """Pieces that a strip tells apart: about one per pixel."""
 
+_FINE = 8
+"""Into so many are these cut again before many ops become few: nobody sees what that widens them by."""
+
 _HATCH = "\\"
 """Of what is damaged: without colour, its shade is like that of what was written."""
 
@@ -80,10 +83,13 @@ def damage(trace: Recording, verdict: Mapping[str, Any]) -> Figure:
 def _draw_strip(axes: Axes, trace: Recording, case: Case) -> None:
     """The whole disk, in one line."""
     least = case.size * _VISIBLE
+    unit = -(-case.size // (_FINE * _COLUMNS))
+    first, last = pl.col("sector"), pl.col("sector") + pl.col("sectors") - 1
     writes = (
         trace.ops.filter(pl.col("kind").is_in(["write", "start"]))
-        .select("sector", end=pl.col("sector") + pl.col("sectors"))
-        .collect()
+        .select(first // unit * unit, end=(last // unit + 1) * unit)
+        .unique()
+        .collect(engine="streaming")
     )
     axes.set(xlim=(0, case.size), ylim=(0, 1), yticks=[])
     _boxes(axes, np.array([[0, case.size]]), 0.3, 0.7, color=style.UNWRITTEN)
