@@ -45,7 +45,7 @@ soak: $(READY) peers
 
 notebook: $(READY)
 	$(BIN)/pip install --quiet notebook
-	cd notebooks && ../$(BIN)/jupyter notebook
+	cd notebooks && ../$(BIN)/jupyter notebook --allow-root
 
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "blkbox needs Python 3.11 or later: make PYTHON=python3.12 ...")'
