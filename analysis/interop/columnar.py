@@ -28,7 +28,10 @@ def parquet(job: Job) -> dict[str, int]:
 def arrow(job: Job) -> dict[str, int]:
     """Write the ops as an Arrow IPC file (Feather, version 2), not compressed, so that it can be mapped;
     return what was left out."""
-    _ops(job).sink_ipc(job.new)
+    import polars as pl
+
+    # without the views of Arrow 1.4, which older readers do not know
+    _ops(job).sink_ipc(job.new, compat_level=pl.CompatLevel.oldest())
     return _left_out(job)
 
 
