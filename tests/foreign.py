@@ -18,6 +18,9 @@ from tracer.op import Kind, Op
 from tracer.source import Source
 from tracer.verify import verify
 
+RECORDINGS = Path(__file__).parent / "recordings"
+"""What the kernel wrote in a guest with Linux 6.1."""
+
 DISK = 1 << 40
 """Bytes of a disk on which every request of a sample has room."""
 

@@ -13,6 +13,7 @@ from analysis.interop import blk_events
 from tests.foreign import (
     FLUSH,
     READ,
+    RECORDINGS,
     TRIM,
     WRITE,
     ZERO,
@@ -31,7 +32,6 @@ R, W, FL, SYNC, PC, META, DISCARD, FUA = (1 << bit for bit in (0, 1, 2, 3, 9, 12
 WRITE_ZEROES, ZONE_APPEND = 1 << 22, 1 << 16
 ACTIONS = {"Q": (1, 4), "M": (2, 4), "G": (4, 4), "R": (6, 5), "D": (7, 6), "C": (8, 7), "P": (9, 4),
            "T": (1, 10), "N": (0, 10)}  # fmt: skip
-RECORDINGS = Path(__file__).parent / "recordings"
 SDA, SDB = 8 << 20, 8 << 20 | 16
 
 

@@ -10,6 +10,7 @@ import pytest
 from analysis.interop.exporting import export_trace
 from tests.foreign import (
     FLUSH,
+    RECORDINGS,
     TRIM,
     WRITE,
     any_damage,
@@ -80,6 +81,20 @@ def test_a_log_of_qemu_s(tmp_path: Path, sector: int) -> None:
     ]
     assert disk_after(tmp_path / "real.trace", MIB) == image.read_bytes()
     replays_clean(tmp_path / "real.trace")
+
+
+def test_a_log_of_the_kernel_s(tmp_path: Path) -> None:
+    """What was not flushed when a write with FUA was done comes behind that one in a log."""
+    made, ops = bring_in(tmp_path / "k.log", (RECORDINGS / "linux.log").read_bytes(), size=MIB)
+    assert (made.payloads, made.skipped) == ("full", {})
+    assert brief(ops) == [
+        (WRITE, 4096, 4096, Flag.FUA), (WRITE, 0, 4096), (FLUSH,), (WRITE, 4096, 4096), (FLUSH,),
+        (TRIM, 65536, 65536), (WRITE, 0, 4096),
+    ]  # fmt: skip
+    marks = [(mark.seq, mark.name) for mark in Trace(tmp_path / "k.trace").marks()]
+    assert marks == [(3, "here"), (7, "dm-log-writes-end")]
+    assert disk_after(tmp_path / "k.trace", MIB) == bytes(4096) + b"c" * 4096 + bytes(MIB - 8192)
+    replays_clean(tmp_path / "k.trace")
 
 
 def test_qemu_appends_to_a_log_of_ours(tmp_path: Path) -> None:
