@@ -53,7 +53,8 @@ _INDEX = np.dtype(
 """What is kept of each block: how many ops it has, how many of those are the guests' own; the lowest and
 the highest seq; when the guests' ops were submitted and done, first and last."""
 
-_NO_SEQ = np.empty(0, np.int64)
+_NO_SEQ = 1 << 63
+"""Higher than any."""
 
 _NOTHING = (0, 0, _MAX_INT, -1, _MAX_INT, -1, _MAX_INT, -1)
 
@@ -83,17 +84,15 @@ class OpRecords:
 
     def by_seq(self) -> Iterator[Batch]:
         """All ops in the order of seq, in batches; at least one. Raises TraceError."""
-        lowest = np.minimum.accumulate(self._index["seq"][::-1])[::-1]
+        lowest = np.minimum.accumulate(self._index["seq"][::-1])[::-1].tolist()
         waiting: list[tuple[Ops, Array]] = []
-        for block in range(len(self._index)):
-            ops = self._ops(block)
-            waiting.append((ops, Batch((ops,)).fields(["seq"])["seq"]))
-            if block + 1 < len(self._index):
-                # what a later block may have something before must wait for that one
-                ready, waiting = _split(waiting, lowest[block + 1])
-            else:
-                ready = [(ops, seq, np.arange(len(seq))) for ops, seq in waiting]
-            yield _in_order(ready)
+        for block, bound in enumerate([*lowest[1:], _NO_SEQ][: len(lowest)]):
+            if self._index["ops"][block]:
+                ops = self._ops(block)
+                waiting.append((ops, Batch((ops,)).fields(["seq"])["seq"]))
+            # what a later block may have something before must wait for that one
+            ready, waiting = _split(waiting, bound)
+            yield ready
             self.watch(self._size(block))
         if not len(self._index):
             yield Batch(())
@@ -211,40 +210,32 @@ class OpRecords:
         return records
 
 
-def _split(
-    waiting: Iterable[tuple[Ops, Array]], bound: int
-) -> tuple[list[tuple[Ops, Array, Array]], list[tuple[Ops, Array]]]:
-    """Part records, each with its seq, at a seq: those before it, and where they are among the records
-    given here; and the others."""
-    ready, rest = [], []
-    for ops, seq in waiting:
-        before = seq < bound
-        places = np.flatnonzero(before)
-        if not len(places):
-            rest.append((ops, seq))
-            continue
-        ready.append((ops, seq[places], places))
-        if len(places) < len(ops):
-            rest.append((opaque(ops)[~before].view(OP_DTYPE), seq[~before]))
-    return ready, rest
+def _split(waiting: list[tuple[Ops, Array]], bound: int) -> tuple[Batch, list[tuple[Ops, Array]]]:
+    """Part records, each with its seq: those before a seq, in order; and the others."""
+    if all(seq.min() >= bound for _, seq in waiting):
+        return Batch(()), waiting
+    records = tuple(ops for ops, _ in waiting)
+    seq = np.concatenate([seq for _, seq in waiting])
+    if seq[-1] < bound and _is_sorted(seq):
+        return Batch(records), []
+    order = _ranked(seq)
+    before = np.count_nonzero(seq < bound)
+    rest = order[before:]
+    left = [(ops, seq[rest]) for ops in Batch(records).take(rest).pieces] if len(rest) else []
+    return Batch(records, order[:before]), left
 
 
-def _in_order(pieces: list[tuple[Ops, Array, Array]]) -> Batch:
-    """Records by seq."""
-    starts = np.cumsum([0, *(len(ops) for ops, _, _ in pieces)])
-    seq = np.concatenate([seq for _, seq, _ in pieces] or [_NO_SEQ])
-    places = [start + places for start, (_, _, places) in zip(starts, pieces, strict=False)]
-    where = np.concatenate(places or [_NO_SEQ])
-    records = tuple(ops for ops, _, _ in pieces)
-    if len(where) == starts[-1] and _is_sorted(seq):
-        return Batch(records)
-    first, count = int(seq.min()), len(seq)
-    if int(seq.max()) - first == count - 1:  # no number is missing: each tells its place
-        order = np.full(count, -1)
-        order[seq - first] = where
-        if order.min() >= 0:
-            return Batch(records, order)
-    return Batch(records, where[np.argsort(seq, kind="stable")])
+def _ranked(seq: Array) -> Array:
+    """The places of numbers by their size; equal ones stay as they are."""
+    first, last = int(seq.min()), int(seq.max())
+    if last - first < 2 * len(seq):  # few are missing between them: each tells its place
+        order = np.full(last - first + 1, -1)
+        order[seq - first] = np.arange(len(seq))
+        if len(order) > len(seq):
+            order = order[order >= 0]
+        if len(order) == len(seq) and order.min() >= 0:
+            return order
+    return np.argsort(seq, kind="stable")
 
 
 def _plain(records: Ops) -> bool:
