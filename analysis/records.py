@@ -5,7 +5,7 @@ has its ops as they completed; what was in flight together stands close together
 order of seq takes memory for a block or two. Of the whole trace only a few numbers per block are kept.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from os import cpu_count
@@ -212,17 +212,22 @@ class OpRecords:
 
 def _split(waiting: list[tuple[Ops, Array]], bound: int) -> tuple[Batch, list[tuple[Ops, Array]]]:
     """Part records, each with its seq: those before a seq, in order; and the others."""
-    if all(seq.min() >= bound for _, seq in waiting):
-        return Batch(()), waiting
-    records = tuple(ops for ops, _ in waiting)
-    seq = np.concatenate([seq for _, seq in waiting])
+    touched, later = [], []
+    for ops, seq in waiting:
+        after = seq >= bound
+        if after.all():
+            later.append((ops, seq))
+            continue
+        touched.append((ops, seq))
+        if after.any():
+            later.append((opaque(ops)[after].view(OP_DTYPE), seq[after]))
+    if not touched:
+        return Batch(()), later
+    records = tuple(ops for ops, _ in touched)
+    seq = np.concatenate([seq for _, seq in touched])
     if seq[-1] < bound and _is_sorted(seq):
-        return Batch(records), []
-    order = _ranked(seq)
-    before = np.count_nonzero(seq < bound)
-    rest = order[before:]
-    left = [(ops, seq[rest]) for ops in Batch(records).take(rest).pieces] if len(rest) else []
-    return Batch(records, order[:before]), left
+        return Batch(records), later
+    return Batch(records, _ranked(seq)[: np.count_nonzero(seq < bound)]), later
 
 
 def _ranked(seq: Array) -> Array:
