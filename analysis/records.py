@@ -21,8 +21,8 @@ from tracer.op import KIND_BY_NUMBER, NO_TIME, Kind
 from tracer.trace import MAX_LENGTH, RECORD_SIZE, Tag, Trace
 
 BLOCK = 1 << 16
-"""Records that are read at a time: 7 MB. Fewer take longer, each: polars wants about a millisecond for
-a batch. More do so too: the kernel hands out large pieces of memory anew every time, page by page."""
+"""Records that are read at a time: 7 MB. With fewer, what a batch costs besides its ops counts: over a
+hundred calls, each of which may wait for the interpreter's lock. More take memory and gain little."""
 
 _COMPLETED_TOP = np.zeros(RECORD_SIZE, np.uint8)
 _COMPLETED_TOP[place("completed")] = 0x80
@@ -86,7 +86,7 @@ class OpRecords:
         """All ops in the order of seq, in batches; at least one. Raises TraceError."""
         lowest = np.minimum.accumulate(self._index["seq"][::-1])[::-1].tolist()
         waiting: list[tuple[Ops, Array]] = []
-        for block, bound in enumerate([*lowest[1:], _NO_SEQ][: len(lowest)]):
+        for block, bound in enumerate([*lowest, _NO_SEQ][1:]):
             if self._index["ops"][block]:
                 ops = self._ops(block)
                 waiting.append((ops, Batch((ops,)).fields(["seq"])["seq"]))

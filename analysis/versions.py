@@ -19,7 +19,6 @@ from tracer.source import Source
 
 _COLUMNS = ("seq", "kind", "offset", "length", "completed", "reference_status", "payload", "digest")
 
-
 Ints = npt.NDArray[np.int64]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgpack
 import zstandard
 
-from tracer.errors import StorageError, TraceError
+from tracer.errors import StorageError, TraceError, UsageError
 from tracer.header import MAX_HEADER, parse_header
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST
 
@@ -63,6 +63,14 @@ def pack_block_head(position: int, length: int, frame_size: int) -> bytes:
 def payload_path(trace: Path) -> Path:
     """Where a trace's payloads are: ``install.trace`` has ``install.payloads``."""
     return trace.with_suffix(SUFFIX)
+
+
+def new_payload_path(trace: Path) -> Path:
+    """``payload_path`` for a trace to be made. Raises UsageError where that is the trace itself."""
+    path = payload_path(trace)
+    if path == trace:
+        raise UsageError(f"{trace} is where its payloads would go: call it NAME.trace")
+    return path
 
 
 class PayloadWriter:

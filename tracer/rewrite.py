@@ -11,7 +11,7 @@ from tracer.errors import StorageError, UsageError
 from tracer.files import check_new
 from tracer.nbd.server import Buffer
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, NO_TIME, Op
-from tracer.payload import PayloadWriter, payload_path
+from tracer.payload import PayloadWriter, new_payload_path, payload_path
 from tracer.trace import End, Header, Mark, Mismatch, TraceWriter, pack_op
 
 BATCH = 1024
@@ -99,9 +99,7 @@ class Rewriter:
 
 def check_output(out: Path, source: Path, *, force: bool) -> None:
     """Raise UsageError where ``out`` cannot become a trace made from ``source``."""
-    payloads = payload_path(out)
-    if out == payloads:
-        raise UsageError(f"{out} is where its payloads would go: call it NAME.trace")
+    payloads = new_payload_path(out)
     for path in (out, payloads):
         check_new(path, force)
     for path in (source, payload_path(source)):

@@ -18,7 +18,7 @@ from tracer.loop import Loop
 from tracer.mirror import Difference
 from tracer.op import KIND_BY_NUMBER, SECTOR, Kind, Op
 from tracer.outputs import open_outputs, remove_outputs
-from tracer.payload import PayloadWriter, payload_path
+from tracer.payload import PayloadWriter, new_payload_path, payload_path
 from tracer.plan import Plan, Recording
 from tracer.progress import LiveLine, bar
 from tracer.recorder import Recorder
@@ -32,10 +32,7 @@ MAX_FINAL = 1000
 def record(plan: Plan, say: Callable[[str], None]) -> Recording:
     """Record until the guest is done. Raises BlkboxError where nothing could be recorded, or where our
     own files failed; what was recorded up to then reads back."""
-    payloads_at = payload_path(plan.trace)
-    if plan.trace == payloads_at:
-        raise UsageError(f"{plan.trace} is where its payloads would go: call it NAME.trace")
-    for path in (plan.trace, payloads_at):
+    for path in (plan.trace, new_payload_path(plan.trace)):
         check_free(path, plan.force)
     listen_address(plan)
     with ExitStack() as stack:

@@ -1,5 +1,6 @@
 """The foreign formats, as tables: what can be imported, what can be exported."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,14 @@ class Import:
     read: Callable[[Any, Sink], None]
     """Gives what is in a ``source`` to a sink."""
     payloads: str = "hash"
+    empty: re.Pattern[str] | None = None
+    """What a file is called that may be empty."""
+
+    def fits(self, head: bytes, name: str) -> bool:
+        """Whether a file may be of this format, by its first bytes, or its name where it has none."""
+        if head:
+            return self.recognise(head)
+        return self.empty is not None and self.empty.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ IMPORTS = {
         dm_log_writes.read,
         "full",
     ),
-    "blktrace": Import("blktrace", blktrace.recognise, Octets, blktrace.read),
+    "blktrace": Import("blktrace", blktrace.recognise, Octets, blktrace.read, empty=blktrace.CPU_FILE),
     "blkparse": Import("blkparse", blkparse.recognise, Lines, blkparse.read),
     "msr": Import("MSR Cambridge trace", msr.recognise, Lines, msr.read),
     "alibaba": Import("Alibaba block trace", alibaba.recognise, Lines, alibaba.read),

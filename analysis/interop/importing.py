@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from analysis.interop.blktrace import CPU_FILE
 from analysis.interop.formats import IMPORTS, Import
 from analysis.interop.sink import Survey, Writer
 from analysis.interop.source import HEAD
@@ -14,7 +13,7 @@ from analysis.interop.staged import staged
 from tracer.device import FileDevice
 from tracer.driver import make_raw
 from tracer.errors import TraceError, UsageError
-from tracer.payload import PayloadWriter, payload_path
+from tracer.payload import PayloadWriter, new_payload_path, payload_path
 from tracer.progress import bar
 from tracer.text import plain
 from tracer.trace import MAX_SIZE, Header, TraceWriter
@@ -55,11 +54,10 @@ def import_trace(
     Raises TraceError where the file cannot be read, UsageError and StorageError; nothing is written
     then.
     """
-    if target == payload_path(target):
-        raise UsageError(f"{target} is where its payloads would go: call it NAME.trace")
+    payloads_at = new_payload_path(target)
     name = name or guess(path)
     form = IMPORTS[name]
-    with staged(target, payload_path(target), force=force) as folder, ExitStack() as stack:
+    with staged(target, payloads_at, force=force) as folder, ExitStack() as stack:
         first = form.source(path)
         first.progress = progress = stack.enter_context(bar("importing", 2 * first.size))
         survey = Survey(first, device)
@@ -100,16 +98,14 @@ def import_trace(
 
 
 def guess(path: Path) -> str:
-    """The format of a file, by its first bytes, or by the name of one that may be empty. Raises
-    TraceError where that is none, or several."""
+    """The format of a file, by its first bytes, or its name where it is empty. Raises TraceError where
+    that is none, or several."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise TraceError(f"cannot open {path}: {error.strerror}") from error
-    if not head and CPU_FILE.fullmatch(path.name):
-        return "blktrace"
-    found = [name for name, form in IMPORTS.items() if form.recognise(head)]
+    found = [name for name, form in IMPORTS.items() if form.fits(head, path.name)]
     if len(found) != 1:
         what = f"could be {' or '.join(found)}" if found else "is of no format that is known here"
         raise TraceError(f"{path} {what}: give --format with one of {', '.join(IMPORTS)}")
