@@ -7,6 +7,7 @@ Units: offset and length are bytes, sectors are 512 bytes, times are ns since th
 """
 
 import builtins
+import errno
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -24,9 +25,9 @@ from analysis.lifetimes import expected, to_op, versions
 from analysis.records import OpRecords
 from tracer import text
 from tracer.errors import TraceError, UsageError
-from tracer.op import SECTOR, Flag, Kind
+from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
 from tracer.source import Source
-from tracer.trace import End, Fault, Header, Trace
+from tracer.trace import End, Header, Trace
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Recording"]
 
@@ -156,8 +157,9 @@ class Recording:
 
         A write that failed may have changed it, and is here. Raises UsageError as ``history`` does.
         """
-        # "fast or not at all": a zero with FAST_ZERO that failed has done nothing (NBD's proto.md)
-        refused = (pl.col("flags") & int(Flag.FAST_ZERO) != 0) & (pl.col("status") != 0)
+        # what Op.refused says of one op
+        fast_zero = pl.col("flags") & int(Flag.FAST_ZERO) != 0
+        refused = fast_zero & (pl.col("status") == errno.ENOTSUP)
         return (
             self.touching(sector)
             .filter(pl.col("kind").is_in(WRITERS), ~refused)
@@ -226,9 +228,9 @@ class Recording:
 
     @property
     def _changes(self) -> pl.Expr:
-        """Which ops change what the reference holds: for trims that is a matter of the rule."""
-        keeps = [] if self.header.trim == "any" else [Kind.TRIM.label]
-        return pl.col("kind").is_in([kind for kind in WRITERS if kind not in keeps])
+        """Which ops change what the reference holds."""
+        changing = changing_kinds(self.header.trim)
+        return pl.col("kind").is_in(sorted(kind.label for kind in changing))
 
     def _bounds(self, sectors: range) -> tuple[int, int]:
         """The bytes of a range of sectors."""

@@ -10,8 +10,7 @@ import polars as pl
 
 from analysis.columns import KINDS
 from analysis.layout import Array
-from tracer.nbd.server import Buffer
-from tracer.op import KIND_BY_NUMBER, Kind, Op
+from tracer.op import KIND_BY_NUMBER, Buffer, Kind, Op
 from tracer.ranges import RangeSet
 from tracer.source import Source
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from analysis.frames import Recording
 from tracer.digest import stand_in
-from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, MUTATING, SECTOR, Kind, Op
+from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, MUTATING, SECTOR, Kind, Op, changing_kinds
 from tracer.payload import BLOCK
 from tracer.ranges import RangeSet
 from tracer.source import Source
@@ -56,7 +56,7 @@ class Versions:
         self.empty = ~np.isin(self.kind, list(CARRIES_DATA)) | ~words.any(axis=1)
         """Whether all that an op leaves behind is zeroes."""
         self.trim = self.kind == Kind.TRIM
-        self.trims_clear = source.trace.header.trim == "any"
+        self.trims_clear = Kind.TRIM in changing_kinds(source.trace.header.trim)
         """Whether a trim turns the reference's bytes to zeroes; else it leaves them alone."""
         self._pool: Ints = np.arange(len(self.seq))
         self._held: tuple[int, memoryview] = (-1, memoryview(b""))

@@ -24,8 +24,7 @@ from tracer.digest import digest
 from tracer.driver import make_raw
 from tracer.loop import Loop
 from tracer.nbd.protocol import Export
-from tracer.nbd.server import Buffer
-from tracer.op import Kind, Op
+from tracer.op import Buffer, Kind, Op
 from tracer.source import Source
 from tracer.trace import End, Header, Trace, TraceWriter, pack_op
 from tracer.verify import verify

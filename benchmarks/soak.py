@@ -23,9 +23,8 @@ from benchmarks.peers import blkbox, peak_memory
 from tracer.device import Data, NbdDevice
 from tracer.digest import digest
 from tracer.loop import Loop
-from tracer.nbd.server import Extents
 from tracer.nbd.uri import Address
-from tracer.op import Kind
+from tracer.op import Extents, Kind
 from tracer.trace import Trace
 from tracer.verify import verify
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from replay.schedule import Gate, Step, schedule
 from tracer.device import Data, NbdDevice
 from tracer.loop import Loop
-from tracer.nbd.server import Extents
 from tracer.nbd.uri import parse_uri
+from tracer.op import Extents
 from tracer.source import Source
 
 DEPTH = 64

@@ -5,10 +5,9 @@ from typing import Any
 from replay.runner import Outcome
 from tracer.evidence import Evidence
 from tracer.mirror import Difference
-from tracer.op import SECTOR
+from tracer.op import SECTOR, Fault
 from tracer.ranges import RangeSet
 from tracer.source import Source
-from tracer.trace import Fault
 
 MAX_READS = 8
 """Reads that returned wrong bytes which were right again at the end: each is looked up by itself, since

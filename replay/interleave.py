@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator
 
 from replay.schedule import Step
-from tracer.op import MUTATING, Op
+from tracer.op import conflicts
 
 Numbered = tuple[int, Step]
 """A step and its position: ops counted in the order of submission, from 0."""
@@ -41,18 +41,9 @@ def _free(waiting: list[tuple[float, Numbered]]) -> Iterator[int]:
     steps = [step for _, (_, step) in waiting]
     for index, step in enumerate(steps):
         if not any(
-            earlier.rank < step.after or conflict(earlier.op, step.op) for earlier in steps[:index]
+            earlier.rank < step.after or conflicts(earlier.op, step.op) for earlier in steps[:index]
         ):
             yield index
-
-
-def conflict(one: Op, other: Op) -> bool:
-    """Whether two ops must keep their order: they overlap, and one of them changes data."""
-    return (
-        one.offset < other.end
-        and other.offset < one.end
-        and (one.kind in MUTATING or other.kind in MUTATING)
-    )
 
 
 def seeds(given: int, runs: int) -> Iterator[int]:

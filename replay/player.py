@@ -13,14 +13,11 @@ from tracer.device import CONNECTION_LOST, Data, Device, FileDevice
 from tracer.digest import digest
 from tracer.errors import StorageError, TraceError
 from tracer.loop import Loop
-from tracer.mirror import Difference, Flight, Mirror
-from tracer.nbd.server import Extents
-from tracer.op import CARRIES_DATA, NO_TIME, Kind, Op
+from tracer.mirror import MAX_BYTES, MAX_OPS, Difference, Flight, Mirror
+from tracer.op import CARRIES_DATA, NO_TIME, Extents, Fault, Kind, Op
 from tracer.ranges import RangeSet
-from tracer.recorder import MAX_BYTES, MAX_OPS
 from tracer.source import Source
 from tracer.sweep import Waiter
-from tracer.trace import Fault
 
 
 @dataclass(slots=True)
@@ -98,7 +95,7 @@ class Player:
         self._gate = Gate()
         self._seed = seed
         self._bytes = 0
-        self._mirror = Mirror(reference, test, comparison, self._done, self._differs, insist=True)
+        self._mirror = Mirror(reference, test, comparison, self._done, insist=True)
         self._position_of: dict[int, int] = {}
 
     def play(self) -> Played:
@@ -200,22 +197,23 @@ class Player:
             self.result.wrong_at = position
         return bool(wrong)
 
-    def _differs(self, difference: Difference) -> None:
-        op = difference.op
-        assert op is not None
-        if op.kind == Kind.READ and difference.fault == Fault.DATA:
+    def _note(self, position: int, difference: Difference) -> None:
+        """Keep what the two sides differ in on the op at ``position``."""
+        if difference.fault == Fault.DATA:
             for start, end in difference.ranges:
                 self.result.bad_reads.add(start, end)
-            position, first = self._position_of[op.seq], self.result.first_bad_read
+            first = self.result.first_bad_read
             if first is None or position < first[0]:
                 self.result.first_bad_read = position, difference
         if len(self.result.faults) < MAX_FAULTS:
-            self.result.faults.append((self._position_of[op.seq], difference))
+            self.result.faults.append((position, difference))
 
     def _done(self, flight: Flight) -> None:
         op, step = flight.op, flight.token
         self._bytes -= _weight(op)
         position = self._position_of.pop(op.seq)
+        for difference in flight.differences:
+            self._note(position, difference)
         if op.test_status == CONNECTION_LOST:
             if self.result.lost is None:  # flights are given up oldest first
                 self.result.lost = position, op

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from replay.runner import Outcome
 from tracer.mirror import Difference
-from tracer.op import SECTOR
+from tracer.op import SECTOR, Fault
 from tracer.ranges import RangeSet
-from tracer.trace import Fault
 
 
 @dataclass(frozen=True, slots=True)

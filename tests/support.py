@@ -1,5 +1,6 @@
 """Helpers for tests: real programs, the command itself, bytes for state machines, small disks."""
 
+import errno
 import os
 import resource
 import shutil
@@ -142,6 +143,14 @@ def read_trace(path: Path) -> tuple[Trace, list[Op]]:
     opened = Trace(path)
     ops = list(opened.ops())
     return opened, ops
+
+
+def changed(kind: int, start: int, end: int, *, failed: bool = False) -> Op:
+    """An op on the bytes ``[start, end)`` that both sides are done with; one that failed did so on the
+    test side."""
+    op = Op(0, int(kind), 0, start, end - start)
+    op.test_status = errno.EIO if failed else 0
+    return op
 
 
 def kinds(ops: Iterable[Op]) -> list[str]:

@@ -23,16 +23,8 @@ from analysis.layout import OP_DTYPE
 from tests.support import ENDED
 from tests.support import write_trace as write
 from tracer.errors import TraceError, UsageError
-from tracer.op import MUTATING, NO_TIME, SECTOR, Flag, Kind, Op
-from tracer.trace import (
-    KNOWN_FLAGS,
-    RECORD_SIZE,
-    Fault,
-    Mark,
-    Mismatch,
-    Trace,
-    pack_op,
-)
+from tracer.op import MUTATING, NO_TIME, SECTOR, Fault, Flag, Kind, Op
+from tracer.trace import KNOWN_FLAGS, RECORD_SIZE, Mark, Mismatch, Trace, pack_op
 
 # the file is written anew by every example
 rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.compare import TRIM_RULES, Comparison
-from tracer.op import SECTOR, Kind
+from tests.support import changed
+from tracer.compare import Comparison
+from tracer.op import SECTOR, Kind, TrimRule
 
 OLD = b"o" * SECTOR
 NEW = b"n" * SECTOR
@@ -34,52 +35,52 @@ def test_the_ends_of_an_unaligned_read_are_cut() -> None:
     assert found(Comparison(), b"a" * 1000, b"b" * 1000, 300) == [(300, 1300)]
 
 
-@pytest.mark.parametrize("rule", TRIM_RULES)
-def test_a_trim_may_zero_or_keep(rule: str) -> None:
+@pytest.mark.parametrize("rule", TrimRule)
+def test_a_trim_may_zero_or_keep(rule: TrimRule) -> None:
     comparison = Comparison(rule)
-    comparison.changed(Kind.TRIM, 0, 1024, failed=False)
+    comparison.done(changed(Kind.TRIM, 0, 1024, failed=False))
     assert found(comparison, OLD * 3, ZEROES + OLD * 2) == []
 
 
 def test_trimmed_bytes_may_be_anything_by_the_loose_rule_alone() -> None:
-    for rule, wanted in (("any", []), ("old-or-zero", [(0, 512)])):
+    for rule, wanted in ((TrimRule.ANY, []), (TrimRule.OLD_OR_ZERO, [(0, 512)])):
         comparison = Comparison(rule)
-        comparison.changed(Kind.TRIM, 0, 512, failed=False)
+        comparison.done(changed(Kind.TRIM, 0, 512, failed=False))
         assert found(comparison, OLD, NEW) == wanted
 
 
-@pytest.mark.parametrize("rule", TRIM_RULES)
-def test_a_trim_excuses_nothing_outside(rule: str) -> None:
+@pytest.mark.parametrize("rule", TrimRule)
+def test_a_trim_excuses_nothing_outside(rule: TrimRule) -> None:
     comparison = Comparison(rule)
-    comparison.changed(Kind.TRIM, 512, 1024, failed=False)
+    comparison.done(changed(Kind.TRIM, 512, 1024, failed=False))
     assert found(comparison, OLD * 3, ZEROES * 3) == [(0, 512), (1024, 1536)]
 
 
-@pytest.mark.parametrize("rule", TRIM_RULES)
+@pytest.mark.parametrize("rule", TrimRule)
 @pytest.mark.parametrize("kind", [Kind.WRITE, Kind.ZERO, Kind.START])
-def test_rewritten_bytes_are_defined_again(rule: str, kind: Kind) -> None:
+def test_rewritten_bytes_are_defined_again(rule: TrimRule, kind: Kind) -> None:
     comparison = Comparison(rule)
-    comparison.changed(Kind.TRIM, 0, 2048, failed=False)
-    comparison.changed(Kind.WRITE, 512, 1536, failed=True)
+    comparison.done(changed(Kind.TRIM, 0, 2048, failed=False))
+    comparison.done(changed(Kind.WRITE, 512, 1536, failed=True))
     assert not comparison.defined(0, 512)
-    comparison.changed(kind, 0, 2048, failed=False)
+    comparison.done(changed(kind, 0, 2048, failed=False))
     assert comparison.defined(0, 2048)
     assert found(comparison, OLD * 4, OLD + NEW * 2 + OLD) == [(512, 1536)]
 
 
-@pytest.mark.parametrize("rule", TRIM_RULES)
+@pytest.mark.parametrize("rule", TrimRule)
 @pytest.mark.parametrize("kind", [Kind.WRITE, Kind.ZERO, Kind.TRIM])
-def test_what_a_failed_change_leaves_is_unknown(rule: str, kind: Kind) -> None:
+def test_what_a_failed_change_leaves_is_unknown(rule: TrimRule, kind: Kind) -> None:
     comparison = Comparison(rule)
-    comparison.changed(kind, 0, 512, failed=True)
+    comparison.done(changed(kind, 0, 512, failed=True))
     assert found(comparison, OLD * 2, NEW * 2) == [(512, 1024)]
 
 
-@pytest.mark.parametrize("rule", TRIM_RULES)
-def test_a_trim_does_not_make_unknown_bytes_known(rule: str) -> None:
+@pytest.mark.parametrize("rule", TrimRule)
+def test_a_trim_does_not_make_unknown_bytes_known(rule: TrimRule) -> None:
     comparison = Comparison(rule)
-    comparison.changed(Kind.WRITE, 0, 512, failed=True)
-    comparison.changed(Kind.TRIM, 0, 512, failed=False)
+    comparison.done(changed(Kind.WRITE, 0, 512, failed=True))
+    comparison.done(changed(Kind.TRIM, 0, 512, failed=False))
     assert found(comparison, OLD, NEW) == []
 
 
@@ -87,14 +88,14 @@ def test_a_trim_does_not_make_unknown_bytes_known(rule: str) -> None:
 @pytest.mark.parametrize("failed", [True, False])
 def test_what_changes_nothing_excuses_nothing(kind: Kind, failed: bool) -> None:
     comparison = Comparison()
-    comparison.changed(kind, 0, 512, failed)
+    comparison.done(changed(kind, 0, 512, failed=failed))
     assert comparison.defined(0, 512)
     assert found(comparison, OLD, NEW) == [(0, 512)]
 
 
 def test_a_sector_that_was_trimmed_in_part() -> None:
     comparison = Comparison()
-    comparison.changed(Kind.TRIM, 100, 200, failed=False)
+    comparison.done(changed(Kind.TRIM, 100, 200, failed=False))
     actual = bytearray(OLD)
     actual[100:200] = b"x" * 100
     assert found(comparison, OLD, bytes(actual)) == []
@@ -103,8 +104,8 @@ def test_a_sector_that_was_trimmed_in_part() -> None:
 
 
 def test_the_strict_rule_goes_by_byte() -> None:
-    comparison = Comparison("old-or-zero")
-    comparison.changed(Kind.TRIM, 0, 1024, failed=False)
+    comparison = Comparison(TrimRule.OLD_OR_ZERO)
+    comparison.done(changed(Kind.TRIM, 0, 1024, failed=False))
     half = bytes(256) + OLD[256:]
     assert found(comparison, OLD * 2, ZEROES + half) == []
     other = bytes(255) + bytes([OLD[255] ^ 1]) + OLD[256:]
@@ -113,10 +114,10 @@ def test_the_strict_rule_goes_by_byte() -> None:
 
 def test_the_strict_rule_holds_for_each_trim_by_itself() -> None:
     """A driver that zeroes whole trimmed sectors and leaves trims of less alone."""
-    comparison = Comparison("old-or-zero")
-    comparison.changed(Kind.TRIM, 0, 512, failed=False)  # zeroed
-    comparison.changed(Kind.WRITE, 0, 256, failed=False)
-    comparison.changed(Kind.TRIM, 0, 256, failed=False)  # kept
+    comparison = Comparison(TrimRule.OLD_OR_ZERO)
+    comparison.done(changed(Kind.TRIM, 0, 512, failed=False))  # zeroed
+    comparison.done(changed(Kind.WRITE, 0, 256, failed=False))
+    comparison.done(changed(Kind.TRIM, 0, 256, failed=False))  # kept
     assert found(comparison, NEW[:256] + OLD[256:], NEW[:256] + ZEROES[256:]) == []
 
 
@@ -134,14 +135,14 @@ def changes(draw: st.DrawFn) -> tuple[int, int, int, bool]:
     return int(kind), start, end, draw(st.integers(0, 4)) == 0
 
 
-@given(st.sampled_from(TRIM_RULES), st.lists(changes(), max_size=12), st.data())
+@given(st.sampled_from(TrimRule), st.lists(changes(), max_size=12), st.data())
 def test_against_a_model_of_single_bytes(
-    rule: str, history: list[tuple[int, int, int, bool]], data: st.DataObject
+    rule: TrimRule, history: list[tuple[int, int, int, bool]], data: st.DataObject
 ) -> None:
     comparison = Comparison(rule)
     trimmed, unknown = [False] * DISK, [False] * DISK
     for kind, start, end, failed in history:
-        comparison.changed(kind, start, end, failed)
+        comparison.done(changed(kind, start, end, failed=failed))
         for at in range(start, end):
             if kind == Kind.READ:
                 continue

@@ -15,10 +15,10 @@ from tests.support import entries, file_size_limit, need, read_trace, trace
 from tracer.cut import cut
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
-from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Kind, Op
+from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Fault, Kind, Op
 from tracer.payload import PayloadReader, PayloadWriter, payload_path
 from tracer.source import Source, by_seq
-from tracer.trace import End, Fault, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
+from tracer.trace import End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
 from tracer.writers import CHUNK, LastWriters
 
 rewritten = settings(

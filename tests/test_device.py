@@ -12,9 +12,8 @@ from tracer.device import CONNECTION_LOST, EVERYTHING, Data, FileDevice, NbdDevi
 from tracer.errors import Exit, NbdError, StorageError
 from tracer.loop import Loop
 from tracer.nbd import protocol as p
-from tracer.nbd.server import Extents
 from tracer.nbd.uri import Address
-from tracer.op import Flag, Kind
+from tracer.op import Extents, Flag, Kind
 
 SIZE = MIB
 HOLE = int(p.State.HOLE | p.State.ZERO)

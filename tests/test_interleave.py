@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.interleave import conflict, interleave, seeds
+from replay.interleave import interleave, seeds
 from replay.schedule import Gate, schedule
 from tests.test_schedule import recordings
-from tracer.op import Kind, Op
+from tracer.op import Kind, Op, conflicts
 
 
 @given(recordings(), st.integers(0, 5), st.integers(1, 8), st.randoms(use_true_random=False))
@@ -25,7 +25,7 @@ def test_any_order_is_legal_and_whole(ops: list[Op], seed: int, depth: int, chan
     for position, step in steps:
         for other in range(position):
             earlier = steps[other][1].op
-            if earlier.completed < step.op.submitted or conflict(earlier, step.op):
+            if earlier.completed < step.op.submitted or conflicts(earlier, step.op):
                 assert place[other] < place[position]
 
 

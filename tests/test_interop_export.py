@@ -14,8 +14,8 @@ from analysis.interop.formats import EXPORTS
 from tests.foreign import bring_in
 from tests.support import entries, file_size_limit, trace
 from tracer.errors import Exit, StorageError, TraceError, UsageError
-from tracer.op import NO_TIME, Flag, Kind, Op
-from tracer.trace import End, Fault, Header, Mark, Mismatch, TraceWriter, pack_op
+from tracer.op import NO_TIME, Fault, Flag, Kind, Op
+from tracer.trace import End, Header, Mark, Mismatch, TraceWriter, pack_op
 
 SCRIPT = (
     "write 0 4k\naio_write 64k 64k\naio_write -z 128k 64k\naio_read 1k 1k\naio_flush\nread 0 8k\nflush\n"

@@ -4,7 +4,7 @@ import pytest
 
 from tracer.errors import Undecidable
 from tracer.lower import lower
-from tracer.nbd.protocol import BlockSizes, Command, Export, TransmissionFlag
+from tracer.nbd.protocol import BlockSizes, Export, TransmissionFlag
 from tracer.op import Flag, Kind
 
 SIZE = 64 << 20
@@ -89,7 +89,7 @@ def test_fast_zero_is_left_out_where_it_is_not_offered() -> None:
 def test_fua_becomes_a_flush_where_it_is_not_offered(kind: Kind) -> None:
     data = b"abcd" if kind == Kind.WRITE else None
     parts = lower(export(without=TransmissionFlag.SEND_FUA), kind, Flag.FUA, 0, 4, data)
-    assert parts == [(kind, 0, 0, 4, data), (Command.FLUSH, 0, 0, 0, None)]
+    assert parts == [(kind, 0, 0, 4, data), (Kind.FLUSH, 0, 0, 0, None)]
 
 
 def test_fua_is_left_out_where_there_is_no_flush_either() -> None:

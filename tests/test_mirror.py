@@ -13,14 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import pattern
-from tracer.compare import TRIM_RULES, Comparison
+from tests.support import changed, pattern
+from tracer.compare import Comparison
 from tracer.device import CONNECTION_LOST, Data, Done, FileDevice
 from tracer.mirror import Difference, Flight, Mirror, common_extents, false_hole
 from tracer.nbd import protocol as p
-from tracer.nbd.server import Buffer, Extents
-from tracer.op import MUTATING, SECTOR, Flag, Kind, Op
-from tracer.trace import Fault
+from tracer.op import MUTATING, SECTOR, Buffer, Extents, Fault, Flag, Kind, Op, TrimRule
 
 SECTORS = 24
 SIZE = SECTORS * SECTOR
@@ -114,7 +112,9 @@ def is_fast(offset: int) -> bool:
 class Bench:
     """A mirror between a reference file and a fake, and what came of it."""
 
-    def __init__(self, path: Path, fake: Fake | None = None, rule: str = "any", **more: bool) -> None:
+    def __init__(
+        self, path: Path, fake: Fake | None = None, rule: TrimRule = TrimRule.ANY, **more: bool
+    ) -> None:
         path.write_bytes(b"")
         with path.open("r+b") as file:
             file.truncate(SIZE)
@@ -122,14 +122,17 @@ class Bench:
         self.fake = fake or Fake()
         self.comparison = Comparison(rule)
         self.done: list[Flight] = []
-        self.differences: list[Difference] = []
         self.referred: list[Flight] = []
         self.mirror = Mirror(
-            self.reference, self.fake, self.comparison, self.done.append, self.differences.append,
-            self.referred.append, **more,
-        )  # fmt: skip
+            self.reference, self.fake, self.comparison, self.done.append, self.referred.append, **more
+        )
         self.ops: list[Op] = []
         self.payloads: list[bytes] = []
+
+    @property
+    def differences(self) -> list[Difference]:
+        """What the two sides differ in, in the order in which ops were done."""
+        return [difference for flight in self.done for difference in flight.differences]
 
     def submit(
         self, kind: int, offset: int = 0, length: int = 0, data: bytes | None = None, flags: int = 0
@@ -245,13 +248,13 @@ def test_a_lost_write_is_seen_by_the_next_read(bench: Bench) -> None:
     assert difference.actual[:SECTOR] == bytes(SECTOR)
 
 
-def test_a_difference_comes_before_done(bench: Bench) -> None:
-    order: list[str] = []
-    bench.mirror._differs = lambda _: order.append("differs")
-    bench.mirror._done = lambda _: order.append("done")
+def test_a_difference_is_known_when_an_op_is_done(bench: Bench) -> None:
+    seen: list[int] = []
+    bench.mirror._done = lambda flight: seen.append(len(flight.differences))
     bench.fake.data[0] = 1
     bench.run(Kind.READ, 0, 512)
-    assert order == ["differs", "done"]
+    bench.run(Kind.READ, 512, 512)
+    assert seen == [1, 0]
 
 
 @pytest.mark.parametrize("kind", [Kind.READ, Kind.WRITE, Kind.ZERO, Kind.TRIM, Kind.FLUSH, Kind.CACHE])
@@ -331,7 +334,7 @@ def test_data_called_a_hole_but_not_zero_is_no_difference(bench: Bench) -> None:
 
 def test_a_trimmed_range_may_be_called_a_hole(bench: Bench) -> None:
     bench.run(Kind.WRITE, *sectors(0, 8))
-    bench.comparison.changed(Kind.TRIM, 0, 4 * SECTOR, failed=False)
+    bench.comparison.done(changed(Kind.TRIM, 0, 4 * SECTOR, failed=False))
     assert false_hole(bench.reference, bench.comparison, 0, 4 * SECTOR, [(4 * SECTOR, HOLE)]) is None
     lie = false_hole(bench.reference, bench.comparison, 0, 5 * SECTOR, [(5 * SECTOR, HOLE)])
     assert lie == (4 * SECTOR, b"w" * SECTOR)
@@ -668,7 +671,7 @@ def test_a_lost_write_is_found_in_its_sectors(
     bench.close()
 
 
-@pytest.mark.parametrize("rule", TRIM_RULES)
+@pytest.mark.parametrize("rule", TrimRule)
 def test_junk_in_a_trimmed_sector_is_excused_by_the_loose_rule_alone(image: Path, rule: str) -> None:
     bench = Bench(image, rule=rule)
     bench.run(Kind.WRITE, *sectors(0, 4))

@@ -19,7 +19,8 @@ from tracer.errors import NbdError
 from tracer.nbd import protocol as p
 from tracer.nbd.client import MAX_CHUNK_SLACK, MAX_EXTENTS, Client, Reply
 from tracer.nbd.inbox import CAPACITY
-from tracer.nbd.protocol import Command, Info, Option, Rep, ReplyType, TransmissionFlag
+from tracer.nbd.protocol import Info, Option, Rep, ReplyType, TransmissionFlag
+from tracer.op import Kind
 
 SIZE = 1 << 20
 FLAGS = int(TransmissionFlag.HAS_FLAGS | TransmissionFlag.SEND_FLUSH)
@@ -140,9 +141,9 @@ def broken(start: bytes, *asks: Ask, wire: bytes = b"") -> str:
     return outcome.error
 
 
-READ = (Command.READ, 512, 1024)
-STATUS = (Command.BLOCK_STATUS, 0, 8192)
-FLUSH = (Command.FLUSH, 0, 0)
+READ = (Kind.READ, 512, 1024)
+STATUS = (Kind.BLOCK_STATUS, 0, 8192)
+FLUSH = (Kind.FLUSH, 0, 0)
 
 
 # ---------------------------------------------------------------- negotiation
@@ -283,7 +284,7 @@ def test_a_request_on_the_wire() -> None:
     client = Client()
     feed(client, SIMPLE)
     drain(client)
-    cookie = client.request(Command.WRITE, 1, 4096, 4, b"abcd")
+    cookie = client.request(Kind.WRITE, 1, 4096, 4, b"abcd")
     assert drain(client) == p.REQUEST.pack(p.REQUEST_MAGIC, 1, 1, cookie, 4096, 4) + b"abcd"
 
 
@@ -295,7 +296,7 @@ def test_cookies_differ() -> None:
 def test_goodbye() -> None:
     client = Client()
     client.disconnect()
-    assert drain(client) == p.REQUEST.pack(p.REQUEST_MAGIC, 0, Command.DISC, 0, 0, 0)
+    assert drain(client) == p.REQUEST.pack(p.REQUEST_MAGIC, 0, p.DISC, 0, 0, 0)
 
 
 # ---------------------------------------------------------------- simple replies
@@ -327,7 +328,7 @@ def test_a_simple_read_that_failed_has_no_data() -> None:
 
 def test_a_large_simple_read() -> None:
     data = bytes(range(256)) * 4096 * 3
-    outcome = hold(SIMPLE, [(Command.READ, 0, len(data))], simple(data=data), repeat(65_537))
+    outcome = hold(SIMPLE, [(Kind.READ, 0, len(data))], simple(data=data), repeat(65_537))
     assert outcome.replies == [Reply(0, 0, data)]
 
 
@@ -340,7 +341,7 @@ def test_a_burst_larger_than_the_receive_buffer(start: bytes) -> None:
         wire = b"".join(simple(cookie=at, data=data[at]) for at in range(count))
     else:
         wire = b"".join(data_chunk(at, data[at], cookie=at) for at in range(count))
-    replies = hold(start, [(Command.READ, at, 5) for at in range(count)], wire, ()).replies
+    replies = hold(start, [(Kind.READ, at, 5) for at in range(count)], wire, ()).replies
     assert replies == [Reply(at, 0, data[at]) for at in range(count)]
 
 
@@ -412,7 +413,7 @@ def test_a_large_read_in_chunks() -> None:
     size, step = 3 << 20, 700_001
     data = DATA * (size // len(DATA))
     wire = b"".join(data_chunk(at, data[at : at + step], flags=0) for at in range(0, size, step))
-    outcome = hold(STRUCTURED, [(Command.READ, 0, size)], wire + chunk(ReplyType.NONE), repeat(99_991))
+    outcome = hold(STRUCTURED, [(Kind.READ, 0, size)], wire + chunk(ReplyType.NONE), repeat(99_991))
     assert outcome.replies == [Reply(0, 0, data)]
 
 
@@ -427,7 +428,7 @@ def test_reads_split_anywhere(sizes: list[int], lengths: list[int]) -> None:
         wire += data_chunk(at, data[at : at + length], flags=0)
         at += length
     wire += chunk(ReplyType.NONE)
-    outcome = hold(STRUCTURED, [(Command.READ, 0, total), FLUSH], wire + simple(cookie=1), sizes)
+    outcome = hold(STRUCTURED, [(Kind.READ, 0, total), FLUSH], wire + simple(cookie=1), sizes)
     assert outcome.replies == [Reply(0, 0, data), Reply(1)]
 
 
@@ -456,7 +457,7 @@ def test_an_error_after_some_data() -> None:
 
 
 def test_a_structured_reply_to_a_write() -> None:
-    ask = (Command.WRITE, 0, 512)
+    ask = (Kind.WRITE, 0, 512)
     assert only_reply(STRUCTURED, ask, chunk(ReplyType.NONE)) == Reply(0)
     assert only_reply(STRUCTURED, ask, error_chunk(28)) == Reply(0, errno.ENOSPC)
 
@@ -522,7 +523,7 @@ def test_as_many_extents_as_a_server_may_list() -> None:
     """qemu lists up to 131,072: more than fits the receive buffer."""
     many = [(512, index % 2) for index in range(131_072)]
     length = 512 * len(many)
-    replies = converse(STRUCTURED, (Command.BLOCK_STATUS, 0, length), wire=status_chunk(*many)).replies
+    replies = converse(STRUCTURED, (Kind.BLOCK_STATUS, 0, length), wire=status_chunk(*many)).replies
     assert replies[0].extents == many
     head = p.CHUNK.pack(
         p.STRUCTURED_REPLY_MAGIC, DONE, ReplyType.BLOCK_STATUS, 0, MAX_CHUNK_SLACK + MAX_EXTENTS + 1
@@ -533,7 +534,7 @@ def test_as_many_extents_as_a_server_may_list() -> None:
 @pytest.mark.parametrize("kind", [ReplyType.NONE, ReplyType.OFFSET_HOLE, ReplyType.ERROR, 77])
 def test_a_long_chunk_of_a_type_that_is_short(kind: int) -> None:
     wire = chunk(kind, bytes(1 << 20))
-    assert hold(STRUCTURED, [(Command.READ, 0, 2 << 20)], wire, repeat(65_537)).error
+    assert hold(STRUCTURED, [(Kind.READ, 0, 2 << 20)], wire, repeat(65_537)).error
 
 
 def test_an_error_message_as_long_as_it_may_be() -> None:

@@ -12,8 +12,8 @@ from tests.support import drain, feed
 from tracer.errors import NbdError
 from tracer.nbd import protocol as p
 from tracer.nbd.client import Client, Reply
-from tracer.nbd.protocol import Command
 from tracer.nbd.server import Request, Server
+from tracer.op import Kind
 
 SIZE = 20_000
 FLAGS = int(
@@ -35,15 +35,15 @@ class Disk:
 
     def do(self, request: Request) -> None:
         piece = slice(request.offset, request.offset + request.length)
-        if request.kind == Command.READ:
+        if request.kind == Kind.READ:
             self.server.reply_read(request, bytes(self.data[piece]))
-        elif request.kind == Command.BLOCK_STATUS:
+        elif request.kind == Kind.BLOCK_STATUS:
             self.server.reply_status(request, [(request.length, request.offset % 4)])
         else:
-            if request.kind == Command.WRITE:
+            if request.kind == Kind.WRITE:
                 assert request.data is not None
                 self.data[piece] = request.data
-            elif request.kind in (Command.WRITE_ZEROES, Command.TRIM):
+            elif request.kind in (Kind.ZERO, Kind.TRIM):
                 self.data[piece] = bytes(request.length)
             self.server.reply(request)
 
@@ -75,8 +75,8 @@ class Ask:
 
 @st.composite
 def asks(draw: st.DrawFn) -> Ask:
-    kind = draw(st.sampled_from([kind for kind in Command if kind not in (Command.DISC, Command.CACHE)]))
-    if kind == Command.FLUSH:
+    kind = draw(st.sampled_from([kind for kind in Kind if kind not in (Kind.START, Kind.CACHE)]))
+    if kind == Kind.FLUSH:
         return Ask(kind, 0, 0, 0)
     offset = draw(st.integers(0, SIZE - 1))
     length = draw(st.integers(1, min(6000, SIZE - offset)))
@@ -113,7 +113,7 @@ def test_requests_and_replies_round_trip(todo: list[Ask], data: st.DataObject) -
     sizes = pieces(data)
     exchange(client, server, sizes)
     for ask in todo:
-        payload = bytes([ask.fill]) * ask.length if ask.kind == Command.WRITE else None
+        payload = bytes([ask.fill]) * ask.length if ask.kind == Kind.WRITE else None
         client.request(ask.kind, 0, ask.offset, ask.length, payload)
     requests, _ = exchange(client, server, sizes)
     assert [(one.kind, one.offset, one.length) for one in requests] == [
@@ -122,15 +122,15 @@ def test_requests_and_replies_round_trip(todo: list[Ask], data: st.DataObject) -
     expected = {}
     for cookie, ask in enumerate(todo):
         piece = slice(ask.offset, ask.offset + ask.length)
-        if ask.kind == Command.READ:
+        if ask.kind == Kind.READ:
             expected[cookie] = Reply(cookie, 0, bytes(model[piece]))
-        elif ask.kind == Command.BLOCK_STATUS:
+        elif ask.kind == Kind.BLOCK_STATUS:
             expected[cookie] = Reply(cookie, 0, None, [(ask.length, ask.offset % 4)])
         else:
             expected[cookie] = Reply(cookie)
-        if ask.kind == Command.WRITE:
+        if ask.kind == Kind.WRITE:
             model[piece] = bytes([ask.fill]) * ask.length
-        elif ask.kind in (Command.WRITE_ZEROES, Command.TRIM):
+        elif ask.kind in (Kind.ZERO, Kind.TRIM):
             model[piece] = bytes(ask.length)
     # done in order, since they may overlap; the replies are then shuffled as whole messages
     said = []
@@ -149,7 +149,7 @@ def test_errors_reach_the_request_that_failed(errors: list[int], data: st.DataOb
     disk, sizes = Disk(server), pieces(data)
     exchange(client, server, sizes)
     for at in range(len(errors)):
-        kind = data.draw(st.sampled_from([Command.READ, Command.BLOCK_STATUS, Command.TRIM]))
+        kind = data.draw(st.sampled_from([Kind.READ, Kind.BLOCK_STATUS, Kind.TRIM]))
         client.request(kind, 0, at, 10)
     requests, _ = exchange(client, server, sizes)
     for request, error in zip(requests, errors, strict=True):
@@ -166,7 +166,7 @@ def test_what_is_out_of_bounds_comes_back_as_an_error(ask: Ask, beyond: int) -> 
     client, server = Client(), Server(EXPORT)
     exchange(client, server, iter(()))
     length = max(ask.length, 1)
-    payload = bytes(length) if ask.kind == Command.WRITE else None
+    payload = bytes(length) if ask.kind == Kind.WRITE else None
     client.request(ask.kind, 0, SIZE - length + beyond, length, payload)
     requests, replies = exchange(client, server, iter(()))
     assert requests == []

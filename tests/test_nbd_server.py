@@ -18,9 +18,9 @@ from tests.support import drain, feed
 from tracer.errors import NbdError
 from tracer.nbd import protocol as p
 from tracer.nbd.inbox import CAPACITY
-from tracer.nbd.protocol import Command, Info, Option, Rep, TransmissionFlag
+from tracer.nbd.protocol import Info, Option, Rep, TransmissionFlag
 from tracer.nbd.server import META_CONTEXT, Request, Server
-from tracer.op import Flag
+from tracer.op import Flag, Kind
 
 SIZE = 1 << 20
 ALL = (
@@ -103,7 +103,7 @@ def hold(export: p.Export, data: bytes, sizes: Iterable[int]) -> Outcome:
 def converse(data: bytes, export: p.Export = EXPORT) -> Outcome:
     """Hold a conversation in every way; return what came of it, always the same."""
     outcome = hold(export, data, ())
-    behind = request(Command.FLUSH)[:-1] if outcome.negotiated else option(Option.ABORT)[:-1]
+    behind = request(Kind.FLUSH)[:-1] if outcome.negotiated else option(Option.ABORT)[:-1]
     others = [
         hold(export, data, repeat(1)),
         hold(export, data, repeat(7)),
@@ -336,13 +336,13 @@ def test_setting_contexts_again_replaces_them(second: bytes) -> None:
     start = HELLO + WANTS_STRUCTURED
     start += option(Option.SET_META_CONTEXT, context(p.BASE_ALLOCATION))
     start += option(Option.SET_META_CONTEXT, second) + option(Option.GO, info())
-    assert after(start, request(Command.BLOCK_STATUS, 0, 4096)).refused == 1
+    assert after(start, request(Kind.BLOCK_STATUS, 0, 4096)).refused == 1
 
 
 def test_listing_contexts_sets_none() -> None:
     start = HELLO + WANTS_STRUCTURED
     start += option(Option.LIST_META_CONTEXT, context()) + option(Option.GO, info())
-    assert after(start, request(Command.BLOCK_STATUS, 0, 4096)).refused == 1
+    assert after(start, request(Kind.BLOCK_STATUS, 0, 4096)).refused == 1
 
 
 # ---------------------------------------------------------------- what ends a connection
@@ -362,7 +362,7 @@ def test_something_else_than_a_request() -> None:
 
 
 def test_a_bad_request_after_a_good_one() -> None:
-    assert refused(PLAIN + request(Command.FLUSH) + b"\xff" * 28)
+    assert refused(PLAIN + request(Kind.FLUSH) + b"\xff" * 28)
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", HELLO, PLAIN, FULL]))
@@ -376,17 +376,17 @@ def test_garbage_never_does_worse_than_end_the_connection(garbage: bytes, start:
 @pytest.mark.parametrize(
     ("kind", "offset", "length", "flags"),
     [
-        (Command.READ, 0, 512, 0),
-        (Command.READ, SIZE - 1, 1, Flag.FUA),
-        (Command.READ, 0, SIZE, Flag.DF),
-        (Command.FLUSH, 0, 0, 0),
-        (Command.FLUSH, 0, 0, Flag.FUA),
-        (Command.TRIM, 512, 1024, Flag.FUA),
-        (Command.TRIM, 0, SIZE, 0),
-        (Command.CACHE, 4096, 4096, 0),
-        (Command.WRITE_ZEROES, 0, SIZE, Flag.FUA | Flag.NO_HOLE | Flag.FAST_ZERO),
-        (Command.BLOCK_STATUS, 0, SIZE, 0),
-        (Command.BLOCK_STATUS, 0, 512, Flag.REQ_ONE | Flag.FUA),
+        (Kind.READ, 0, 512, 0),
+        (Kind.READ, SIZE - 1, 1, Flag.FUA),
+        (Kind.READ, 0, SIZE, Flag.DF),
+        (Kind.FLUSH, 0, 0, 0),
+        (Kind.FLUSH, 0, 0, Flag.FUA),
+        (Kind.TRIM, 512, 1024, Flag.FUA),
+        (Kind.TRIM, 0, SIZE, 0),
+        (Kind.CACHE, 4096, 4096, 0),
+        (Kind.ZERO, 0, SIZE, Flag.FUA | Flag.NO_HOLE | Flag.FAST_ZERO),
+        (Kind.BLOCK_STATUS, 0, SIZE, 0),
+        (Kind.BLOCK_STATUS, 0, 512, Flag.REQ_ONE | Flag.FUA),
     ],
 )
 def test_requests_without_data(kind: int, offset: int, length: int, flags: int) -> None:
@@ -398,15 +398,15 @@ def test_requests_without_data(kind: int, offset: int, length: int, flags: int) 
 @pytest.mark.parametrize("flags", [0, Flag.FUA])
 def test_a_write_brings_its_data(flags: int) -> None:
     data = bytes(range(256)) * 4
-    outcome = after(PLAIN, request(Command.WRITE, 512, 1024, flags) + data)
-    assert outcome.requests == [Request(7, Command.WRITE, flags, 512, 1024, data)]
+    outcome = after(PLAIN, request(Kind.WRITE, 512, 1024, flags) + data)
+    assert outcome.requests == [Request(7, Kind.WRITE, flags, 512, 1024, data)]
 
 
 def test_a_burst_of_requests_comes_in_order() -> None:
     data = b"".join(
-        request(Command.WRITE, at * 512, 512, cookie=at) + bytes([at]) * 512 for at in range(20)
+        request(Kind.WRITE, at * 512, 512, cookie=at) + bytes([at]) * 512 for at in range(20)
     )
-    outcome = after(PLAIN, data + request(Command.READ, 0, 512, cookie=99))
+    outcome = after(PLAIN, data + request(Kind.READ, 0, 512, cookie=99))
     assert [one.cookie for one in outcome.requests] == [*range(20), 99]
     assert [one.data for one in outcome.requests[:20]] == [bytes([at]) * 512 for at in range(20)]
 
@@ -417,14 +417,14 @@ def test_a_burst_of_requests_comes_in_order() -> None:
 )
 def test_writes_split_anywhere(lengths: list[int], sizes: list[int]) -> None:
     pieces = [bytes([1 + at]) * length for at, length in enumerate(lengths)]
-    data = b"".join(request(Command.WRITE, 0, len(piece)) + piece for piece in pieces)
+    data = b"".join(request(Kind.WRITE, 0, len(piece)) + piece for piece in pieces)
     assert [one.data for one in hold(EXPORT, FULL + data, sizes).requests] == pieces
 
 
 @pytest.mark.parametrize("length", [0, 1, 511])
 def test_a_burst_larger_than_the_receive_buffer(length: int) -> None:
     """Its end falls within a request, which the next receive completes."""
-    kind, payload = (Command.WRITE, b"x" * length) if length else (Command.READ, b"")
+    kind, payload = (Kind.WRITE, b"x" * length) if length else (Kind.READ, b"")
     count = 2 * CAPACITY // (p.REQUEST.size + length)
     wire = b"".join(request(kind, at, length or 1, cookie=at) + payload for at in range(count))
     outcome = hold(EXPORT, PLAIN + wire, ())
@@ -435,24 +435,24 @@ def test_a_burst_larger_than_the_receive_buffer(length: int) -> None:
 def test_a_write_larger_than_the_receive_buffer() -> None:
     size = 5 << 20
     data = bytes(range(256)) * (size // 256)
-    wire = PLAIN + request(Command.WRITE, 0, size) + data + request(Command.FLUSH)
+    wire = PLAIN + request(Kind.WRITE, 0, size) + data + request(Kind.FLUSH)
     outcome = hold(p.Export(size, ALL), wire, repeat(100_003))
-    assert [one.kind for one in outcome.requests] == [Command.WRITE, Command.FLUSH]
+    assert [one.kind for one in outcome.requests] == [Kind.WRITE, Kind.FLUSH]
     assert outcome.requests[0].data == data
 
 
 def test_the_largest_write() -> None:
     export = p.Export(p.MAX_PAYLOAD, ALL)
     data = bytes(p.MAX_PAYLOAD)
-    outcome = hold(export, PLAIN + request(Command.WRITE, 0, len(data)) + data, ())
+    outcome = hold(export, PLAIN + request(Kind.WRITE, 0, len(data)) + data, ())
     assert outcome.refused == 0
     assert outcome.requests[0].length == p.MAX_PAYLOAD
 
 
 def test_goodbye_ends_the_connection_without_a_reply() -> None:
-    outcome = after(PLAIN, request(Command.FLUSH) + request(Command.DISC) + request(Command.FLUSH))
+    outcome = after(PLAIN, request(Kind.FLUSH) + request(p.DISC) + request(Kind.FLUSH))
     assert outcome.finished
-    assert [one.kind for one in outcome.requests] == [Command.FLUSH]
+    assert [one.kind for one in outcome.requests] == [Kind.FLUSH]
     assert outcome.said == b""
 
 
@@ -461,7 +461,7 @@ def test_goodbye_ends_the_connection_without_a_reply() -> None:
 
 def refusal(wire: bytes, start: bytes = PLAIN, export: p.Export = EXPORT) -> int:
     """The errno with which a request is refused, while the one behind it is not."""
-    outcome = after(start, wire + request(Command.READ, 0, 512, cookie=8), export)
+    outcome = after(start, wire + request(Kind.READ, 0, 512, cookie=8), export)
     assert [one.cookie for one in outcome.requests] == [8]
     assert outcome.refused == 1
     magic = struct.unpack_from(">I", outcome.said)[0]
@@ -483,84 +483,84 @@ def test_unknown_commands(kind: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "flags"),
     [
-        (Command.READ, Flag.NO_HOLE),
-        (Command.READ, Flag.REQ_ONE),
-        (Command.WRITE, Flag.DF),
-        (Command.TRIM, Flag.NO_HOLE),
-        (Command.TRIM, Flag.FAST_ZERO),
-        (Command.CACHE, Flag.DF),
-        (Command.WRITE_ZEROES, Flag.REQ_ONE),
-        (Command.BLOCK_STATUS, Flag.DF),
-        (Command.READ, 1 << 5),
-        (Command.WRITE_ZEROES, 1 << 15),
+        (Kind.READ, Flag.NO_HOLE),
+        (Kind.READ, Flag.REQ_ONE),
+        (Kind.WRITE, Flag.DF),
+        (Kind.TRIM, Flag.NO_HOLE),
+        (Kind.TRIM, Flag.FAST_ZERO),
+        (Kind.CACHE, Flag.DF),
+        (Kind.ZERO, Flag.REQ_ONE),
+        (Kind.BLOCK_STATUS, Flag.DF),
+        (Kind.READ, 1 << 5),
+        (Kind.ZERO, 1 << 15),
     ],
 )
 def test_flags_that_a_command_may_not_carry(kind: int, flags: int) -> None:
-    data = bytes(512) if kind == Command.WRITE else b""
+    data = bytes(512) if kind == Kind.WRITE else b""
     assert refusal(request(kind, 0, 512, flags) + data, FULL) == errno.EINVAL
 
 
-@pytest.mark.parametrize("kind", [Command.WRITE, Command.TRIM, Command.WRITE_ZEROES, Command.READ])
+@pytest.mark.parametrize("kind", [Kind.WRITE, Kind.TRIM, Kind.ZERO, Kind.READ])
 def test_fua_where_it_was_not_offered(kind: int) -> None:
-    data = bytes(512) if kind == Command.WRITE else b""
+    data = bytes(512) if kind == Kind.WRITE else b""
     export = p.Export(SIZE, ALL & ~TransmissionFlag.SEND_FUA)
     assert refusal(request(kind, 0, 512, Flag.FUA) + data, PLAIN, export) == errno.EINVAL
 
 
 def test_fast_zero_where_it_was_not_offered() -> None:
     export = p.Export(SIZE, ALL & ~TransmissionFlag.SEND_FAST_ZERO)
-    wire = request(Command.WRITE_ZEROES, 0, 512, Flag.FAST_ZERO)
+    wire = request(Kind.ZERO, 0, 512, Flag.FAST_ZERO)
     assert refusal(wire, PLAIN, export) == errno.EINVAL
 
 
 @pytest.mark.parametrize(
     ("kind", "offer"),
     [
-        (Command.FLUSH, TransmissionFlag.SEND_FLUSH),
-        (Command.TRIM, TransmissionFlag.SEND_TRIM),
-        (Command.CACHE, TransmissionFlag.SEND_CACHE),
-        (Command.WRITE_ZEROES, TransmissionFlag.SEND_WRITE_ZEROES),
+        (Kind.FLUSH, TransmissionFlag.SEND_FLUSH),
+        (Kind.TRIM, TransmissionFlag.SEND_TRIM),
+        (Kind.CACHE, TransmissionFlag.SEND_CACHE),
+        (Kind.ZERO, TransmissionFlag.SEND_WRITE_ZEROES),
     ],
 )
 def test_commands_that_were_not_offered(kind: int, offer: int) -> None:
-    length = 0 if kind == Command.FLUSH else 512
+    length = 0 if kind == Kind.FLUSH else 512
     export = p.Export(SIZE, ALL & ~offer)
     assert refusal(request(kind, 0, length), PLAIN, export) == errno.EINVAL
 
 
-@pytest.mark.parametrize("kind", [Command.WRITE, Command.TRIM, Command.WRITE_ZEROES])
+@pytest.mark.parametrize("kind", [Kind.WRITE, Kind.TRIM, Kind.ZERO])
 def test_changes_to_a_read_only_disk(kind: int) -> None:
     export = p.Export(SIZE, ALL | TransmissionFlag.READ_ONLY)
-    data = bytes(512) if kind == Command.WRITE else b""
+    data = bytes(512) if kind == Kind.WRITE else b""
     assert refusal(request(kind, 0, 512) + data, PLAIN, export) == errno.EPERM
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (Command.READ, errno.EINVAL),
-        (Command.CACHE, errno.EINVAL),
-        (Command.BLOCK_STATUS, errno.EINVAL),
-        (Command.WRITE, errno.ENOSPC),
-        (Command.TRIM, errno.ENOSPC),
-        (Command.WRITE_ZEROES, errno.ENOSPC),
+        (Kind.READ, errno.EINVAL),
+        (Kind.CACHE, errno.EINVAL),
+        (Kind.BLOCK_STATUS, errno.EINVAL),
+        (Kind.WRITE, errno.ENOSPC),
+        (Kind.TRIM, errno.ENOSPC),
+        (Kind.ZERO, errno.ENOSPC),
     ],
 )
 @pytest.mark.parametrize("offset", [SIZE - 511, SIZE, 1 << 40, (1 << 64) - 512, (1 << 64) - 1])
 def test_out_of_bounds(kind: int, expected: int, offset: int) -> None:
-    data = bytes(512) if kind == Command.WRITE else b""
+    data = bytes(512) if kind == Kind.WRITE else b""
     assert refusal(request(kind, offset, 512) + data, FULL) == expected
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        Command.READ,
-        Command.WRITE,
-        Command.TRIM,
-        Command.CACHE,
-        Command.WRITE_ZEROES,
-        Command.BLOCK_STATUS,
+        Kind.READ,
+        Kind.WRITE,
+        Kind.TRIM,
+        Kind.CACHE,
+        Kind.ZERO,
+        Kind.BLOCK_STATUS,
     ],
 )
 def test_a_length_of_zero(kind: int) -> None:
@@ -570,46 +570,46 @@ def test_a_length_of_zero(kind: int) -> None:
 @pytest.mark.parametrize(("offset", "length"), [(0, 512), (512, 4096), (1, 4096), (0, 4097)])
 def test_unaligned_requests(offset: int, length: int) -> None:
     export = p.Export(SIZE, ALL, p.BlockSizes(4096, 4096, p.MAX_PAYLOAD))
-    wire = request(Command.READ, offset, length)
-    outcome = after(PLAIN, wire + request(Command.READ, 0, 4096, cookie=8), export)
+    wire = request(Kind.READ, offset, length)
+    outcome = after(PLAIN, wire + request(Kind.READ, 0, 4096, cookie=8), export)
     assert [one.cookie for one in outcome.requests] == [8]
     assert outcome.said == simple(errno.EINVAL)
 
 
 @pytest.mark.parametrize(("offset", "length"), [(1, 0), (0, 512)])
 def test_a_flush_with_a_range(offset: int, length: int) -> None:
-    assert refusal(request(Command.FLUSH, offset, length)) == errno.EINVAL
+    assert refusal(request(Kind.FLUSH, offset, length)) == errno.EINVAL
 
 
 def test_df_without_structured_replies() -> None:
-    assert refusal(request(Command.READ, 0, 512, Flag.DF), PLAIN) == errno.EINVAL
+    assert refusal(request(Kind.READ, 0, 512, Flag.DF), PLAIN) == errno.EINVAL
 
 
 def test_block_status_without_a_context() -> None:
-    assert refusal(request(Command.BLOCK_STATUS, 0, 512), STRUCTURED) == errno.EINVAL
+    assert refusal(request(Kind.BLOCK_STATUS, 0, 512), STRUCTURED) == errno.EINVAL
 
 
 def test_a_read_that_is_too_large() -> None:
     export = p.Export(1 << 30, ALL)
-    assert refusal(request(Command.READ, 0, p.MAX_PAYLOAD + 1), FULL, export) == errno.EINVAL
+    assert refusal(request(Kind.READ, 0, p.MAX_PAYLOAD + 1), FULL, export) == errno.EINVAL
 
 
 @pytest.mark.parametrize("sizes", [(), tuple([65537] * 600)])
 def test_a_write_that_is_too_large_is_read_to_its_end(sizes: tuple[int, ...]) -> None:
     export = p.Export(1 << 30, ALL)
-    wire = request(Command.WRITE, 0, p.MAX_PAYLOAD + 512) + request(Command.DISC) * (
+    wire = request(Kind.WRITE, 0, p.MAX_PAYLOAD + 512) + request(p.DISC) * (
         (p.MAX_PAYLOAD + 512) // p.REQUEST.size
     )
     wire = wire.ljust(p.REQUEST.size + p.MAX_PAYLOAD + 512, b"\xff")
-    outcome = hold(export, PLAIN + wire + request(Command.READ, 0, 512, cookie=8), sizes)
+    outcome = hold(export, PLAIN + wire + request(Kind.READ, 0, 512, cookie=8), sizes)
     assert not outcome.finished  # nothing in the data was taken for a request
     assert [one.cookie for one in outcome.requests] == [8]
     assert outcome.said.endswith(simple(errno.EINVAL))
 
 
 def test_a_refused_write_is_read_to_its_end() -> None:
-    data = request(Command.DISC) * 100
-    wire = request(Command.WRITE, SIZE, len(data)) + data
+    data = request(p.DISC) * 100
+    wire = request(Kind.WRITE, SIZE, len(data)) + data
     assert refusal(wire) == errno.ENOSPC
 
 
@@ -626,21 +626,21 @@ def reply(start: bytes, wire: bytes, how: str, *args: object) -> bytes:
 
 
 def test_success() -> None:
-    wire = request(Command.WRITE, 0, 4) + b"abcd"
+    wire = request(Kind.WRITE, 0, 4) + b"abcd"
     assert reply(PLAIN, wire, "reply") == simple()
     assert reply(FULL, wire, "reply") == simple()
 
 
 def test_a_simple_read() -> None:
-    assert reply(PLAIN, request(Command.READ, 512, 4), "reply_read", b"abcd") == simple() + b"abcd"
+    assert reply(PLAIN, request(Kind.READ, 512, 4), "reply_read", b"abcd") == simple() + b"abcd"
 
 
 def test_a_structured_read() -> None:
-    said = reply(FULL, request(Command.READ, 512, 4), "reply_read", b"abcd")
+    said = reply(FULL, request(Kind.READ, 512, 4), "reply_read", b"abcd")
     assert said == chunk(p.ReplyType.OFFSET_DATA, p.U64.pack(512) + b"abcd")
 
 
-@pytest.mark.parametrize("kind", [Command.READ, Command.BLOCK_STATUS])
+@pytest.mark.parametrize("kind", [Kind.READ, Kind.BLOCK_STATUS])
 def test_a_structured_error(kind: int) -> None:
     said = reply(FULL, request(kind, 0, 512), "reply_error", errno.EIO)
     assert said == chunk(p.ReplyType.ERROR, p.CHUNK_ERROR.pack(5, 0))
@@ -648,7 +648,7 @@ def test_a_structured_error(kind: int) -> None:
 
 @pytest.mark.parametrize("start", [PLAIN, FULL])
 def test_a_simple_error(start: bytes) -> None:
-    wire = request(Command.WRITE, 0, 4) + b"abcd"
+    wire = request(Kind.WRITE, 0, 4) + b"abcd"
     assert reply(start, wire, "reply_error", errno.ENOSPC) == simple(28)
 
 
@@ -657,22 +657,22 @@ def test_a_simple_error(start: bytes) -> None:
     [(errno.EPERM, 1), (errno.ENOTSUP, 95), (errno.ESHUTDOWN, 108), (errno.EOVERFLOW, 75)],
 )
 def test_errors_that_nbd_knows(number: int, wire: int) -> None:
-    assert reply(PLAIN, request(Command.FLUSH), "reply_error", number) == simple(wire)
+    assert reply(PLAIN, request(Kind.FLUSH), "reply_error", number) == simple(wire)
 
 
 @pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EFBIG, errno.EROFS, 9999])
 def test_other_errors_go_as_einval(number: int) -> None:
-    assert reply(PLAIN, request(Command.FLUSH), "reply_error", number) == simple(22)
+    assert reply(PLAIN, request(Kind.FLUSH), "reply_error", number) == simple(22)
 
 
 def test_block_status() -> None:
-    said = reply(FULL, request(Command.BLOCK_STATUS, 0, 8192), "reply_status", [(4096, 3), (4096, 0)])
+    said = reply(FULL, request(Kind.BLOCK_STATUS, 0, 8192), "reply_status", [(4096, 3), (4096, 0)])
     body = p.U32.pack(META_CONTEXT) + struct.pack(">4I", 4096, 3, 4096, 0)
     assert said == chunk(p.ReplyType.BLOCK_STATUS, body)
 
 
 def test_block_status_of_one_extent_never_exceeds_the_request() -> None:
-    wire = request(Command.BLOCK_STATUS, 0, 8192, Flag.REQ_ONE)
+    wire = request(Kind.BLOCK_STATUS, 0, 8192, Flag.REQ_ONE)
     for extents, length in (([(4096, 3), (4096, 0)], 4096), ([(1 << 20, 3)], 8192)):
         body = p.U32.pack(META_CONTEXT) + struct.pack(">2I", length, 3)
         assert reply(FULL, wire, "reply_status", extents) == chunk(p.ReplyType.BLOCK_STATUS, body)

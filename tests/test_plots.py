@@ -19,8 +19,8 @@ from analysis.plots.heatmap import MAX_ROWS, block_size, block_writes, writes
 from analysis.plots.latency import PER_DECADE, Spread
 from analysis.plots.throughput import MAX_COLUMNS, completions, depths
 from tests.support import write_trace
-from tracer.op import NO_TIME, SECTOR, Kind, Op
-from tracer.trace import Fault, Mark, Mismatch
+from tracer.op import NO_TIME, SECTOR, Fault, Kind, Op
+from tracer.trace import Mark, Mismatch
 
 rewritten = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30

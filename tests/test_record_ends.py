@@ -31,8 +31,7 @@ from tracer.errors import Exit
 from tracer.loop import Loop
 from tracer.main import run
 from tracer.nbd.uri import parse_uri
-from tracer.op import Kind
-from tracer.trace import Fault
+from tracer.op import Fault, Kind
 
 SIZE = 8 * MIB
 FILES = ["t.payloads", "t.raw", "t.test.raw", "t.trace"]

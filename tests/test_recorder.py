@@ -17,8 +17,7 @@ from tracer.compare import Comparison
 from tracer.device import Done, FileDevice
 from tracer.loop import Loop
 from tracer.nbd.client import Client, Reply
-from tracer.nbd.server import Buffer
-from tracer.op import Kind
+from tracer.op import Buffer, Kind
 from tracer.payload import PayloadWriter
 from tracer.recorder import Recorder
 from tracer.trace import Header, Trace, TraceWriter

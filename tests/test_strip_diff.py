@@ -11,9 +11,9 @@ import pytest
 from tests.faulty.workload import WORKLOAD, make_trace, write_driver
 from tests.support import entries, finish, need, peer, read_trace, recording, trace
 from tracer.digest import digest
-from tracer.op import NO_PAYLOAD, NO_TIME, Kind, Op
+from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
 from tracer.payload import PayloadWriter, payload_path
-from tracer.trace import End, Fault, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
+from tracer.trace import End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
 
 # ---------------------------------------------------------------- strip
 

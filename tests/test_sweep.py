@@ -9,18 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import pattern
+from tests.support import changed, pattern
 from tracer import sweep as module
 from tracer.compare import Comparison
 from tracer.device import CONNECTION_LOST, Data, Done, FileDevice
 from tracer.errors import DriverHung
 from tracer.loop import Loop
 from tracer.nbd import protocol as p
-from tracer.nbd.server import Buffer, Extents
-from tracer.op import SECTOR, Kind
+from tracer.op import SECTOR, Buffer, Extents, Fault, Kind
 from tracer.ranges import RangeSet
 from tracer.sweep import Sweep, sweep
-from tracer.trace import Fault
 
 SECTORS = 64
 SIZE = SECTORS * SECTOR
@@ -162,7 +160,7 @@ def test_only_a_part(bench: Bench) -> None:
 
 
 def test_trimmed_sectors_may_differ(bench: Bench) -> None:
-    bench.comparison.changed(Kind.TRIM, 2 * SECTOR, 4 * SECTOR, failed=False)
+    bench.comparison.done(changed(Kind.TRIM, 2 * SECTOR, 4 * SECTOR, failed=False))
     bench.damage(2 * SECTOR, b"?" * 1024)
     assert bench.sweep().clean
     bench.damage(4 * SECTOR, b"?")
@@ -171,7 +169,7 @@ def test_trimmed_sectors_may_differ(bench: Bench) -> None:
 
 def test_trimmed_sectors_by_the_strict_rule(bench: Bench) -> None:
     bench.comparison = Comparison("old-or-zero")
-    bench.comparison.changed(Kind.TRIM, 2 * SECTOR, 4 * SECTOR, failed=False)
+    bench.comparison.done(changed(Kind.TRIM, 2 * SECTOR, 4 * SECTOR, failed=False))
     bench.damage(2 * SECTOR, bytes(SECTOR))
     assert bench.sweep().clean
     bench.damage(2 * SECTOR, b"?")
@@ -179,15 +177,15 @@ def test_trimmed_sectors_by_the_strict_rule(bench: Bench) -> None:
 
 
 def test_what_a_failed_write_left_may_differ(bench: Bench) -> None:
-    bench.comparison.changed(Kind.WRITE, 2 * SECTOR, 3 * SECTOR, failed=True)
+    bench.comparison.done(changed(Kind.WRITE, 2 * SECTOR, 3 * SECTOR, failed=True))
     bench.damage(2 * SECTOR, b"?" * SECTOR)
     assert bench.sweep().clean
 
 
 def test_the_reference_can_adopt_what_is_undefined(bench: Bench) -> None:
-    bench.comparison.changed(Kind.TRIM, 2 * SECTOR, 3 * SECTOR, failed=False)
-    bench.comparison.changed(Kind.TRIM, 8 * SECTOR, 9 * SECTOR, failed=False)
-    bench.comparison.changed(Kind.WRITE, 5 * SECTOR, 6 * SECTOR, failed=True)
+    bench.comparison.done(changed(Kind.TRIM, 2 * SECTOR, 3 * SECTOR, failed=False))
+    bench.comparison.done(changed(Kind.TRIM, 8 * SECTOR, 9 * SECTOR, failed=False))
+    bench.comparison.done(changed(Kind.WRITE, 5 * SECTOR, 6 * SECTOR, failed=True))
     for sector in (2, 5, 8):
         bench.damage(sector * SECTOR, b"?" * SECTOR)
     bench.damage(7 * SECTOR, b"!" * SECTOR)
@@ -197,7 +195,7 @@ def test_the_reference_can_adopt_what_is_undefined(bench: Bench) -> None:
 
 
 def test_nothing_is_adopted_unless_asked_for(bench: Bench) -> None:
-    bench.comparison.changed(Kind.TRIM, 2 * SECTOR, 3 * SECTOR, failed=False)
+    bench.comparison.done(changed(Kind.TRIM, 2 * SECTOR, 3 * SECTOR, failed=False))
     bench.damage(2 * SECTOR, b"?" * SECTOR)
     before = bench.raw.read_bytes()
     assert bench.sweep().clean
@@ -221,7 +219,7 @@ def test_a_false_hole_is_found_though_the_bytes_read_right(bench: Bench) -> None
 
 
 def test_a_false_hole_over_trimmed_sectors_is_none(bench: Bench) -> None:
-    bench.comparison.changed(Kind.TRIM, 0, 4096, failed=False)
+    bench.comparison.done(changed(Kind.TRIM, 0, 4096, failed=False))
     bench.defect = says([(4096, HOLE), (SIZE, 0)])
     assert bench.sweep().clean
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support import file_size_limit
 from tracer.errors import Exit, StorageError, TraceError
-from tracer.op import NO_PAYLOAD, NO_TIME, Kind, Op
+from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
 from tracer.trace import (
     FORMAT,
     MAX_HEADER,
@@ -20,7 +20,6 @@ from tracer.trace import (
     RECORD_SIZE,
     VERSION,
     End,
-    Fault,
     Header,
     Mark,
     Mismatch,

@@ -3,8 +3,7 @@
 from tracer.device import Data, Device
 from tracer.errors import DriverError
 from tracer.loop import Loop
-from tracer.nbd.server import Extents
-from tracer.op import SECTOR, Kind
+from tracer.op import SECTOR, Extents, Kind
 from tracer.sweep import STATUS_STEP, Waiter
 
 

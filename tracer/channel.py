@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from tracer.errors import NbdError
 from tracer.loop import READ, WRITE, Loop
-from tracer.nbd.server import Buffer
+from tracer.op import Buffer
 
 Message = TypeVar("Message")
 

@@ -9,7 +9,7 @@ from tracer.driver import make_raw
 from tracer.errors import StorageError, UsageError
 from tracer.files import check_free, whole
 from tracer.marks import last_op, resolve_upto
-from tracer.op import CARRIES_DATA, MUTATING, ZERO_DIGEST, Kind
+from tracer.op import Kind, Leaves, changing_kinds, effect
 from tracer.payload import payload_path
 from tracer.progress import bar
 from tracer.source import Source, by_seq
@@ -69,8 +69,7 @@ def _check_output(trace: Path, image: Path, force: bool) -> None:
 def _apply(source: Source, image: Path, made: Checkout) -> None:
     """Do to an image what was done to the reference when recorded. Raises OSError."""
     trace = source.trace
-    # old-or-zero: the reference keeps what was trimmed, to know what the test side may still hold
-    kept = Kind.TRIM if trace.header.trim == "old-or-zero" else None
+    changing = changing_kinds(trace.header.trim)
     device = FileDevice(image, durable=False)
     try:
         with bar("checking out", made.before, "ops") as progress:
@@ -78,14 +77,14 @@ def _apply(source: Source, image: Path, made: Checkout) -> None:
                 if op.seq >= made.before:
                     break
                 progress(1)
-                if op.kind not in MUTATING or op.kind == kept:
-                    continue
-                if op.reference_status:
+                if op.kind in changing and op.reference_status:
                     made.failed += 1
+                leaves = effect(op, trace.header.trim).leaves
+                if leaves is Leaves.OLD:
                     continue
                 made.applied += 1
-                # zeroes are holes whatever wrote them: the image is to be sparse
-                is_data = op.kind in CARRIES_DATA and op.digest != ZERO_DIGEST
+                is_data = leaves is Leaves.DATA
+                # zeroes become holes, whatever wrote them: the image stays sparse
                 kind = Kind.WRITE if is_data else Kind.TRIM
                 data = source.data(op) if is_data else None
                 error, _, _ = device.execute(kind, 0, op.offset, op.length, data)

@@ -6,11 +6,8 @@ what a failed write left behind. Both are tracked here and are not reported as d
 
 from collections.abc import Iterator
 
-from tracer.op import MUTATING, SECTOR, Kind
+from tracer.op import SECTOR, Op, Promise, TrimRule, effect
 from tracer.ranges import RangeSet
-
-TRIM_RULES = ("any", "old-or-zero")
-"""What trimmed bytes may read as: anything, or what they held before or zeroes, byte by byte."""
 
 
 class Comparison:
@@ -19,7 +16,7 @@ class Comparison:
     With the rule "old-or-zero" the reference must keep what was trimmed.
     """
 
-    def __init__(self, trim_rule: str = "any") -> None:
+    def __init__(self, trim_rule: TrimRule = TrimRule.ANY) -> None:
         self.trim_rule = trim_rule
         self.trimmed = RangeSet()
         self.unknown = RangeSet()
@@ -30,19 +27,18 @@ class Comparison:
         twin.trimmed, twin.unknown = self.trimmed.copy(), self.unknown.copy()
         return twin
 
-    def changed(self, kind: int, start: int, end: int, failed: bool) -> None:
-        """Say that a mutating op on ``[start, end)`` is done, or failed on either side."""
-        if kind not in MUTATING:
-            return
-        if failed:
-            self.unknown.add(start, end)
-        elif kind == Kind.TRIM:
-            self.trimmed.add(start, end)
-        else:
+    def done(self, op: Op) -> None:
+        """Take note of an op that both sides are done with."""
+        promise = effect(op, self.trim_rule).promise
+        if promise is Promise.EQUAL:
             if self.trimmed:
-                self.trimmed.remove(start, end)
+                self.trimmed.remove(op.offset, op.end)
             if self.unknown:
-                self.unknown.remove(start, end)
+                self.unknown.remove(op.offset, op.end)
+        elif promise is Promise.TRIMMED:
+            self.trimmed.add(op.offset, op.end)
+        elif promise is Promise.UNKNOWN:
+            self.unknown.add(op.offset, op.end)
 
     def defined(self, start: int, end: int) -> bool:
         """Whether every byte of ``[start, end)`` has one right value."""
@@ -77,7 +73,7 @@ class Comparison:
             for a, b in self.trimmed.outside(first, last):
                 if good[a - start : b - start] != bad[a - start : b - start]:
                     return False
-            if self.trim_rule == "any":
+            if self.trim_rule == TrimRule.ANY:
                 continue
             for a, b in self.trimmed.within(first, last):
                 # byte by byte: one range here may be several trims that met different fates

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracer.errors import UsageError
-from tracer.op import CARRIES_DATA, ZERO_DIGEST, Kind, Op
+from tracer.op import ZERO_DIGEST, Fault, Kind, Leaves, Op, effect
 from tracer.payload import payload_path
 from tracer.progress import bar
 from tracer.rewrite import Rewriter, check_output, derived, new_trace
 from tracer.source import Source, by_seq
-from tracer.trace import End, Fault, Mark, Mismatch
+from tracer.trace import End, Mark, Mismatch
 from tracer.writers import LastWriters
 
 Progress = Callable[[int], None]
@@ -80,7 +80,7 @@ def cut(source: Source, first: int, upto: int, out: Path, *, force: bool = False
 
 
 def _before(source: Source, first: int, progress: Progress) -> Iterator[Op]:
-    """The ops before op ``first`` that changed the disk, in order."""
+    """The ops before op ``first``, in order."""
 
     def before() -> Iterator[Op]:
         missing = first
@@ -92,18 +92,17 @@ def _before(source: Source, first: int, progress: Progress) -> Iterator[Op]:
                 if not missing:
                     return
 
-    # an op that failed on the reference did nothing, and is not replayed (replay/player.py)
-    yield from (op for op in by_seq(before()) if not op.reference_status)
+    return by_seq(before())
 
 
 def _last_writers(source: Source, first: int, progress: Progress) -> LastWriters:
     """Who wrote what the disk holds before op ``first``."""
     writers = LastWriters()
-    trims_zero = source.trace.header.trim == "any"
     for op in _before(source, first, progress):
-        if op.kind in CARRIES_DATA and op.digest != ZERO_DIGEST:
+        leaves = effect(op, source.trace.header.trim).leaves
+        if leaves is Leaves.DATA:
             writers.write(op.offset, op.end, op.seq)
-        elif op.kind in CARRIES_DATA or op.kind == Kind.ZERO or (op.kind == Kind.TRIM and trims_zero):
+        elif leaves is Leaves.ZEROES:
             writers.zero(op.offset, op.end)
     return writers
 
@@ -114,7 +113,7 @@ def _start(
     """The start ops, numbered from 0, each with the op whose bytes it brings."""
     seq = 0
     for op in _before(source, first, progress):
-        if op.kind not in CARRIES_DATA or op.digest == ZERO_DIGEST:
+        if effect(op, source.trace.header.trim).leaves is not Leaves.DATA:
             continue
         for start, end, mark in _pieces(op, writers, whole=source.real):
             yield Op(seq, int(Kind.START), 0, start, end - start, completed=0, digest=mark), op

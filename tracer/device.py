@@ -20,9 +20,8 @@ from tracer.loop import Loop
 from tracer.lower import Part, lower
 from tracer.nbd import protocol as p
 from tracer.nbd.client import Client, Reply
-from tracer.nbd.server import Buffer, Extents
 from tracer.nbd.uri import Address
-from tracer.op import Flag, Kind
+from tracer.op import Buffer, Extents, Flag, Kind
 
 Data = bytes | bytearray
 Done = Callable[[int, Data | None, Extents], None]

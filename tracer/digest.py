@@ -2,8 +2,7 @@
 
 from blake3 import blake3
 
-from tracer.nbd.server import Buffer
-from tracer.op import ZERO_DIGEST
+from tracer.op import ZERO_DIGEST, Buffer
 
 NAME = "blake3-128"
 """How the trace's header names the algorithm: the first 128 bits of BLAKE3."""

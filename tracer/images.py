@@ -7,12 +7,12 @@ from tracer.device import FileDevice
 from tracer.driver import Driver, Running, make_raw
 from tracer.errors import Undecidable, UsageError
 from tracer.loop import Loop
-from tracer.op import SECTOR
+from tracer.op import SECTOR, Fault
 from tracer.payload import payload_path
 from tracer.plan import Plan
 from tracer.progress import bar
 from tracer.sweep import sweep
-from tracer.trace import MAX_SIZE, Fault
+from tracer.trace import MAX_SIZE
 
 
 class Images:

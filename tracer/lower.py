@@ -5,22 +5,14 @@ may meet a driver that offers less than the one the trace was recorded on.
 """
 
 from tracer.errors import Undecidable
-from tracer.nbd.protocol import Command, Export, TransmissionFlag
-from tracer.nbd.server import Buffer
-from tracer.op import MUTATING, Flag, Kind
+from tracer.nbd.protocol import NEEDED_FLAG, Export, TransmissionFlag
+from tracer.op import MUTATING, Buffer, Flag, Kind
 
 Part = tuple[int, int, int, int, Buffer | None]
 """A command: kind, flags, offset, length, data."""
 
 _ZEROES = bytes(1 << 20)
 """Written in place of a write zeroes that the server does not offer, a MiB at a time."""
-
-_NEEDS = {
-    int(Kind.FLUSH): TransmissionFlag.SEND_FLUSH,
-    int(Kind.TRIM): TransmissionFlag.SEND_TRIM,
-    int(Kind.CACHE): TransmissionFlag.SEND_CACHE,
-    int(Kind.ZERO): TransmissionFlag.SEND_WRITE_ZEROES,
-}
 
 
 def lower(
@@ -41,7 +33,7 @@ def lower(
         kind = Kind.WRITE
     if not export.flags & TransmissionFlag.SEND_FAST_ZERO:
         flags &= ~Flag.FAST_ZERO
-    needed = _NEEDS.get(kind)
+    needed = NEEDED_FLAG.get(kind)
     if needed is not None and not export.flags & needed:
         if kind != Kind.ZERO:  # trim and cache are advice; no flush means nothing to flush
             return []
@@ -61,7 +53,7 @@ def lower(
             size = min(step, length - at)
             parts.append((kind, flags, offset + at, size, _piece(data, kind, at, size)))
     if flush_after:
-        parts.append((Command.FLUSH, 0, 0, 0, None))
+        parts.append((Kind.FLUSH, 0, 0, 0, None))
     return parts
 
 

@@ -6,7 +6,7 @@ in which they were submitted and are in flight together. So a difference is the 
 
     mirror.submit(Flight(op, data))     # any number of times
     mirror.pump()                       # test side on the wire first, then the reference
-    ... done(flight) is called when both sides are, differs(difference) before it if they disagree
+    ... done(flight) is called when both sides are; flight.differences says where they disagree
 """
 
 import errno
@@ -21,11 +21,26 @@ from tracer.compare import Comparison
 from tracer.device import CONNECTION_LOST, Data, Device, FileDevice
 from tracer.digest import is_zero
 from tracer.nbd.protocol import State
-from tracer.nbd.server import Buffer, Extents
-from tracer.op import MUTATING, Flag, Kind, Op
-from tracer.trace import Fault
+from tracer.op import (
+    MUTATING,
+    Buffer,
+    Extents,
+    Fault,
+    Flag,
+    Kind,
+    Op,
+    changing_kinds,
+    conflicting,
+)
 
 FAST_ZERO = int(Flag.FAST_ZERO)  # an int: the operators of IntFlag are slow, and this is the data path
+
+MAX_OPS = 256
+"""Ops in flight: twice what 16 connections of a queue depth of 8 make. Others wait."""
+
+MAX_BYTES = 64 << 20
+"""Bytes of reads and writes in flight: two requests of the largest size. Others wait, so that memory
+stays bounded."""
 
 
 @dataclass(slots=True)
@@ -47,13 +62,19 @@ class Difference:
     ranges: tuple[tuple[int, int], ...] = ()
 
 
+NO_DIFFERENCES: list[Difference] = []
+"""What nearly every flight has. Never changed: a list for each costs time and memory."""
+
+
 class Flight:
     """An op on its way through the mirror. ``data`` is what a write brings; for a read it becomes
-    what the reference returned. ``token`` is the caller's own."""
+    what the reference returned. ``differences`` says where the two sides disagree on the op.
+    ``token`` is the caller's own."""
 
     __slots__ = (
         "blockers",
         "data",
+        "differences",
         "extents",
         "op",
         "postponed",
@@ -70,6 +91,7 @@ class Flight:
         self.op = op
         self.data = data
         self.token = token
+        self.differences: list[Difference] = NO_DIFFERENCES
         self.extents: Extents = []
         self.blockers = 0
         self.waiters: list[Flight] | None = None
@@ -82,9 +104,9 @@ class Flight:
 class Mirror:
     """Joins a reference and a test device.
 
-    ``done`` gets each flight when both sides are done with it; ``differs`` is called before that, if
-    they disagree; ``referred`` when the reference is done with it, which is a good time for work that
-    the driver's own time can hide. A write's flight has its data, a read's has the reference's.
+    ``done`` gets each flight when both sides are done with it; ``referred`` when the reference is done
+    with it, which is a good time for work that the driver's own time can hide. A write's flight has its
+    data, a read's has the reference's.
     With ``insist``, a fast zero that the driver cannot do fast is done slowly, as a guest would go on
     to ask for: right for a replay, whose guest is not there to ask.
     """
@@ -95,7 +117,6 @@ class Mirror:
         test: Device,
         comparison: Comparison,
         done: Callable[[Flight], None],
-        differs: Callable[[Difference], None],
         referred: Callable[[Flight], None] | None = None,
         *,
         insist: bool = False,
@@ -104,12 +125,12 @@ class Mirror:
         self.test = test
         self.comparison = comparison
         self._done = done
-        self._differs = differs
         self._referred = referred
         self._insist = insist
         self._active: dict[int, Flight] = {}
+        self._active_ops: dict[int, Op] = {}
         self._ready: list[Flight] = []
-        self._keep_trimmed = comparison.trim_rule != "any"
+        self._passed_over = MUTATING - changing_kinds(comparison.trim_rule)
 
     @property
     def in_flight(self) -> int:
@@ -123,20 +144,14 @@ class Mirror:
     def submit(self, flight: Flight) -> None:
         """Take an op in. It goes out with the next ``pump``, or when what it must wait for is done."""
         op = flight.op
-        start, end = op.offset, op.offset + op.length
-        changes = op.kind in MUTATING
-        for other in self._active.values():
-            its = other.op
-            if (
-                its.offset < end
-                and start < its.offset + its.length
-                and (changes or its.kind in MUTATING)
-            ):
-                if other.waiters is None:
-                    other.waiters = []
-                other.waiters.append(flight)
-                flight.blockers += 1
+        for earlier in conflicting(op, self._active_ops.values()):
+            blocker = self._active[earlier.seq]
+            if blocker.waiters is None:
+                blocker.waiters = []
+            blocker.waiters.append(flight)
+            flight.blockers += 1
         self._active[op.seq] = flight
+        self._active_ops[op.seq] = op
         if not flight.blockers:
             self._ready.append(flight)
 
@@ -165,11 +180,9 @@ class Mirror:
             flight.postponed = True
             return
         started = time.monotonic_ns()
-        if op.flags & FAST_ZERO and op.test_status == errno.ENOTSUP:
+        if op.refused:
             op.reference_status = errno.ENOTSUP
-        elif op.kind == Kind.TRIM and self._keep_trimmed:
-            pass
-        else:
+        elif op.kind not in self._passed_over:
             op.reference_status, data, flight.extents = self.reference.execute(
                 op.kind, op.flags, op.offset, op.length, flight.data
             )
@@ -201,27 +214,21 @@ class Mirror:
             self._refer(flight)
 
     def _settle(self, flight: Flight) -> None:
-        """Both sides are done: compare, tell, and let go what waited."""
+        """Both sides are done: compare, and let go what waited."""
         op = flight.op
-        if op.test_status == CONNECTION_LOST:
-            self.comparison.changed(op.kind, op.offset, op.end, failed=True)
-        elif op.test_status or op.reference_status:
-            if bool(op.test_status) != bool(op.reference_status):
-                self._differs(
-                    Difference(
-                        op, Fault.STATUS, op.offset, op.length, op.reference_status, op.test_status
-                    )
-                )
-            if not (op.flags & FAST_ZERO and op.test_status == errno.ENOTSUP):
-                self.comparison.changed(op.kind, op.offset, op.end, failed=True)
+        if op.test_status or op.reference_status:
+            one_side = bool(op.test_status) != bool(op.reference_status)
+            if one_side and op.test_status != CONNECTION_LOST:
+                statuses = op.reference_status, op.test_status
+                flight.differences = [Difference(op, Fault.STATUS, op.offset, op.length, *statuses)]
         elif op.kind == Kind.READ:
             if flight.data != flight.test_data:
-                self._compare(flight)
+                flight.differences = self._compare(flight)
         elif op.kind == Kind.BLOCK_STATUS:
-            self._compare_status(flight)
-        else:
-            self.comparison.changed(op.kind, op.offset, op.end, failed=False)
-        del self._active[op.seq]
+            flight.differences = self._compare_status(flight)
+        if op.kind in MUTATING:
+            self.comparison.done(op)
+        del self._active[op.seq], self._active_ops[op.seq]
         if flight.waiters:
             for waiter in flight.waiters:
                 waiter.blockers -= 1
@@ -229,37 +236,39 @@ class Mirror:
                     self._ready.append(waiter)
         self._done(flight)
 
-    def _compare(self, flight: Flight) -> None:
+    def _compare(self, flight: Flight) -> list[Difference]:
         expected, actual = flight.data, flight.test_data
         assert isinstance(expected, bytes | bytearray)
         assert actual is not None
         offset = flight.op.offset
         ranges = tuple(self.comparison.differences(expected, actual, offset))
-        if ranges:
-            start, end = ranges[0][0], ranges[-1][1]
-            piece = slice(start - offset, end - offset)
-            self._differs(
-                Difference(
-                    flight.op, Fault.DATA, start, end - start,
-                    expected=bytes(expected[piece]), actual=bytes(actual[piece]), ranges=ranges,
-                )
-            )  # fmt: skip
+        if not ranges:
+            return NO_DIFFERENCES
+        start, end = ranges[0][0], ranges[-1][1]
+        piece = slice(start - offset, end - offset)
+        return [
+            Difference(
+                flight.op, Fault.DATA, start, end - start,
+                expected=bytes(expected[piece]), actual=bytes(actual[piece]), ranges=ranges,
+            )
+        ]  # fmt: skip
 
-    def _compare_status(self, flight: Flight) -> None:
+    def _compare_status(self, flight: Flight) -> list[Difference]:
         """The guest may skip what both sides call zeroes, so what the test side alone calls zeroes
         must be: a driver that calls data a hole loses it in the next copy."""
         op = flight.op
         lie = false_hole(self.reference, self.comparison, op.offset, op.length, flight.test_extents)
-        if lie is not None:
-            start, expected = lie
-            self._differs(
-                Difference(
-                    op, Fault.BLOCK_STATUS, start, len(expected),
-                    expected=expected, actual=bytes(len(expected)),
-                    ranges=((start, start + len(expected)),),
-                )
-            )  # fmt: skip
         flight.extents = common_extents(flight.extents, flight.test_extents, op.length)
+        if lie is None:
+            return NO_DIFFERENCES
+        start, expected = lie
+        return [
+            Difference(
+                op, Fault.BLOCK_STATUS, start, len(expected),
+                expected=expected, actual=bytes(len(expected)),
+                ranges=((start, start + len(expected)),),
+            )
+        ]  # fmt: skip
 
 
 STEP = 1 << 20

@@ -1,14 +1,17 @@
-"""The vocabulary: what one block request is. No I/O here.
+"""The vocabulary: what one block request is, what it does to the disk, and what it conflicts with.
 
-Kinds and flags have the numbers of the NBD protocol (https://github.com/NetworkBlockDevice/nbd,
-doc/proto.md, "Command flags" and "Request types"), so that none needs translating on the data path.
+No I/O here. Kinds and flags have the numbers of the NBD protocol ("Request types" and "Command
+flags" in doc/proto.md of https://github.com/NetworkBlockDevice/nbd), so that the data path needs no
+translation.
 """
 
+import errno
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import Enum, IntEnum, IntFlag, StrEnum, auto
 
 SECTOR = 512
-"""Bytes in a sector, always; reports count in sectors as blkverify does, code counts in bytes."""
+"""Bytes in a sector, always. Reports count sectors, as blkverify does; code counts bytes."""
 
 NO_PAYLOAD = (1 << 64) - 1
 """The payload position of an op whose bytes are not in the payload store."""
@@ -18,6 +21,12 @@ ZERO_DIGEST = bytes(16)
 
 NO_TIME = (1 << 64) - 1
 """The completion time of an op that never completed."""
+
+Buffer = bytes | bytearray | memoryview
+"""The bytes that an op writes."""
+
+Extents = list[tuple[int, int]]
+"""Block status: (length in bytes, base:allocation flags), in the order of the disk."""
 
 
 class Kind(IntEnum):
@@ -40,7 +49,7 @@ class Kind(IntEnum):
 KIND_BY_NUMBER = {int(kind): kind for kind in Kind}
 
 MUTATING = frozenset({int(Kind.WRITE), int(Kind.TRIM), int(Kind.ZERO), int(Kind.START)})
-"""Kinds that change data."""
+"""Kinds that may change data."""
 
 CARRIES_DATA = frozenset({int(Kind.WRITE), int(Kind.START)})
 """Kinds whose request carries a payload."""
@@ -56,17 +65,25 @@ class Flag(IntFlag):
     FAST_ZERO = 1 << 4
 
 
+_FAST_ZERO = int(Flag.FAST_ZERO)  # an int: the operators of IntFlag are slow, and ops are many
+
+
 def flag_names(flags: int) -> list[str]:
     """The names of the flags that are set, lowest bit first."""
     return [flag.name or "" for flag in Flag if flags & flag]
+
+
+def sectors(start: int, end: int) -> range:
+    """The numbers of the sectors that the bytes ``[start, end)`` touch."""
+    return range(start // SECTOR, -(-end // SECTOR))
 
 
 @dataclass(slots=True)
 class Op:
     """One block request.
 
-    ``offset`` and ``length`` are bytes; times are ns since the trace's start; ``reference_ns`` and
-    ``test_ns`` are how long each side took; statuses are errno values, 0 for success; ``payload`` is
+    ``offset`` and ``length`` are bytes. Times are ns since the trace's start. ``reference_ns`` and
+    ``test_ns`` are how long each side took. Statuses are errno values, 0 for success. ``payload`` is
     a position in the payload store. ``digest`` is that of the bytes written, or of the bytes that the
     reference returned for a read.
     """
@@ -91,10 +108,133 @@ class Op:
         """The byte after the last one."""
         return self.offset + self.length
 
+    @property
+    def sectors(self) -> range:
+        """The numbers of the sectors that the op touches."""
+        return sectors(self.offset, self.offset + self.length)
+
+    @property
+    def refused(self) -> bool:
+        """Whether this is a fast zero that the driver cannot do fast. It did nothing: ENOTSUP means
+        "not fast" ("NBD_CMD_WRITE_ZEROES" in proto.md)."""
+        return bool(self.flags & _FAST_ZERO) and self.test_status == errno.ENOTSUP
+
     def describe(self) -> str:
         """``#12 write 4096 B at sector 8 (8 sectors) FUA``."""
         text = f"#{self.seq} {KIND_BY_NUMBER[self.kind].label}"
         if self.kind != Kind.FLUSH:
-            first, last = self.offset // SECTOR, -(-self.end // SECTOR)
-            text += f" {self.length} B at sector {first} ({last - first} sectors)"
+            text += f" {self.length} B at sector {self.sectors.start} ({len(self.sectors)} sectors)"
         return " ".join([text, *flag_names(self.flags)])
+
+
+# ---------------------------------------------------------------- what an op does to the disk
+
+
+class TrimRule(StrEnum):
+    """What trimmed bytes may read as until something rewrites them."""
+
+    ANY = "any"
+    """Anything (NBD_CMD_TRIM in proto.md)."""
+    OLD_OR_ZERO = "old-or-zero"
+    """What they held before, or zeroes, byte by byte."""
+
+
+class Leaves(Enum):
+    """What the reference image holds in an op's range afterwards."""
+
+    OLD = auto()
+    DATA = auto()
+    """The op's payload."""
+    ZEROES = auto()
+
+
+class Promise(Enum):
+    """What the test image may hold in an op's range afterwards."""
+
+    KEPT = auto()
+    """What it might hold before the op."""
+    EQUAL = auto()
+    """What the reference holds, and nothing else."""
+    TRIMMED = auto()
+    """What the trim rule allows."""
+    UNKNOWN = auto()
+    """Anything: the op failed, and may have done any part of its work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What an op does to its range of the two images."""
+
+    leaves: Leaves
+    promise: Promise
+
+
+NO_EFFECT = Effect(Leaves.OLD, Promise.KEPT)
+
+_EFFECTS = {
+    (int(kind), rule): Effect(leaves, promise)
+    for rule in TrimRule
+    for kind, leaves, promise in (
+        (Kind.WRITE, Leaves.DATA, Promise.EQUAL),
+        (Kind.START, Leaves.DATA, Promise.EQUAL),
+        (Kind.ZERO, Leaves.ZEROES, Promise.EQUAL),
+        # to tell "old" from damage, the reference must keep the old bytes
+        (Kind.TRIM, Leaves.ZEROES if rule is TrimRule.ANY else Leaves.OLD, Promise.TRIMMED),
+    )
+}
+"""The effect of each kind that may change data, where both sides succeed."""
+
+
+def effect(op: Op, trim_rule: TrimRule) -> Effect:
+    """What an op did to the disk. A payload of zeroes leaves zeroes.
+
+    ``leaves`` asks for the op's digest, ``promise`` does not. What failed on the reference changed
+    nothing there.
+    """
+    if op.kind not in MUTATING or op.refused:
+        return NO_EFFECT
+    kind = Kind.ZERO if op.kind in CARRIES_DATA and op.digest == ZERO_DIGEST else op.kind
+    done = _EFFECTS[kind, trim_rule]
+    if op.test_status or op.reference_status:
+        return Effect(Leaves.OLD if op.reference_status else done.leaves, Promise.UNKNOWN)
+    return done
+
+
+def changing_kinds(trim_rule: TrimRule) -> frozenset[Kind]:
+    """The kinds of op that change the reference image where they succeed."""
+    return frozenset(
+        kind for kind in Kind if effect(Op(0, int(kind)), trim_rule).leaves is not Leaves.OLD
+    )
+
+
+def conflicting(op: Op, others: Iterable[Op]) -> Iterator[Op]:
+    """Those of ``others`` that conflict with ``op``: they overlap, and one of the two may change
+    data."""
+    start, end, changes = op.offset, op.offset + op.length, op.kind in MUTATING
+    for other in others:
+        if (
+            other.offset < end
+            and start < other.offset + other.length
+            and (changes or other.kind in MUTATING)
+        ):
+            yield other
+
+
+def conflicts(one: Op, other: Op) -> bool:
+    """Whether two ops overlap and one of them may change data."""
+    return any(True for _ in conflicting(one, (other,)))
+
+
+class Fault(IntEnum):
+    """In what two sides differ. The numbers are those of a trace's mismatch records."""
+
+    DATA = 1
+    """A read returned other bytes."""
+    STATUS = 2
+    """One side failed and the other did not."""
+    BLOCK_STATUS = 3
+    """The test side calls data a hole."""
+    FINAL = 4
+    """The images differ after the run."""
+    LOST = 5
+    """The driver went away."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tracer.driver import Driver
 from tracer.errors import Exit
+from tracer.op import TrimRule
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class Plan:
     allow_remote: bool = False
     payloads: str = "full"
     on_mismatch: str = "stop"
-    trim: str = "any"
+    trim: TrimRule = TrimRule.ANY
     once: bool = False
     trust_start: bool = False
     sync: bool = False

@@ -11,6 +11,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from tracer.channel import Channel
 from tracer.compare import Comparison
@@ -18,19 +19,18 @@ from tracer.device import CONNECTION_LOST, Device, FileDevice
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
 from tracer.loop import Loop
-from tracer.mirror import Difference, Flight, Mirror
+from tracer.mirror import MAX_BYTES, MAX_OPS, Difference, Flight, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request, Server
-from tracer.op import CARRIES_DATA, NO_PAYLOAD, SECTOR, ZERO_DIGEST, Flag, Kind, Op
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, SECTOR, ZERO_DIGEST, Fault, Flag, Kind, Op
 from tracer.payload import LINGER, PayloadWriter
-from tracer.trace import Fault, Mark, Mismatch, TraceWriter, pack_op
+from tracer.trace import Mark, Mismatch, TraceWriter, pack_op
 
-MAX_OPS = 256
-"""Ops in flight: twice what 16 connections of a queue depth of 8 make. Guests wait beyond that."""
+MAX_UNSENT = MAX_BYTES
+"""Bytes of replies that one guest does not fetch. Beyond that its requests wait."""
 
-MAX_BYTES = 64 << 20
-"""Bytes of reads and writes in flight, and of replies that one guest does not fetch: two requests of
-the largest size. Guests wait beyond that, so that memory stays bounded."""
+MAX_LISTED = 10_000
+"""Differences that are kept for the summary, without their bytes. The trace has all of them."""
 
 SHAPE_FLAGS = int(Flag.DF | Flag.REQ_ONE)
 """Flags that only shape a reply; they are ours to honour, and no part of the op."""
@@ -85,13 +85,17 @@ class Recorder:
             int(test.export.flags | p.TransmissionFlag.CAN_MULTI_CONN),
             test.export.sizes,
         )
-        self.mirror = Mirror(reference, test, comparison, self._done, self._differs, self._referred)
+        self.mirror = Mirror(reference, test, comparison, self._done, self._referred)
         self.guests: list[Guest] = []
         self.connections = 0
         self.counts: Counter[int] = Counter()
         self.bytes: Counter[int] = Counter()
         self.differences: list[Difference] = []
+        """The first MAX_LISTED differences, without the bytes that differ."""
         self.mismatches = 0
+        """How many differences there were."""
+        self.faults: set[Fault] = set()
+        """In what the two sides differed."""
         self.stopped: str | None = None
         """Why nothing more is recorded, once that is so."""
         self.error: StorageError | None = None
@@ -105,7 +109,6 @@ class Recorder:
         self._say = say
         self.started = time.monotonic_ns()
         self._finished: list[Flight] = []
-        self._different: dict[int, list[Difference]] = {}
         self._bytes_in_flight = 0
         self._waiting = False  # whether a guest's requests are held back
 
@@ -202,7 +205,7 @@ class Recorder:
                 and room
                 and self.mirror.in_flight < MAX_OPS
                 and self._bytes_in_flight < MAX_BYTES
-                and (not guest.server.outgoing or guest.unsent() < MAX_BYTES)
+                and (not guest.server.outgoing or guest.unsent() < MAX_UNSENT)
             ):
                 self._submit(guest, backlog.popleft())
                 admitted = True
@@ -244,10 +247,6 @@ class Recorder:
         if self._payloads is not None and op.kind in CARRIES_DATA:
             op.payload = self._payloads.put(op.digest, data)
 
-    def _differs(self, difference: Difference) -> None:
-        assert difference.op is not None
-        self._different.setdefault(difference.op.seq, []).append(difference)
-
     def _done(self, flight: Flight) -> None:
         self._finished.append(flight)
 
@@ -285,9 +284,7 @@ class Recorder:
             records.append(pack_op(op))
             self.counts[op.kind] += 1
             self.bytes[op.kind] += op.length
-            if op.reference_status and not (
-                op.flags & Flag.FAST_ZERO and op.test_status == errno.ENOTSUP  # done by neither side
-            ):
+            if op.reference_status and not op.refused:
                 broken = op
         self._trace.write(records)
         if broken is not None:  # the reference is ours: no driver is to blame for it
@@ -298,12 +295,11 @@ class Recorder:
             if self._payloads is not None:
                 self._payloads.sync()
             self._trace.sync()
-        if self._different:
-            for flight in finished:
-                for difference in self._different.pop(flight.op.seq, ()):
-                    self.note(difference, now)
-                    if self._stop_on_mismatch and self.stopped is None:
-                        self.stopped = "the two sides differ"
+        for flight in finished:
+            for difference in flight.differences:
+                self.note(difference, now)
+                if self._stop_on_mismatch and self.stopped is None:
+                    self.stopped = "the two sides differ"
 
     def note_range(self, start: int, end: int) -> None:
         """Record another damaged range of bytes, found after the run. Says nothing."""
@@ -317,7 +313,10 @@ class Recorder:
     def note(self, difference: Difference, now: int | None = None) -> None:
         """Record that the sides differ, and say so."""
         self.mismatches += 1
-        self.differences.append(difference)
+        self.faults.add(difference.fault)
+        if len(self.differences) < MAX_LISTED:
+            # without bytes: a broken driver may differ in every read of a long recording
+            self.differences.append(replace(difference, expected=b"", actual=b""))
         op = difference.op
         payload, mark = NO_PAYLOAD, digest(difference.actual)
         if self._payloads is not None and difference.actual:
@@ -343,8 +342,11 @@ class Recorder:
         if guest.gone:
             return
         server = guest.server
-        disagree = self._stop_on_mismatch and any(difference.op is op for difference in self.differences)
-        if disagree or self.error is not None or op.test_status == CONNECTION_LOST:
+        if (
+            (self._stop_on_mismatch and flight.differences)
+            or self.error is not None
+            or op.test_status == CONNECTION_LOST
+        ):
             server.reply_error(request, errno.EIO)
         elif op.reference_status:
             server.reply_error(request, op.test_status or op.reference_status)
@@ -367,8 +369,7 @@ def describe(difference: Difference) -> str:
         elif difference.fault in (Fault.STATUS, Fault.LOST):
             what = f"read failed after the run ({_name(difference.actual_status)})"
         return f"blkbox: {what}, first in sector {sector}"
-    first = op.offset // SECTOR
-    place = f"sector_num={first} nb_sectors={-(-op.end // SECTOR) - first}"
+    place = f"sector_num={op.sectors.start} nb_sectors={len(op.sectors)}"
     what = Kind(op.kind).label
     if difference.fault == Fault.STATUS:
         return (

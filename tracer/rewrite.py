@@ -9,8 +9,7 @@ from pathlib import Path
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
 from tracer.files import check_new
-from tracer.nbd.server import Buffer
-from tracer.op import CARRIES_DATA, NO_PAYLOAD, NO_TIME, Op
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, NO_TIME, Buffer, Op
 from tracer.payload import PayloadWriter, new_payload_path, payload_path
 from tracer.trace import End, Header, Mark, Mismatch, TraceWriter, pack_op
 

@@ -16,14 +16,14 @@ from tracer.images import Images, compare_start
 from tracer.listener import listen, listen_address
 from tracer.loop import Loop
 from tracer.mirror import Difference
-from tracer.op import KIND_BY_NUMBER, SECTOR, Kind, Op
+from tracer.op import KIND_BY_NUMBER, SECTOR, Fault, Kind, Op
 from tracer.outputs import open_outputs, remove_outputs
 from tracer.payload import PayloadWriter, new_payload_path, payload_path
 from tracer.plan import Plan, Recording
 from tracer.progress import LiveLine, bar
 from tracer.recorder import Recorder
 from tracer.sweep import sweep
-from tracer.trace import End, Fault, TraceWriter
+from tracer.trace import End, TraceWriter
 
 MAX_FINAL = 1000
 """Damaged ranges after the run that are recorded; more would say nothing new."""
@@ -171,8 +171,8 @@ class _Session:
                 elif (problem := self.running.stop()) is not None:
                     self._judge("failed", f"the driver: {problem}")
                 if self.verdict == "clean" and recorder.differences:
-                    faults = {difference.fault for difference in recorder.differences}
-                    verdict = "failed" if faults <= {Fault.STATUS, Fault.LOST} else "damaged"
+                    failed = recorder.faults <= {Fault.STATUS, Fault.LOST}
+                    verdict = "failed" if failed else "damaged"
                     self._judge(verdict, "the test image differs from the reference")
                 guest = self.guest.exited if self.guest is not None else None
                 if self.verdict == "clean" and guest:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from tracer.digest import digest, stand_in
 from tracer.errors import TraceError
-from tracer.nbd.server import Buffer
-from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Op
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Buffer, Op
 from tracer.payload import PayloadReader, payload_path
 from tracer.trace import MAX_LENGTH, Mismatch, Trace
 

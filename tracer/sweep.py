@@ -17,10 +17,8 @@ from tracer.errors import DriverHung
 from tracer.evidence import Evidence
 from tracer.loop import Loop
 from tracer.mirror import Difference, false_hole
-from tracer.nbd.server import Extents
-from tracer.op import SECTOR, Kind
+from tracer.op import SECTOR, Extents, Fault, Kind
 from tracer.ranges import RangeSet
-from tracer.trace import Fault
 
 CHUNK = 2 << 20
 """Bytes in a read: enough to make the cost of a request small, and a few of them fit a cache."""

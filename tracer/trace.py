@@ -18,10 +18,9 @@ from typing import Any
 import msgpack
 
 from tracer import digest
-from tracer.compare import TRIM_RULES
 from tracer.errors import StorageError, TraceError
 from tracer.header import MAX_HEADER, parse_header
-from tracer.op import KIND_BY_NUMBER, Flag, Op
+from tracer.op import KIND_BY_NUMBER, Fault, Flag, Op, TrimRule
 
 FORMAT = "blkbox-trace"
 VERSION = 1
@@ -44,16 +43,6 @@ class Tag(IntEnum):
     MARK = 2
     MISMATCH = 3
     END = 4
-
-
-class Fault(IntEnum):
-    """What differed: bytes, success, a claim that data is a hole, or the images after the run."""
-
-    DATA = 1
-    STATUS = 2
-    BLOCK_STATUS = 3
-    FINAL = 4
-    LOST = 5
 
 
 _OP = struct.Struct(">BB BQ BB BH BQ BQ BQ BQ BQ BQ BH BH BI BQ BB16s".replace(" ", ""))
@@ -120,7 +109,7 @@ class Header:
     host: dict[str, Any] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
     started: int = 0
-    trim: str = "any"
+    trim: TrimRule = TrimRule.ANY
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     digest: str = digest.NAME
     start_image: str = "blank"
@@ -391,7 +380,7 @@ def _parse_header(path: Path, head: bytes) -> tuple[Header, int]:
         and raw.get("record_size") == RECORD_SIZE
         and raw.get("digest") == digest.NAME
         and raw.get("payloads") in ("full", "hash")
-        and raw.get("trim") in TRIM_RULES
+        and raw.get("trim") in list(TrimRule)
         and raw.get("start_image") in ("blank", "recorded")
         and isinstance(raw.get("id"), str)
         and isinstance(raw.get("started"), int)
@@ -400,4 +389,4 @@ def _parse_header(path: Path, head: bytes) -> tuple[Header, int]:
     )
     if not sound:
         raise TraceError(f"{path}: its header is damaged")
-    return Header(**known), records_at
+    return Header(**{**known, "trim": TrimRule(raw["trim"])}), records_at

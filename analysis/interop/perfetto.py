@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from analysis.interop.job import Job
-from tracer.op import KIND_BY_NUMBER, NO_TIME, SECTOR, Kind, Op, flag_names
+from tracer.op import KIND_BY_NUMBER, NO_TIME, SECTOR, Fault, Kind, Op, flag_names
 from tracer.source import by_seq
-from tracer.trace import Fault, Trace
+from tracer.trace import Trace
 
 PROCESS = 1
 """The format wants processes and threads: a trace is the one, a row the other. Threads count from 1, as

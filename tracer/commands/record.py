@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tracer.op import TrimRule
+
 if TYPE_CHECKING:
     from tracer.plan import Recording
 
@@ -21,11 +23,6 @@ class Payloads(StrEnum):
 class OnMismatch(StrEnum):
     stop = "stop"
     go_on = "continue"
-
-
-class Trim(StrEnum):
-    any = "any"
-    old_or_zero = "old-or-zero"
 
 
 def record(
@@ -60,7 +57,7 @@ def record(
     on_mismatch: Annotated[
         OnMismatch, typer.Option(help="Fail the request and end, or note it and go on.")
     ] = OnMismatch.stop,
-    trim: Annotated[Trim, typer.Option(help="What trimmed bytes may read as.")] = Trim.any,
+    trim: Annotated[TrimRule, typer.Option(help="What trimmed bytes may read as.")] = TrimRule.ANY,
     once: Annotated[bool, typer.Option("--once", help="End when the last client has left.")] = False,
     trust_start: Annotated[
         bool, typer.Option("--trust-start", help="Do not compare the images at the start.")
@@ -94,7 +91,7 @@ def record(
         allow_remote=allow_remote,
         payloads=payloads.value,
         on_mismatch=on_mismatch.value,
-        trim=trim.value,
+        trim=trim,
         once=once,
         trust_start=trust_start,
         sync=sync,

@@ -72,8 +72,8 @@ def summary(trace: "Trace") -> dict[str, Any]:
     """What a trace is and holds."""
     from collections import Counter
 
-    from tracer.op import KIND_BY_NUMBER, Op
-    from tracer.trace import Fault, Mark, Mismatch
+    from tracer.op import KIND_BY_NUMBER, Fault, Op
+    from tracer.trace import Mark, Mismatch
 
     counts: Counter[str] = Counter()
     amounts: Counter[str] = Counter()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tracer.errors import NbdError
 from tracer.nbd import protocol as p
 from tracer.nbd.inbox import Inbox
-from tracer.nbd.server import Buffer, Extents
+from tracer.op import Buffer, Extents, Kind
 
 OURS = p.Handshake.FIXED_NEWSTYLE | p.Handshake.NO_ZEROES
 MAX_CHUNK_SLACK = 64 * 1024
@@ -82,7 +82,7 @@ class Client:
 
     def disconnect(self) -> None:
         """Queue the goodbye; there is no reply to it."""
-        self.outgoing.append(p.REQUEST.pack(p.REQUEST_MAGIC, 0, p.Command.DISC, 0, 0, 0))
+        self.outgoing.append(p.REQUEST.pack(p.REQUEST_MAGIC, 0, p.DISC, 0, 0, 0))
 
     # ---------------------------------------------------------------- receiving
 
@@ -127,7 +127,7 @@ class Client:
             if magic == p.SIMPLE_REPLY_MAGIC:
                 inbox.start += p.SIMPLE_REPLY.size
                 pending = self._find(cookie)
-                if pending.kind in (p.Command.READ, p.Command.BLOCK_STATUS):
+                if pending.kind in (Kind.READ, Kind.BLOCK_STATUS):
                     if self.structured:
                         raise NbdError("server sent a simple reply where it owes a structured one")
                     if not error:
@@ -179,9 +179,9 @@ class Client:
             self._take_small_chunk(pending, kind, body)
         if flags & p.REPLY_DONE:
             del self._pending[cookie]
-            if pending.kind == p.Command.READ and not pending.error:
+            if pending.kind == Kind.READ and not pending.error:
                 _expect(pending.covered == pending.length, "a read reply that does not cover it all")
-            if pending.kind == p.Command.BLOCK_STATUS and not pending.error:
+            if pending.kind == Kind.BLOCK_STATUS and not pending.error:
                 _expect(bool(pending.extents), "a block status reply without an extent")
             found.append(Reply(cookie, pending.error, pending.data, pending.extents))
         return True
@@ -194,7 +194,7 @@ class Client:
             offset, size = p.HOLE.unpack(body)
             self._fill(pending, offset, size, None)
         elif kind == p.ReplyType.BLOCK_STATUS:
-            _expect(pending.kind == p.Command.BLOCK_STATUS, "block status where none was asked for")
+            _expect(pending.kind == Kind.BLOCK_STATUS, "block status where none was asked for")
             _expect(len(body) >= 12 and len(body) % 8 == 4, "a malformed block status chunk")
             pending.extents = list(p.EXTENT.iter_unpack(body[4:]))
             _expect(all(length for length, _ in pending.extents), "an empty block status extent")
@@ -208,7 +208,7 @@ class Client:
     @staticmethod
     def _fill(pending: _Pending, offset: int, size: int, data: bytes | bytearray | None) -> None:
         """Put a piece of a read in its place; None stands for zeroes."""
-        _expect(pending.kind == p.Command.READ, "read data where none was asked for")
+        _expect(pending.kind == Kind.READ, "read data where none was asked for")
         start = offset - pending.offset
         inside = size > 0 and start >= 0 and start + size <= pending.length
         _expect(inside and pending.covered + size <= pending.length, "read data out of bounds")
@@ -293,9 +293,9 @@ def _parse_export(infos: list[bytes]) -> p.Export:
 
 def _room(pending: _Pending, kind: int) -> int:
     """Bytes of data that a chunk of this kind may bring in reply to a request."""
-    if pending.kind == p.Command.READ and kind == p.ReplyType.OFFSET_DATA:
+    if pending.kind == Kind.READ and kind == p.ReplyType.OFFSET_DATA:
         return pending.length
-    if pending.kind == p.Command.BLOCK_STATUS and kind == p.ReplyType.BLOCK_STATUS:
+    if pending.kind == Kind.BLOCK_STATUS and kind == p.ReplyType.BLOCK_STATUS:
         return MAX_EXTENTS
     return 0
 

@@ -5,6 +5,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
+from tracer.op import Kind
+
 # Magic numbers ("Protocol phases")
 NBDMAGIC = 0x4E42444D41474943
 IHAVEOPT = 0x49484156454F5054
@@ -113,17 +115,16 @@ class Info(IntEnum):
     BLOCK_SIZE = 3
 
 
-class Command(IntEnum):
-    """Request types. All but DISC are also kinds of op."""
+DISC = 2
+"""The request type that says goodbye. All others are kinds of op (``tracer.op.Kind``)."""
 
-    READ = 0
-    WRITE = 1
-    DISC = 2
-    FLUSH = 3
-    TRIM = 4
-    CACHE = 5
-    WRITE_ZEROES = 6
-    BLOCK_STATUS = 7
+NEEDED_FLAG: dict[int, int] = {
+    Kind.FLUSH: TransmissionFlag.SEND_FLUSH,
+    Kind.TRIM: TransmissionFlag.SEND_TRIM,
+    Kind.CACHE: TransmissionFlag.SEND_CACHE,
+    Kind.ZERO: TransmissionFlag.SEND_WRITE_ZEROES,
+}
+"""What an export must offer for a command to be valid."""
 
 
 class ReplyType(IntEnum):

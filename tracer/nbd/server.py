@@ -18,37 +18,27 @@ from dataclasses import dataclass
 from tracer.errors import NbdError
 from tracer.nbd import protocol as p
 from tracer.nbd.inbox import Inbox
-
-Buffer = bytes | bytearray | memoryview
-Extents = list[tuple[int, int]]
-"""Block status: (length in bytes, base:allocation flags), in order."""
+from tracer.op import MUTATING, Buffer, Extents, Flag, Kind
 
 META_CONTEXT = 1
 """The id that base:allocation gets; any number would do."""
 
-NEEDED_FLAG: dict[int, int] = {
-    p.Command.FLUSH: p.TransmissionFlag.SEND_FLUSH,
-    p.Command.TRIM: p.TransmissionFlag.SEND_TRIM,
-    p.Command.CACHE: p.TransmissionFlag.SEND_CACHE,
-    p.Command.WRITE_ZEROES: p.TransmissionFlag.SEND_WRITE_ZEROES,
-}
-"""What an export must offer for a command to be valid."""
+# ints: the operators of IntFlag are slow, and this is the data path
+FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = map(
+    int, (Flag.FUA, Flag.NO_HOLE, Flag.DF, Flag.REQ_ONE, Flag.FAST_ZERO)
+)
 
-FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = 1, 2, 4, 8, 16
 COMMAND_FLAGS: dict[int, int] = {
-    p.Command.READ: FUA | DF,
-    p.Command.WRITE: FUA,
-    p.Command.FLUSH: FUA,
-    p.Command.TRIM: FUA,
-    p.Command.CACHE: FUA,
-    p.Command.WRITE_ZEROES: FUA | NO_HOLE | FAST_ZERO,
-    p.Command.BLOCK_STATUS: FUA | REQ_ONE,
+    Kind.READ: FUA | DF,
+    Kind.WRITE: FUA,
+    Kind.FLUSH: FUA,
+    Kind.TRIM: FUA,
+    Kind.CACHE: FUA,
+    Kind.ZERO: FUA | NO_HOLE | FAST_ZERO,
+    Kind.BLOCK_STATUS: FUA | REQ_ONE,
 }
 """Flags that a command may carry. FUA may come with any ("Command flags": servers should accept it
 where it has no meaning) once it was offered; DF only with structured replies."""
-
-
-CHANGES = frozenset({int(p.Command.WRITE), int(p.Command.TRIM), int(p.Command.WRITE_ZEROES)})
 
 
 @dataclass(slots=True)
@@ -131,12 +121,12 @@ class Server:
             if magic != p.REQUEST_MAGIC:
                 raise NbdError(f"client sent 0x{magic:08x} where a request should start")
             inbox.start += p.REQUEST.size
-            if kind == p.Command.DISC:
+            if kind == p.DISC:
                 self.finished = True
                 break
             request = Request(cookie, kind, flags, offset, length)
             refusal = self._check(request)
-            if kind == p.Command.WRITE:
+            if kind == Kind.WRITE:
                 self._head, self._refusal = request, refusal
                 if refusal:
                     self._skip = length
@@ -153,28 +143,28 @@ class Server:
         allowed = self._allowed.get(kind)
         if allowed is None or flags & ~allowed:
             return errno.EINVAL
-        changes = kind in CHANGES
+        changes = kind in MUTATING
         if changes and self._read_only:
             return errno.EPERM
-        if kind == p.Command.FLUSH:
+        if kind == Kind.FLUSH:
             return errno.EINVAL if offset or length else 0
         if offset + length > export.size:
             # "Request types": ENOSPC for a write beyond the end, EINVAL for a read
             return errno.ENOSPC if changes else errno.EINVAL
         if length == 0 or offset % sizes.minimum or length % sizes.minimum:
             return errno.EINVAL
-        if kind <= p.Command.WRITE and length > sizes.maximum:
+        if kind <= Kind.WRITE and length > sizes.maximum:
             return errno.EINVAL
         return 0
 
     def _valid(self) -> dict[int, int]:
         """The commands that may come now that negotiation is over, and the flags each may carry."""
         offered, allowed = self.export.flags, dict(COMMAND_FLAGS)
-        for kind, needed in NEEDED_FLAG.items():
+        for kind, needed in p.NEEDED_FLAG.items():
             if not offered & needed:
                 del allowed[kind]
         if not self.meta_context:
-            del allowed[p.Command.BLOCK_STATUS]
+            del allowed[Kind.BLOCK_STATUS]
         never = 0 if offered & p.TransmissionFlag.SEND_FUA else FUA
         never |= 0 if self.structured else DF
         never |= 0 if offered & p.TransmissionFlag.SEND_FAST_ZERO else FAST_ZERO
@@ -228,7 +218,7 @@ class Server:
     def reply_error(self, request: Request, error: int) -> None:
         """Failure, with an errno value."""
         wire = p.WIRE_ERRORS.get(error, p.WIRE_ERRORS[errno.EINVAL])
-        if self.structured and request.kind in (p.Command.READ, p.Command.BLOCK_STATUS):
+        if self.structured and request.kind in (Kind.READ, Kind.BLOCK_STATUS):
             self.outgoing.append(
                 p.CHUNK.pack(
                     p.STRUCTURED_REPLY_MAGIC,
