@@ -72,7 +72,8 @@ class Signals:
 
     def __init__(self, loop: Loop) -> None:
         self.received: int | None = None
-        self.forward: Callable[[int], None] | None = None
+        self._forward: Callable[[int], None] | None = None
+        self._early: list[int] = []
         self._loop = loop
         self._before: dict[int, object] = {}
 
@@ -92,6 +93,13 @@ class Signals:
         os.close(self._read)
         os.close(self._write)
 
+    def forward_to(self, guest: Callable[[int], None]) -> None:
+        """Pass signals on to the guest, starting with those that came before it was there."""
+        self._forward = guest
+        early, self._early = self._early, []
+        for number in early:
+            guest(number)
+
     def _drain(self) -> None:
         try:
             os.read(self._read, 4096)
@@ -100,8 +108,10 @@ class Signals:
 
     def _caught(self, number: int, _: FrameType | None) -> None:
         self.received = number
-        if self.forward is not None and not (number == signal.SIGINT and _in_foreground()):
-            self.forward(number)
+        if self._forward is None:
+            self._early.append(number)
+        elif not (number == signal.SIGINT and _in_foreground()):
+            self._forward(number)
 
 
 def _in_foreground() -> bool:

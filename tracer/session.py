@@ -102,7 +102,7 @@ class _Session:
                 self.guest = GuestCommand(
                     self.loop, plan.command, address.uri(), told, plan.guest_stdout
                 )
-                signals.forward = self.guest.signal
+                signals.forward_to(self.guest.signal)
             else:
                 self.say(f"serving {address.uri()}")
             self._serve(signals)
