@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from replay.player import Player
+from replay.player import Player, PlayOptions, Sides
 from tracer.compare import Comparison
 from tracer.device import EVERYTHING, Data, Done, FileDevice
 from tracer.digest import digest
@@ -107,7 +107,8 @@ def play(path: Path) -> None:
         raw = Path(folder) / "reference.raw"
         make_raw(raw, SIZE)
         source, reference = Source(path), NullReference(raw)
-        result = Player(loop, source, reference, NullDevice(SIZE), Comparison()).play()
+        sides = Sides(loop, reference, NullDevice(SIZE), Comparison())
+        result = Player(source, sides, PlayOptions()).play()
         assert result.replayed == source.trace.end.ops  # type: ignore[union-attr]
 
 

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from benchmarks.peers import direct
-from replay.player import Player
+from replay.options import Order
+from replay.player import Player, PlayOptions, Sides
 from tracer.compare import Comparison
 from tracer.device import FileDevice, NbdDevice
 from tracer.digest import digest
@@ -60,7 +61,8 @@ def blkbox(folder: Path, trace: Path) -> float:
         make_raw(raw, SIZE)
         reference = FileDevice(raw, durable=False)
         device = NbdDevice.connect(loop, Address(path=str(socket)))
-        player = Player(loop, Source(trace), reference, device, Comparison(), depth=DEPTH)
+        sides = Sides(loop, reference, device, Comparison())
+        player = Player(Source(trace), sides, PlayOptions(order=Order(depth=DEPTH)))
         started = time.perf_counter()
         played = player.play()
         seconds = time.perf_counter() - started

@@ -26,8 +26,8 @@ def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Num
     while True:
         for position, step in steps:
             # depends on nothing else, so that a prefix of the trace is sent much as the whole is
-            rank = random.Random(f"{seed} {position}").random()
-            waiting.append((rank, (position, step)))
+            priority = random.Random(f"{seed} {position}").random()
+            waiting.append((priority, (position, step)))
             if len(waiting) == depth:
                 break
         if not waiting:
@@ -41,7 +41,8 @@ def _free(waiting: list[tuple[float, Numbered]]) -> Iterator[int]:
     steps = [step for _, (_, step) in waiting]
     for index, step in enumerate(steps):
         if not any(
-            earlier.rank < step.after or conflict(earlier.op, step.op) for earlier in steps[:index]
+            earlier.completion_index < step.after or conflict(earlier.op, step.op)
+            for earlier in steps[:index]
         ):
             yield index
 

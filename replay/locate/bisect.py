@@ -1,29 +1,31 @@
 """Bisect prefixes of a trace: for faults that cannot be watched on the live driver.
 
-A step that starts from the saved images of the last clean prefix plays only what follows it, so that the
-whole search takes no more ops than the trace has. What depends on the driver's memory from before the
-restart does not show that way; whole prefixes show it, at the cost of a pass for every few steps.
+A step that starts from the saved images of the last clean prefix plays only what follows it, so that
+the whole search takes no more ops than the trace has. What depends on the driver's memory from before
+the restart does not show that way; whole prefixes show it, at the cost of a pass for every few steps.
 """
 
 from collections.abc import Callable
 from itertools import islice
 
-from replay.runner import Outcome, Runner, Saved
+from replay.locate.repeat import TRIES, until_bad
+from replay.options import Order
+from replay.outcome import Saved
+from replay.runner import Run, Runner
 from replay.schedule import is_quiet, schedule
 
-TRIES = 8
-"""Runs before a fault that depends on timing is taken not to show. One that shows in half of its runs is
-missed once in 256 times."""
+LABEL = "bisect"
 
 
 def bisect(
     runner: Runner,
     good: int,
     bad: int,
-    tries: int,
-    say: Callable[[str], None],
     *,
+    order: Order,
+    tries: int,
     restart: bool,
+    say: Callable[[str], None],
 ) -> int | None:
     """The position of an op such that the prefix without it is clean, in ``tries`` runs, and the prefix
     with it is not; the first ``good`` ops are known to be clean, the first ``bad`` not to be. With
@@ -32,17 +34,17 @@ def bisect(
     quiet = _quiet(runner, bad)
     if restart and good:
         say(f"playing the first {good} ops once")
-        outcome = runner.run("bisect", upto=good, save=bool(quiet[good]))
+        outcome = runner.run(Run(LABEL, order, good, save=bool(quiet[good])))
         start = outcome.saved
         if not outcome.clean:
             good, bad = 0, good
-    elif not restart and until_bad(runner, "bisect", bad, max(tries, TRIES))[0].clean:
+    elif not restart and until_bad(runner, Run(LABEL, order, bad), max(tries, TRIES))[0].clean:
         return None
     while bad - good > 1:
         middle = _middle(quiet, good, bad) if restart else (good + bad) // 2
         say(f"trying the first {middle} ops" + (f", from #{start.position} on" if start else ""))
         save = restart and bool(quiet[middle])
-        outcome, _ = until_bad(runner, "bisect", middle, tries, start, save=save)
+        outcome, _ = until_bad(runner, Run(LABEL, order, middle, start=start, save=save), tries)
         if outcome.clean:
             good, start = middle, outcome.saved or start
         else:
@@ -51,8 +53,8 @@ def bisect(
 
 
 def _quiet(runner: Runner, count: int) -> bytearray:
-    """For each of the first ``count`` positions whether nothing was in flight there: a restart where ops
-    were would part what was together, and the fault may need that."""
+    """For each of the first ``count`` positions whether nothing was in flight there: a restart where
+    ops were would part what was together, and the fault may need that."""
     quiet = bytearray(count + 1)
     for position, step in enumerate(islice(schedule(runner.source.trace.ops()), count + 1)):
         quiet[position] = is_quiet(step, position)
@@ -67,22 +69,3 @@ def _middle(quiet: bytearray, good: int, bad: int) -> int:
             if good < place < bad and quiet[place]:
                 return place
     return middle
-
-
-def until_bad(
-    runner: Runner,
-    label: str,
-    upto: int,
-    tries: int,
-    start: Saved | None = None,
-    *,
-    save: bool = False,
-) -> tuple[Outcome, int]:
-    """Run a prefix until something is wrong, at most ``tries`` times; the last outcome, and how many
-    runs that were."""
-    done = 0
-    while True:
-        outcome = runner.run(label, upto=upto, start=start, save=save)
-        done += 1
-        if done >= tries or not outcome.clean:
-            return outcome, done
