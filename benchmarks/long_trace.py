@@ -2,8 +2,8 @@
 
     python -m benchmarks.long_trace [--ops N]
 
-The replay goes to a null device: it costs what blkbox itself costs. Each step runs in a process of its
-own, which reports its peak memory.
+The replay goes to a null device: it costs what blkbox itself costs. Each step runs in a process of
+its own, which reports its peak memory.
 """
 
 import argparse
@@ -36,9 +36,9 @@ BATCH = 10_000
 
 
 def make(path: Path, count: int, out_of_order: bool = False) -> None:
-    """A guest that writes, flushes and zeroes at a queue depth of DEPTH: so many at a time, or each for
-    itself, as on real disks, so that ops complete out of order. Reads are left out: the null device
-    could not answer them."""
+    """A guest that writes, flushes and zeroes at a queue depth of DEPTH: so many at a time, or each
+    for itself, as on real disks, so that ops complete out of order. Reads are left out: the null
+    device could not answer them."""
     chance = random.Random(0)
     digests = [digest(chance.randbytes(64)) for _ in range(4096)]
     writer = TraceWriter(path, Header(size=SIZE, payloads="hash"))

@@ -2,8 +2,9 @@
 
     python -m benchmarks.replay [--ops N] [--rounds N]
 
-Only the replaying itself is timed: neither side starts its server, nor compares whole images. blkbox
-builds the reference, makes the payloads and compares every read all the same; fio does none of that.
+Only the replaying itself is timed: neither side starts its server, nor compares whole images.
+blkbox builds the reference, makes the payloads and compares every read all the same; fio does none
+of that.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What runs of a trace cost, as a value to add up, and what a run is for."""
+"""What runs of a trace cost, as a value that adds up, and what a run is for."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -23,4 +23,8 @@ class Cost:
     """How many of the ``ops`` served to confirm a culprit."""
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.ops + other.ops, self.runs + other.runs, self.confirm_ops + other.confirm_ops)
+        return Cost(
+            ops=self.ops + other.ops,
+            runs=self.runs + other.runs,
+            confirm_ops=self.confirm_ops + other.confirm_ops,
+        )

@@ -16,7 +16,7 @@ from tracer.sweep import Sweep
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Both images after the first ``position`` ops, with nothing wrong: a run can start from here."""
+    """Both images after the first ``position`` ops, with nothing wrong: a run can start here."""
 
     position: int
     folder: Path
@@ -34,7 +34,7 @@ class Outcome:
     started: int = 0
     """As many of the trace's ops have been sent, or skipped, or were done before this run."""
     faults: tuple[tuple[int, Difference], ...] = ()
-    """What differed, in the order in which it was seen: at most one per op, with the op's position."""
+    """What differed, in the order seen: at most one difference per op, with the op's position."""
     bad_reads: RangeSet = field(default_factory=RangeSet)
     """Bytes that reads returned wrong."""
     first_bad_read: tuple[int, Difference] | None = None

@@ -27,8 +27,7 @@ from tracer.trace import Fault
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The bytes ``[start, end)``, worth looking at once ``after`` ops are done. No larger than a read
-    may be."""
+    """Bytes ``[start, end)`` to look at once ``after`` ops are done; no larger than a read may be."""
 
     start: int
     end: int
@@ -72,8 +71,7 @@ MAX_FAULTS = 1000
 
 
 class Player:
-    """Plays ops of a trace on both sides, once. Lets no more into flight than the recorder does: ops
-    that were not together when recorded are not now."""
+    """Plays ops of a trace on both sides, once. Has no more in flight than the recorder allows."""
 
     def __init__(self, source: Source, sides: Sides, options: PlayOptions) -> None:
         self._source = source
@@ -96,8 +94,8 @@ class Player:
         self._wrong_at: int | None = None
 
     def play(self, progress: Callable[[int], None] = lambda more: None) -> Outcome:
-        """Play; ``progress`` gets how many more ops were sent. Raises TraceError, StorageError,
-        DriverHung where a probe is not answered, and Undecidable where the driver cannot take an op."""
+        """Play; ``progress`` gets how many more ops were sent. Raises TraceError and StorageError,
+        DriverHung if a probe is not answered, Undecidable if the driver cannot take an op."""
         self._play(progress)
         return Outcome(
             replayed=self._replayed,
@@ -113,7 +111,7 @@ class Player:
     def _play(self, progress: Callable[[int], None]) -> None:
         mirror, options = self._mirror, self._options
         numbered = enumerate(islice(schedule(self._source.trace.ops()), options.upto))
-        # a probe looks after so many ops, whichever they are: that needs the recorded order
+        # a probe looks after the trace's first so many ops: that needs the recorded order
         seed = 0 if options.probe else options.order.seed
         steps = interleave(self._rest(numbered), seed, self._depth)
         probes = iter(options.probe.positions if options.probe else ())
@@ -187,14 +185,15 @@ class Player:
         comparison = self._sides.comparison
         waiting = wrong = 0
 
-        def looked(start: int, end: int, at: int, error: int, data: Data | None, _: Extents) -> None:
+        def looked(one: Watched, at: int, error: int, data: Data | None, _: Extents) -> None:
             nonlocal waiting, wrong
             waiting -= 1
             if error:
                 wrong += 1
             elif data is not None:
-                expected, actual = reference.read(start, end - start), data[start - at : end - at]
-                if actual != expected and comparison.differences(expected, actual, start):
+                expected = reference.read(one.start, one.end - one.start)
+                actual = data[one.start - at : one.end - at]
+                if actual != expected and comparison.differences(expected, actual, one.start):
                     wrong += 1
 
         unit = test.export.sizes.minimum
@@ -203,7 +202,7 @@ class Player:
                 continue
             at, stop = one.start // unit * unit, -(-one.end // unit) * unit
             waiting += 1
-            test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, one.start, one.end, at))
+            test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, one, at))
         test.kick()
         wait = Waiter(self._sides.loop, self._options.timeout)
         while waiting:
@@ -242,16 +241,15 @@ class Player:
         self._gate.done(step)
 
     def _check_recorded(self, flight: Flight, recorded: Op) -> None:
-        """The reference must read back what it did when recorded: else the trace does not tell all
-        that happened, and says nothing about this driver."""
+        """The reference must read back what it did when recorded: else the trace lacks something
+        that happened, and proves nothing about this driver."""
         data = flight.data
         assert isinstance(data, bytes | bytearray)
-        if digest(data) != recorded.digest and self._sides.comparison.defined(
-            recorded.offset, recorded.end
-        ):
+        comparison = self._sides.comparison
+        if digest(data) != recorded.digest and comparison.defined(recorded.offset, recorded.end):
             raise TraceError(
-                f"{self._source.trace.path}: op #{recorded.seq} read other data when it was recorded: "
-                "the trace is not complete"
+                f"{self._source.trace.path}: op #{recorded.seq} read other data when it was "
+                "recorded: the trace is not complete"
             )
 
 

@@ -14,9 +14,9 @@ from tracer.sweep import sweep
 
 
 def try_reader(options: ReplayOptions, size: int) -> None:
-    """See whether the reader, if there is one, opens a fresh image of ``size`` bytes that the driver
-    made: else nothing that it says later can be the driver's fault. Raises Undecidable, and UsageError
-    where there is no image to share."""
+    """Check that the reader, if there is one, opens a fresh image of ``size`` bytes that the driver
+    made: else what it reads later is not the driver's fault. Raises Undecidable if not, and
+    UsageError if the two have no image to share."""
     driver, reader = options.driver, options.reader
     if reader is None:
         return

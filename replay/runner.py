@@ -29,7 +29,7 @@ from tracer.source import Source
 from tracer.sweep import Sweep, sweep
 
 ROOM = 16 << 20
-"""Bytes free on the images' file system below which a failure is blamed on it, not on the driver."""
+"""Bytes: with less room on the images' file system, a failure is not blamed on the driver."""
 
 PIECE = 1 << 20
 """Bytes of the reference that are looked at at once."""
@@ -69,14 +69,14 @@ class Run:
 
 
 class Runner:
-    """Does runs of prefixes of a trace. Knows what they cost, and what they showed of the driver."""
+    """Runs prefixes of a trace. Knows what that cost so far, and what it showed of the driver."""
 
     def __init__(self, source: Source, options: ReplayOptions) -> None:
         self.source = source
         self.options = options
         self._cost = Cost()
         self._volatile = False
-        self._disk_is_ours = False  # a foreign disk that was blank, or blanked with the user's leave
+        self._disk_is_ours = False  # a foreign disk was blank, or the user let us blank it
 
     @property
     def cost(self) -> Cost:
@@ -221,8 +221,8 @@ class Runner:
             )  # fmt: skip
 
     def _blank(self, sides: Sides) -> None:
-        """A trace starts on a disk of zeroes. A disk that is not ours to make anew must be blank, or
-        is made so with the user's leave; between our own runs no leave is needed."""
+        """A trace starts on a disk of zeroes. A disk that is not ours to make anew must be blank,
+        or is made so with the user's leave; between our own runs no leave is needed."""
         name = self.options.driver.name
         blank = self._is_blank(sides)
         if not blank and not (self.options.force or self._disk_is_ours):

@@ -1,8 +1,8 @@
 """Which op may start when: order and concurrency as they were recorded.
 
 An op starts when all those that completed before it was submitted are done. Ops are started in the
-order of their submission, and the number of ops that completed before a submission only grows with it,
-so one number per op says it all: ``after``, how many completions must precede it.
+order of their submission, and the number of ops that completed before a submission only grows with
+it, so one number per op says it all: ``after``, how many completions must precede it.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ class Step:
 
     op: Op
     after: int
-    """It may start once so many ops are done: the first ones in the recorded order of completion."""
+    """It may start once the first ``after`` ops in the recorded order of completion are done."""
     completion_index: int
     """Its own place in that order, from 0."""
 

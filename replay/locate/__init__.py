@@ -1,9 +1,9 @@
 """Symptom -> culprit: the first op after which the test image is wrong.
 
-docs/finding-culprits.md tells the whole story. From the cheapest step to the surest: watch the damaged
-sectors (watch.py); else take the op that showed the symptom; else see whether the fault shows with one
-op at a time; else bisect prefixes (bisect.py). Each op found is confirmed (confirm.py), which may lead
-to earlier damage: then all this begins again from there.
+docs/finding-culprits.md tells the whole story. From the cheapest step to the surest: watch the
+damaged sectors (watch.py); else take the op that showed the symptom; else see whether the fault
+shows with one op at a time; else bisect prefixes (bisect.py). Each op found is confirmed
+(confirm.py), which may lead to earlier damage: then all this begins again from there.
 """
 
 from collections.abc import Callable
@@ -38,8 +38,8 @@ def locate(
     order: Order,
     say: Callable[[str], None] = lambda text: None,
 ) -> Culprit | NoCulprit:
-    """Find the culprit behind a symptom that showed with ops sent in ``order``; ``say`` gets what is
-    being tried. Raises what ``Runner.run`` does."""
+    """Find the culprit behind a symptom that showed with ops sent in ``order``; ``say`` gets what
+    is being tried. Raises what ``Runner.run`` does."""
     return _Search(runner, order, say).locate(symptom)
 
 
@@ -52,8 +52,8 @@ class _Search:
         self._order = order
         self._round = 0
         self._tries = 1
-        """Clean runs that it takes to call a prefix clean: more once the fault was seen to come and go,
-        or where that cannot be seen."""
+        """Clean runs that it takes to call a prefix clean: more once the fault was seen to come and
+        go, or where that cannot be seen."""
         self._needs_company: bool | None = None
 
     def locate(self, symptom: Symptom) -> Culprit | NoCulprit:
@@ -131,7 +131,8 @@ class _Search:
     def _confirm(self, position: int, *, watched: bool = False) -> Culprit:
         culprit = confirm(
             self._runner, position,
-            order=self._order, tries=self._tries, watched=watched, attempt=self._round, say=self._say,
+            order=self._order, tries=self._tries, watched=watched, attempt=self._round,
+            say=self._say,
         )  # fmt: skip
         if culprit.comes_and_goes:
             self._tries = TRIES

@@ -1,8 +1,9 @@
 """Bisect prefixes of a trace: for faults that cannot be watched on the live driver.
 
-A step that starts from the saved images of the last clean prefix plays only what follows it, so that
-the whole search takes no more ops than the trace has. What depends on the driver's memory from before
-the restart does not show that way; whole prefixes show it, at the cost of a pass for every few steps.
+A step that starts from the saved images of the last clean prefix plays only what follows it, so
+that the whole search takes no more ops than the trace has. What depends on the driver's memory from
+before the restart does not show that way; whole prefixes show it, at the cost of a pass for every
+few steps.
 """
 
 from collections.abc import Callable
@@ -27,9 +28,9 @@ def bisect(
     restart: bool,
     say: Callable[[str], None],
 ) -> int | None:
-    """The position of an op such that the prefix without it is clean, in ``tries`` runs, and the prefix
-    with it is not; the first ``good`` ops are known to be clean, the first ``bad`` not to be. With
-    ``restart``, steps start from saved images. None where the whole is clean this time."""
+    """The position of an op such that the prefix without it is clean, in ``tries`` runs, and the
+    prefix with it is not; the first ``good`` ops are known to be clean, the first ``bad`` not to
+    be. With ``restart``, steps start from saved images. None where the whole is clean this time."""
     start: Saved | None = None
     quiet = _quiet(runner, bad)
     if restart and good:
@@ -53,8 +54,8 @@ def bisect(
 
 
 def _quiet(runner: Runner, count: int) -> bytearray:
-    """For each of the first ``count`` positions whether nothing was in flight there: a restart where
-    ops were would part what was together, and the fault may need that."""
+    """For each of the first ``count`` positions whether nothing was in flight there: a restart
+    where ops were would part what was together, and the fault may need that."""
     quiet = bytearray(count + 1)
     for position, step in enumerate(islice(schedule(runner.source.trace.ops()), count + 1)):
         quiet[position] = is_quiet(step, position)

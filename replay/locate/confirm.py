@@ -1,7 +1,7 @@
 """Confirm a culprit: with runs from scratch, without watching.
 
-The prefix before the culprit leaves everything right, and with the culprit something is wrong. If the
-prefix before it is wrong too, an earlier op did damage, and the search goes on from there.
+The prefix before the culprit leaves everything right, and with the culprit something is wrong. If
+the prefix before it is wrong too, an earlier op did damage, and the search goes on from there.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from tracer.op import Op
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """The op found, and how sure that is: the prefix with it was wrong in ``shown`` of ``runs`` runs,
-    and clean without it in each of ``clean``."""
+    """The op found, and how sure that is: the prefix with it was wrong in ``shown`` of ``runs``
+    runs, and clean without it in each of ``clean``."""
 
     position: int
     """The op's place in the order of submission, from 0."""

@@ -4,8 +4,8 @@ from replay.outcome import Outcome
 from replay.runner import Run, Runner
 
 TRIES = 8
-"""Runs before a fault that depends on timing is taken not to show. A fault that shows in half of its
-runs is missed once in 256 times."""
+"""Runs before a fault that depends on timing is taken not to show. A fault that shows in half of
+its runs is missed once in 256 times."""
 
 
 def until_bad(runner: Runner, run: Run, tries: int) -> tuple[Outcome, int]:

@@ -1,8 +1,8 @@
 """Watch damaged sectors while the trace is played, to see after which op they go wrong.
 
-A damaged sector was right when it was last written, so the culprit lies after that and no later than
-where the damage was seen; within that window nothing writes the sector, so "is it wrong yet" changes
-once. A run that looks after each op of the window finds where, on the live driver.
+A damaged sector was right when it was last written, so the culprit lies after that and no later
+than where the damage was seen; within that window nothing writes the sector, so "is it wrong yet"
+changes once. A run that looks after each op of the window finds where, on the live driver.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from tracer.op import MUTATING, SECTOR
 from tracer.ranges import RangeSet
 
 MAX_TARGETS = 64
-"""Sectors that are watched: the ones that may have gone wrong earliest. Those left out can only hide
-an earlier culprit, which confirmation would find."""
+"""Sectors that are watched: the ones that may have gone wrong earliest. Those left out can only
+hide an earlier culprit, which confirmation would find."""
 
 MAX_RANGES = 10_000
 """Damaged ranges that are thought of at all."""
@@ -32,8 +32,8 @@ earlier one."""
 def watch(
     runner: Runner, symptom: Symptom, *, order: Order, label: str, say: Callable[[str], None]
 ) -> int | None:
-    """The position of the op after which a damaged sector first reads wrong on the live driver; None
-    where that cannot be seen."""
+    """The position of the op after which a damaged sector first reads wrong on the live driver;
+    None where that cannot be seen."""
     if symptom.targets is None:
         return None
     watched = bracket(runner, symptom.targets, symptom.within)
