@@ -2,8 +2,8 @@
 
     python -m benchmarks.long_trace [--ops N]
 
-The replay goes to a null device: it costs what blkbox itself costs. Each step runs in a process of its
-own, which reports its peak memory.
+The replay goes to a null device: it costs what blkbox itself costs. Each step runs in a process of
+its own, which reports its peak memory.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from replay.player import Player
+from replay.player import Player, PlayOptions, Sides
 from tracer.compare import Comparison
 from tracer.device import EVERYTHING, Data, Done, FileDevice
 from tracer.digest import digest
@@ -35,9 +35,9 @@ BATCH = 10_000
 
 
 def make(path: Path, count: int, out_of_order: bool = False) -> None:
-    """A guest that writes, flushes and zeroes at a queue depth of DEPTH: so many at a time, or each for
-    itself, as on real disks, so that ops complete out of order. Reads are left out: the null device
-    could not answer them."""
+    """A guest that writes, flushes and zeroes at a queue depth of DEPTH: so many at a time, or each
+    for itself, as on real disks, so that ops complete out of order. Reads are left out: the null
+    device could not answer them."""
     chance = random.Random(0)
     digests = [digest(chance.randbytes(64)) for _ in range(4096)]
     writer = TraceWriter(path, Header(size=SIZE, payloads="hash"))
@@ -106,7 +106,8 @@ def play(path: Path) -> None:
         raw = Path(folder) / "reference.raw"
         make_raw(raw, SIZE)
         source, reference = Source(path), NullReference(raw)
-        result = Player(loop, source, reference, NullDevice(SIZE), Comparison()).play()
+        sides = Sides(loop, reference, NullDevice(SIZE), Comparison())
+        result = Player(source, sides, PlayOptions()).play()
         assert result.replayed == source.trace.end.ops  # type: ignore[union-attr]
 
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.replay [--ops N] [--rounds N]
 
-Only the replaying itself is timed: neither side starts its server, nor compares whole images. blkbox
-builds the reference, makes the payloads and compares every read all the same; fio does none of that.
+Only the replaying itself is timed: neither side starts its server, nor compares whole images.
+blkbox builds the reference, makes the payloads and compares every read all the same; fio does none
+of that.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import time
 from pathlib import Path
 
 from benchmarks.peers import direct
-from replay.player import Player
+from replay.options import Order
+from replay.player import Player, PlayOptions, Sides
 from tracer.compare import Comparison
 from tracer.device import FileDevice, NbdDevice
 from tracer.digest import digest
@@ -60,7 +62,8 @@ def blkbox(folder: Path, trace: Path) -> float:
         make_raw(raw, SIZE)
         reference = FileDevice(raw, durable=False)
         device = NbdDevice.connect(loop, Address(path=str(socket)))
-        player = Player(loop, Source(trace), reference, device, Comparison(), depth=DEPTH)
+        sides = Sides(loop, reference, device, Comparison())
+        player = Player(Source(trace), sides, PlayOptions(order=Order(depth=DEPTH)))
         started = time.perf_counter()
         played = player.play()
         seconds = time.perf_counter() - started

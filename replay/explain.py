@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from replay.runner import Outcome
+from replay.outcome import Outcome
 from tracer.evidence import Evidence
 from tracer.mirror import Difference
 from tracer.op import SECTOR, Fault
@@ -22,7 +22,7 @@ def explained(source: Source, outcome: Outcome, upto: int, culprit: int | None) 
     found = explain(source, upto, culprit, outcome.evidence())
     told = RangeSet((one.sector, one.sector + one.sectors) for one in found)
     looked_up = 0
-    for position, difference in sorted(outcome.played.faults, key=lambda fault: fault[0]):
+    for position, difference in sorted(outcome.faults, key=lambda fault: fault[0]):
         if looked_up == MAX_READS:
             break
         if difference.fault != Fault.DATA:

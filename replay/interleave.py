@@ -1,4 +1,4 @@
-"""Orders in which ops that were in flight together may be sent: the recorded one, and others by seed.
+"""Orders in which ops that were in flight together may be sent: as recorded, or by a seed.
 
 When recorded, the guest had these ops in flight together, so it did not care for their order, and a
 driver must not either. Only ops that overlap, where either changes data, keep theirs.
@@ -15,9 +15,9 @@ Numbered = tuple[int, Step]
 
 
 def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Numbered]:
-    """Steps in an order that is as legal as the one they come in: no step before one that had completed
-    when it was submitted, or that it conflicts with. Seed 0 changes nothing. ``depth`` is how many
-    are looked at together."""
+    """Steps in another legal order: each after all steps that had completed when it was submitted,
+    and after earlier steps that it conflicts with. Seed 0 changes nothing. ``depth`` is how many
+    steps are looked at together."""
     steps = iter(steps)
     if not seed:
         yield from steps
@@ -26,8 +26,8 @@ def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Num
     while True:
         for position, step in steps:
             # depends on nothing else, so that a prefix of the trace is sent much as the whole is
-            rank = random.Random(f"{seed} {position}").random()
-            waiting.append((rank, (position, step)))
+            priority = random.Random(f"{seed} {position}").random()
+            waiting.append((priority, (position, step)))
             if len(waiting) == depth:
                 break
         if not waiting:
@@ -41,13 +41,14 @@ def _free(waiting: list[tuple[float, Numbered]]) -> Iterator[int]:
     steps = [step for _, (_, step) in waiting]
     for index, step in enumerate(steps):
         if not any(
-            earlier.rank < step.after or conflicts(earlier.op, step.op) for earlier in steps[:index]
+            earlier.completion_index < step.after or conflicts(earlier.op, step.op)
+            for earlier in steps[:index]
         ):
             yield index
 
 
 def seeds(given: int, runs: int) -> Iterator[int]:
-    """The seeds of repeated runs: the one that was given, or else, since some faults want the recorded
-    order and some another, that order in every other run."""
+    """The seeds of repeated runs: always the given seed if it is not 0. Else the recorded order in
+    every other run, since some faults need that order and some another."""
     for run in range(runs):
         yield given if given or run % 2 == 0 else run

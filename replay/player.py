@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
 from replay.interleave import interleave
+from replay.options import AS_RECORDED, TIMEOUT, Order
+from replay.outcome import Outcome
 from replay.schedule import Gate, Step, schedule
 from tracer.compare import Comparison
 from tracer.device import CONNECTION_LOST, Data, Device, FileDevice
@@ -20,41 +22,45 @@ from tracer.source import Source
 from tracer.sweep import Waiter
 
 
-@dataclass(slots=True)
-class Probe:
-    """Byte ranges to look at while playing, each with the number of ops after which it is meaningful;
-    they are looked at after each of ``positions`` ops (ascending). No range is larger than a read may
-    be."""
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Bytes ``[start, end)`` to look at once ``after`` ops are done; no larger than a read may be."""
 
-    ranges: list[tuple[int, int, int]]
+    start: int
+    end: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What to look at while playing, after each of ``positions`` ops (ascending)."""
+
+    watched: tuple[Watched, ...]
     positions: range
 
-    def at(self, position: int) -> list[tuple[int, int]]:
-        """The ranges that are meaningful after ``position`` ops."""
-        return [(start, end) for start, end, after in self.ranges if after <= position]
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both sides of a run, and how they are compared."""
+
+    loop: Loop
+    reference: FileDevice
+    test: Device
+    comparison: Comparison
 
 
-@dataclass(slots=True)
-class Played:
-    """What came of playing ops. ``replayed`` counts the ops that were sent to the driver."""
+@dataclass(frozen=True, slots=True)
+class PlayOptions:
+    """Which ops of a trace are played, and how."""
 
-    replayed: int = 0
-    skipped: int = 0
-    """Ops that failed on the reference too when recorded: they changed nothing."""
-    faults: list[tuple[int, Difference]] = field(default_factory=list)
-    """What differed: at most one per op, with the op's position (0 for the first), lowest first."""
-    bad_reads: RangeSet = field(default_factory=RangeSet)
-    """Bytes that reads returned wrong."""
-    lost: tuple[int, Op] | None = None
-    """The oldest op in flight when the driver went away, and its position."""
-    hung: tuple[int, Op] | None = None
-    """The op that was not answered in time, and its position."""
-    started: int = 0
-    """As many of the trace's ops have been sent, or skipped, or were done before this run."""
-    wrong_at: int | None = None
-    """After how many ops a probe first found its sectors wrong."""
-    first_bad_read: tuple[int, Difference] | None = None
-    """The first read, in the order of submission, that returned wrong data, and its position."""
+    order: Order = AS_RECORDED
+    first: int = 0
+    """As many ops are left out at the front: both sides hold them already."""
+    upto: int | None = None
+    """Play no more than the trace's first ``upto`` ops; None is all."""
+    timeout: float = TIMEOUT
+    """Seconds that an op may take."""
+    probe: Probe | None = None
 
 
 MAX_FAULTS = 1000
@@ -62,76 +68,74 @@ MAX_FAULTS = 1000
 
 
 class Player:
-    """Plays the first ``upto`` ops of a trace (all, if None), without the first ``first``, which both
-    sides hold already. Lets no more into flight than the recorder does: what was not together when
-    recorded is not now. ``seed`` chooses the order of what was together (replay/interleave.py)."""
+    """Plays ops of a trace on both sides, once. Has no more in flight than the recorder allows."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        source: Source,
-        reference: FileDevice,
-        test: Device,
-        comparison: Comparison,
-        *,
-        upto: int | None = None,
-        depth: int | None = None,
-        timeout: float = 30.0,
-        probe: Probe | None = None,
-        progress: Callable[[int], None] | None = None,
-        first: int = 0,
-        seed: int = 0,
-    ) -> None:
-        self.result = Played()
-        self._loop = loop
+    def __init__(self, source: Source, sides: Sides, options: PlayOptions) -> None:
         self._source = source
-        self._comparison = comparison
-        self._upto = upto
-        self._depth = min(depth or MAX_OPS, MAX_OPS)
-        self._timeout = timeout
-        self._probe = probe
-        self._progress = progress or (lambda more: None)
-        self._first = first
+        self._sides = sides
+        self._options = options
+        self._depth = min(options.order.depth or MAX_OPS, MAX_OPS)
+        self._mirror = Mirror(sides.reference, sides.test, sides.comparison, self._done, insist=True)
         self._gate = Gate()
-        self._seed = seed
         self._bytes = 0
-        self._mirror = Mirror(reference, test, comparison, self._done, insist=True)
         self._position_of: dict[int, int] = {}
+        # what the outcome is made of
+        self._replayed = self._started = 0
+        self._faults: list[tuple[int, Difference]] = []
+        self._bad_reads = RangeSet()
+        self._first_bad_read: tuple[int, Difference] | None = None
+        self._lost: tuple[int, Op] | None = None
+        self._hung: tuple[int, Op] | None = None
+        self._wrong_at: int | None = None
 
-    def play(self) -> Played:
-        """Play. Raises TraceError, StorageError, and Undecidable where the driver cannot take an op."""
-        mirror, result = self._mirror, self.result
-        numbered = enumerate(islice(schedule(self._source.trace.ops()), self._upto))
-        # a probe looks after so many ops, whichever they are: that needs the recorded order
-        seed = 0 if self._probe else self._seed
+    def play(self, progress: Callable[[int], None] = lambda more: None) -> Outcome:
+        """Play; ``progress`` gets how many more ops were sent. Raises TraceError and StorageError,
+        DriverHung if a probe is not answered, Undecidable if the driver cannot take an op."""
+        self._play(progress)
+        return Outcome(
+            replayed=self._replayed,
+            started=self._started,
+            faults=tuple(self._faults),
+            bad_reads=self._bad_reads,
+            first_bad_read=self._first_bad_read,
+            lost=self._lost,
+            hung=self._hung,
+            wrong_at=self._wrong_at,
+        )
+
+    def _play(self, progress: Callable[[int], None]) -> None:
+        mirror, options = self._mirror, self._options
+        numbered = enumerate(islice(schedule(self._source.trace.ops()), options.upto))
+        # a probe looks after the trace's first so many ops: that needs the recorded order
+        seed = 0 if options.probe else options.order.seed
         steps = interleave(self._rest(numbered), seed, self._depth)
-        probes = iter(self._probe.positions if self._probe else ())
+        probes = iter(options.probe.positions if options.probe else ())
         probe_at = next(probes, None)
         upcoming = next(steps, None)
         while upcoming is not None or mirror.in_flight:
             while upcoming is not None and upcoming[0] != probe_at and self._room(upcoming[1]):
-                self._start(*upcoming)
+                if self._start(*upcoming):
+                    progress(1)
                 upcoming = next(steps, None)
             mirror.pump()
-            if mirror.test.lost is not None or result.hung is not None:
-                return result
+            if mirror.test.lost is not None or self._hung is not None:
+                return
             if mirror.in_flight:
                 self._wait()
             elif upcoming is not None and upcoming[0] == probe_at:
                 if self._look(upcoming[0]):
-                    return result
+                    return
                 probe_at = next(probes, None)
             elif upcoming is not None and not self._gate.open(upcoming[1]):
                 path, seq = self._source.trace.path, upcoming[1].op.seq
                 raise TraceError(f"{path}: op #{seq} waits for one that comes after it")
         if probe_at is not None:
             self._look(probe_at)
-        return result
 
     def _rest(self, numbered: Iterator[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
         """What is to be played: all but the first steps, which are taken to be done."""
-        for position, step in islice(numbered, self._first):
-            self.result.started = position + 1
+        for position, step in islice(numbered, self._options.first):
+            self._started = position + 1
             self._gate.done(step)
         return numbered
 
@@ -142,71 +146,75 @@ class Player:
             and (self._bytes == 0 or self._bytes + _weight(step.op) <= MAX_BYTES)
         )
 
-    def _start(self, position: int, step: Step) -> None:
+    def _start(self, position: int, step: Step) -> bool:
+        """Hand an op to the mirror; return whether it was. An op that failed on the reference when
+        recorded changed nothing then, and is skipped."""
         recorded = step.op
-        self.result.started = max(self.result.started, position + 1)
+        self._started = max(self._started, position + 1)
         if recorded.reference_status:
-            self.result.skipped += 1
             self._gate.done(step)
-            return
+            return False
         op = Op(
             recorded.seq, recorded.kind, recorded.flags, recorded.offset, recorded.length,
             completed=NO_TIME, connection=recorded.connection, digest=recorded.digest,
         )  # fmt: skip
-        self.result.replayed += 1
+        self._replayed += 1
         self._bytes += _weight(op)
         self._position_of[op.seq] = position
         self._mirror.submit(Flight(op, self._source.data(recorded), step))
-        self._progress(1)
+        return True
 
     def _wait(self) -> None:
-        if self._loop.poll(min(1.0, self._timeout)):
+        if self._sides.loop.poll(min(1.0, self._options.timeout)):
             return
         oldest = self._mirror.oldest()
         if oldest is None or not oldest.started:
             return
-        if time.monotonic_ns() - oldest.started > self._timeout * 1e9:
-            self.result.hung = self._position_of[oldest.op.seq], oldest.op
+        if time.monotonic_ns() - oldest.started > self._options.timeout * 1e9:
+            self._hung = self._position_of[oldest.op.seq], oldest.op
 
     def _look(self, position: int) -> bool:
         """Compare the probed sectors; return whether they are wrong."""
-        assert self._probe is not None
-        reference, test = self._mirror.reference, self._mirror.test
+        assert self._options.probe is not None
+        reference, test = self._sides.reference, self._sides.test
+        comparison = self._sides.comparison
         waiting = wrong = 0
 
-        def looked(start: int, end: int, at: int, error: int, data: Data | None, _: Extents) -> None:
+        def looked(one: Watched, at: int, error: int, data: Data | None, _: Extents) -> None:
             nonlocal waiting, wrong
             waiting -= 1
             if error:
                 wrong += 1
             elif data is not None:
-                expected, actual = reference.read(start, end - start), data[start - at : end - at]
-                if actual != expected and self._comparison.differences(expected, actual, start):
+                expected = reference.read(one.start, one.end - one.start)
+                actual = data[one.start - at : one.end - at]
+                if actual != expected and comparison.differences(expected, actual, one.start):
                     wrong += 1
 
         unit = test.export.sizes.minimum
-        for start, end in self._probe.at(position):
-            at, stop = start // unit * unit, -(-end // unit) * unit
+        for one in self._options.probe.watched:
+            if one.after > position:
+                continue
+            at, stop = one.start // unit * unit, -(-one.end // unit) * unit
             waiting += 1
-            test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, start, end, at))
+            test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, one, at))
         test.kick()
-        wait = Waiter(self._loop, self._timeout)
+        wait = Waiter(self._sides.loop, self._options.timeout)
         while waiting:
             wait(f"a read after op {position}")
         if wrong:
-            self.result.wrong_at = position
+            self._wrong_at = position
         return bool(wrong)
 
     def _note(self, position: int, difference: Difference) -> None:
         """Keep what the two sides differ in on the op at ``position``."""
         if difference.fault == Fault.DATA:
             for start, end in difference.ranges:
-                self.result.bad_reads.add(start, end)
-            first = self.result.first_bad_read
-            if first is None or position < first[0]:
-                self.result.first_bad_read = position, difference
-        if len(self.result.faults) < MAX_FAULTS:
-            self.result.faults.append((position, difference))
+                self._bad_reads.add(start, end)
+            if self._first_bad_read is None or position < self._first_bad_read[0]:
+                self._first_bad_read = position, difference
+        if len(self._faults) < MAX_FAULTS:
+            self._faults.append((position, difference))
 
     def _done(self, flight: Flight) -> None:
         op, step = flight.op, flight.token
@@ -215,8 +223,8 @@ class Player:
         for difference in flight.differences:
             self._note(position, difference)
         if op.test_status == CONNECTION_LOST:
-            if self.result.lost is None:  # flights are given up oldest first
-                self.result.lost = position, op
+            if self._lost is None:  # flights are given up oldest first
+                self._lost = position, op
             return
         if op.reference_status:
             raise StorageError(
@@ -228,14 +236,15 @@ class Player:
         self._gate.done(step)
 
     def _check_recorded(self, flight: Flight, recorded: Op) -> None:
-        """The reference must read back what it did when recorded: else the trace does not tell all
-        that happened, and says nothing about this driver."""
+        """The reference must read back what it did when recorded: else the trace lacks something
+        that happened, and proves nothing about this driver."""
         data = flight.data
         assert isinstance(data, bytes | bytearray)
-        if digest(data) != recorded.digest and self._comparison.defined(recorded.offset, recorded.end):
+        comparison = self._sides.comparison
+        if digest(data) != recorded.digest and comparison.defined(recorded.offset, recorded.end):
             raise TraceError(
-                f"{self._source.trace.path}: op #{recorded.seq} read other data when it was recorded: "
-                "the trace is not complete"
+                f"{self._source.trace.path}: op #{recorded.seq} read other data when it was "
+                "recorded: the trace is not complete"
             )
 
 

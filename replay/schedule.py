@@ -1,8 +1,8 @@
 """Which op may start when: order and concurrency as they were recorded.
 
 An op starts when all those that completed before it was submitted are done. Ops are started in the
-order of their submission, and the number of ops that completed before a submission only grows with it,
-so one number per op says it all: ``after``, how many completions must precede it.
+order of their submission, and the number of ops that completed before a submission only grows with
+it, so one number per op says it all: ``after``, how many completions must precede it.
 """
 
 from collections import deque
@@ -10,22 +10,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tracer.op import Op
-from tracer.source import ranked
+from tracer.source import with_completion_index
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An op, when it may start, and when it was done: it may start once the first ``after`` ops, in
-    the order in which they completed when recorded, are done; it is itself the ``rank``-th of those."""
+    """An op, when it may start, and when it was done."""
 
     op: Op
     after: int
-    rank: int
+    """It may start once the first ``after`` ops in the recorded order of completion are done."""
+    completion_index: int
+    """Its own place in that order, from 0."""
 
 
 def schedule(ops: Iterable[Op]) -> Iterator[Step]:
     """Steps in the order of submission, for ops in the order of completion (a trace's order). Takes
-    memory as ``tracer.source.ranked`` does."""
+    memory as ``tracer.source.with_completion_index`` does."""
     completed: deque[int] = deque()
     done_before = 0
 
@@ -34,13 +35,13 @@ def schedule(ops: Iterable[Op]) -> Iterator[Step]:
             completed.append(op.completed)
             yield op
 
-    for rank, op in ranked(noted()):
+    for completion_index, op in with_completion_index(noted()):
         # every op that completed before this one was submitted has been read: its own completion is
         # later still, and completions are in order
         while completed and completed[0] < op.submitted:
             completed.popleft()
             done_before += 1
-        yield Step(op, done_before, rank)
+        yield Step(op, done_before, completion_index)
 
 
 def is_quiet(step: Step, position: int) -> bool:
@@ -61,7 +62,7 @@ class Gate:
 
     def done(self, step: Step) -> None:
         """Say that a step is done."""
-        self._ahead.add(step.rank)
+        self._ahead.add(step.completion_index)
         while self._prefix in self._ahead:
             self._ahead.remove(self._prefix)
             self._prefix += 1

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from replay.runner import Outcome
+from replay.outcome import Outcome
 from tracer.mirror import Difference
 from tracer.op import SECTOR, Fault
 from tracer.ranges import RangeSet
@@ -57,20 +57,19 @@ def symptom_of(outcome: Outcome, ops: int) -> Symptom | None:
 
 
 def _while_playing(outcome: Outcome) -> list[Symptom]:
-    played = outcome.played
     found: list[Symptom] = []
-    if played.faults:
-        found.append(_of_fault(*min(played.faults, key=lambda fault: fault[0]), _seen(outcome)))
-    if played.hung is not None:
-        position, op = played.hung
+    if outcome.faults:
+        found.append(_of_fault(*min(outcome.faults, key=lambda fault: fault[0]), _seen(outcome)))
+    if outcome.hung is not None:
+        position, op = outcome.hung
         reason = f"{op.describe()} was not answered in time"
         found.append(Symptom("hang", reason, position + 1, position))
-    if played.lost is not None:
-        position, op = played.lost
+    if outcome.lost is not None:
+        position, op = outcome.lost
         reason = f"{outcome.gone}, {op.describe()} in flight"
         # any op in flight may be to blame, from the oldest to the last that was sent
-        suspect = position if played.started == position + 1 else None
-        found.append(Symptom("crash", reason, played.started, suspect, right=position))
+        suspect = position if outcome.started == position + 1 else None
+        found.append(Symptom("crash", reason, outcome.started, suspect, right=position))
     return found
 
 
@@ -86,7 +85,7 @@ def _of_image(first: Difference, damage: RangeSet, ops: int) -> Symptom:
 
 def _seen(outcome: Outcome) -> RangeSet:
     """All damage that was seen on the live driver: what was seen last may have been done first."""
-    seen = outcome.played.bad_reads.copy()
+    seen = outcome.bad_reads.copy()
     for start, end in outcome.live.damage if outcome.live is not None else ():
         seen.add(start, end)
     return seen

@@ -1,13 +1,16 @@
 """What a replay found, as one plain object for people and for programs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from replay.explain import explained
 from replay.interleave import seeds
-from replay.locate import Culprit, locate
-from replay.runner import Outcome, Runner
+from replay.locate import Culprit, NoCulprit, locate
+from replay.options import Order, ReplayOptions
+from replay.outcome import Outcome
+from replay.reader import try_reader
+from replay.runner import Checks, Run, Runner
 from replay.symptom import Symptom, symptom_of
 from tracer import environment
 from tracer.errors import DriverError, Exit, Undecidable
@@ -74,35 +77,30 @@ class Verdict:
         return codes.get(self.verdict, Exit.BAD_DRIVER)
 
 
-def replay(
-    runner: Runner,
-    *,
-    find: bool = True,
-    upto: int | None = None,
-    runs: int = 1,
-    say: Callable[[str], None],
-) -> Verdict:
+def replay(source: Source, options: ReplayOptions, say: Callable[[str], None]) -> Verdict:
     """Run the whole trace, or its first ``upto`` ops, up to ``runs`` times; where something is wrong,
     find the culprit. Raises TraceError, UsageError and StorageError; what keeps the driver from being
     judged becomes an undecidable verdict."""
-    source = runner.source
+    runner, driver, reader = Runner(source, options), options.driver, options.reader
     verdict = Verdict(
-        "clean", "no difference", runner.driver.name, str(source.trace.path),
-        source.trace.header.size, _count(source) if upto is None else upto, 0, 0,
-        reader=runner.reader.name if runner.reader is not None else None,
+        "clean", "no difference", driver.name, str(source.trace.path),
+        source.trace.header.size, _count(source) if options.upto is None else options.upto, 0, 0,
+        reader=reader.name if reader is not None else None,
+        seed=options.order.seed,
         environment={
-            "host": environment.host(), "tools": environment.versions(runner.driver),
-            "driver": runner.driver.describe(),
+            "host": environment.host(), "tools": environment.versions(driver),
+            "driver": driver.describe(),
         },
     )  # fmt: skip
     try:
-        runner.try_reader()
-        outcome, symptom = _detect(runner, verdict, runs, say)
-        if symptom is not None:
+        try_reader(options, source.trace.header.size)
+        detected = _detect(runner, verdict, say)
+        if detected is not None:
+            outcome, symptom, order = detected
             verdict.verdict, verdict.reason = symptom.verdict, symptom.reason
-            verdict.symptom, verdict.located = symptom.what, find
-            culprit = locate(runner, symptom, say, runs=runs) if find else None
-            if isinstance(culprit, str):
+            verdict.symptom, verdict.located = symptom.what, options.find
+            culprit = locate(runner, symptom, order=order, say=say) if options.find else None
+            if isinstance(culprit, NoCulprit):
                 verdict.reason += f"; {culprit}"
                 culprit = None
             _describe(verdict, source, outcome, symptom, culprit)
@@ -110,30 +108,31 @@ def replay(
         verdict.verdict, verdict.reason = "undecidable", str(error)
         if isinstance(error, DriverError):
             verdict.log = error.log
-    verdict.replayed_ops, verdict.runs = runner.replayed, runner.runs
-    verdict.confirm_ops = runner.confirming
+    cost = runner.cost
+    verdict.replayed_ops, verdict.runs, verdict.confirm_ops = cost.ops, cost.runs, cost.confirm_ops
     verdict.volatile = runner.volatile
-    verdict.seed = runner.seed
     return verdict
 
 
 def _detect(
-    runner: Runner, verdict: Verdict, runs: int, say: Callable[[str], None]
-) -> tuple[Outcome, Symptom | None]:
-    """Run the whole trace until something is wrong. The runner goes on with the order that showed it."""
-    given = runner.seed
-    for number, runner.seed in enumerate(seeds(given, runs), 1):
+    runner: Runner, verdict: Verdict, say: Callable[[str], None]
+) -> tuple[Outcome, Symptom, Order] | None:
+    """Run the whole trace until something is wrong; return what, and the order that showed it. Notes
+    the run and its order in the verdict."""
+    given, runs = runner.options.order, runner.options.runs
+    for number, seed in enumerate(seeds(given.seed, runs), 1):
+        order = replace(given, seed=seed)
+        verdict.seed = seed
         if runs > 1:
-            order = f", order {runner.seed}" if runner.seed else ""
-            say(f"run {number} of up to {runs}{order}")
+            say(f"run {number} of up to {runs}" + (f", order {seed}" if seed else ""))
         label = "full" if number == 1 else f"full-{number}"
-        outcome = runner.run(label, upto=verdict.ops, thorough=True)
+        outcome = runner.run(Run(label, order, verdict.ops, checks=Checks.ALL))
         symptom = symptom_of(outcome, verdict.ops)
         if symptom is not None:
             verdict.detected = number
-            return outcome, symptom
-    runner.seed = given
-    return outcome, None
+            return outcome, symptom, order
+    verdict.seed = given.seed
+    return None
 
 
 def _count(source: Source) -> int:
@@ -147,8 +146,8 @@ def _describe(
     position = culprit.position if culprit is not None else None
     verdict.damage = explained(source, outcome, verdict.ops, position)
     verdict.log = outcome.log
-    if outcome.played.first_bad_read is not None:
-        _, first = outcome.played.first_bad_read
+    if outcome.first_bad_read is not None:
+        _, first = outcome.first_bad_read
         assert first.op is not None
         verdict.first_bad_read = {"seq": first.op.seq, "sector": first.offset // SECTOR}
     shown = symptom.difference
@@ -160,9 +159,8 @@ def _describe(
         if culprit.after is not None:
             upto = culprit.position + 1
             verdict.culprit_damage = explained(source, culprit.after, upto, culprit.position)
-            own = symptom_of(culprit.after, upto)
-            if own is not None and own.difference is not None:
-                shown = own.difference
+            if culprit.symptom is not None and culprit.symptom.difference is not None:
+                shown = culprit.symptom.difference
     if shown is not None and shown.expected != shown.actual:
         verdict.bytes = _first_sector(shown.offset, shown.expected, shown.actual)
 

@@ -34,7 +34,7 @@ def test_steps_come_in_the_order_of_submission_with_what_must_precede_them(ops: 
     steps = list(schedule(ops))
     assert [step.op for step in steps] == sorted(ops, key=lambda op: op.seq)
     for step in steps:
-        assert ops[step.rank] is step.op
+        assert ops[step.completion_index] is step.op
         assert step.after == sum(op.completed < step.op.submitted for op in ops)
 
 

@@ -55,9 +55,9 @@ class Source:
             self.payloads.close()
 
 
-def ranked(ops: Iterable[Op]) -> Iterator[tuple[int, Op]]:
+def with_completion_index(ops: Iterable[Op]) -> Iterator[tuple[int, Op]]:
     """Ops in the order of their submission, for ops in the order of completion (a trace's order), each
-    with its place in the latter.
+    with its place in the latter, from 0.
 
     Takes memory for as many ops as separate an op's submission from its completion, so in practice for
     those that were in flight together; what follows a missing seq (of an op that was in flight when the
@@ -65,8 +65,8 @@ def ranked(ops: Iterable[Op]) -> Iterator[tuple[int, Op]]:
     """
     waiting: dict[int, tuple[int, Op]] = {}
     expected = 0
-    for rank, op in enumerate(ops):
-        waiting[op.seq] = rank, op
+    for index, op in enumerate(ops):
+        waiting[op.seq] = index, op
         while expected in waiting:
             yield waiting.pop(expected)
             expected += 1
@@ -75,6 +75,6 @@ def ranked(ops: Iterable[Op]) -> Iterator[tuple[int, Op]]:
 
 
 def by_seq(ops: Iterable[Op]) -> Iterator[Op]:
-    """The same, without the places."""
-    for _, op in ranked(ops):
+    """The same, without the completion indices."""
+    for _, op in with_completion_index(ops):
         yield op

@@ -78,7 +78,7 @@ def replay(
 
     Exits with 0 (clean), 1 (the driver is bad), 125 (undecidable), so it fits "git bisect run".
     """
-    from replay.runner import Runner
+    from replay.options import Order, ReplayOptions
     from replay.verdict import replay
     from tracer.driver_spec import parse_driver
     from tracer.errors import UsageError
@@ -95,18 +95,19 @@ def replay(
     source = Source(trace)
     ops = count_upto(source.trace, upto) if upto is not None else None
     with tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary:
-        runner = Runner(
-            source,
-            parse_driver(driver),
-            keep if keep is not None else Path(temporary),
-            depth=None if depth == "recorded" else int(depth),
-            seed=seed,
+        options = ReplayOptions(
+            driver=parse_driver(driver),
+            work=keep if keep is not None else Path(temporary),
+            reader=parse_driver(reopen_with) if reopen_with is not None else None,
+            order=Order(seed=seed, depth=None if depth == "recorded" else int(depth)),
+            upto=ops,
+            runs=runs,
+            find=locate,
             timeout=timeout,
             keep=keep is not None,
             force=force,
-            reader=parse_driver(reopen_with) if reopen_with is not None else None,
         )
-        verdict = replay(runner, find=locate, upto=ops, runs=runs, say=_say)
+        verdict = replay(source, options, _say)
     verdict.command = ["trace", "replay", str(trace)]
     for option, value, usual in (
         ("--driver", driver, None), ("--depth", depth, "recorded"), ("--runs", runs, 1),
