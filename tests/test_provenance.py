@@ -142,9 +142,7 @@ def test_a_torn_write(disk: Disk, boundary: int, power: int, arrived: str) -> No
     first, last = lost.start // SECTOR, -(-lost.stop // SECTOR)
     one = only(disk.explain(bad, culprit=6), "torn", first, last - first, 6)
     into = boundary - 16 * KIB
-    assert one.detail == Detail(
-        boundary=boundary, into_op=into, power_of_two=power, arrived=arrived
-    )
+    assert one.detail == Detail(boundary=boundary, into_op=into, power_of_two=power, arrived=arrived)
     assert one.source is not None
     assert one.source.at == into
 
@@ -205,9 +203,7 @@ def test_flipped_bits(disk: Disk) -> None:
     bad[20 * KIB + 77] ^= 0x04
     bad[20 * KIB + 600] ^= 0x81
     one = only(disk.explain(bad, culprit=6), "bit-flip", 40, 2, 6)
-    assert one.detail == Detail(
-        bits=3, first=[[20 * KIB + 77, 0x04], [20 * KIB + 600, 0x81]]
-    )
+    assert one.detail == Detail(bits=3, first=[[20 * KIB + 77, 0x04], [20 * KIB + 600, 0x81]])
     assert "3 bits wrong, the first in byte 20557 (mask 0x04)" in one.text
 
 

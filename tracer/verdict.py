@@ -334,7 +334,7 @@ def from_json(raw: object, model: type[Model], *, name: str = "this") -> Model:
 def _value(raw: Any, kind: Any) -> Any:
     """A value of a JSON object as the model has it. Raises ValueError."""
     value = msgspec.convert(raw, kind)
-    # JSON can hold surrogates that are no text. In a file's name they stand for bytes that are not UTF-8.
+    # JSON can hold any surrogate. In a file's name some stand for bytes that are not UTF-8.
     plain = msgspec.to_builtins(value)
     json.dumps(plain, ensure_ascii=False).encode(errors="surrogateescape")
     return value

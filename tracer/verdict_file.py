@@ -47,8 +47,11 @@ def read_object(path: Path, name: str | None = None) -> dict[str, Any]:
 
 
 def load(path: Path) -> Verdict:
-    """The verdict of a replay in a file. Raises OSError, and UsageError where the file has none."""
-    return from_json(read_object(path), Verdict, name=str(path))
+    """The verdict of a replay in a file. Raises UsageError where the file has none or cannot be read."""
+    try:
+        return from_json(read_object(path), Verdict, name=str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def find_trace(verdict: Verdict, path: Path) -> Path:

@@ -15,7 +15,7 @@ from tracer.verdict import Recording, Verdict
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 FILES: dict[str, type[Verdict] | type[Recording]] = {
-   "verdict.schema.json": Verdict,
+    "verdict.schema.json": Verdict,
     "recording.schema.json": Recording,
 }
 

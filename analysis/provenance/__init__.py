@@ -120,6 +120,4 @@ def _finding(case: Case, first: int, stop: int) -> Finding:
     sectors = -(-int(rows.end[stop - 1]) // SECTOR) - sector
     wrote, brought = (versions.name(index) if index >= 0 else "" for index in (writer, j))
     text = sentence(damage, sector, sectors, wrote, brought, detail)
-    return Finding(
-        sector=sector, sectors=sectors, kind=damage, source=origin, detail=detail, text=text
-    )
+    return Finding(sector=sector, sectors=sectors, kind=damage, source=origin, detail=detail, text=text)

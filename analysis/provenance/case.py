@@ -64,7 +64,12 @@ class Case:
         self._focus()
 
     def mark(
-        self, rows: slice | Ints | int, damage: DamageKind, op: int | Ints, base: int | Ints, extra: Any = -1
+        self,
+        rows: slice | Ints | int,
+        damage: DamageKind,
+        op: int | Ints,
+        base: int | Ints,
+        extra: Any = -1,
     ) -> None:
         """Explain rows."""
         self.kind[rows] = CODE[damage]
