@@ -1,39 +1,43 @@
 """A verdict's damage as a frame."""
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from tracer.errors import UsageError
+from tracer.verdict import Recording, Verdict, from_json, to_json
+from tracer.verdict_file import read_object
 
 _COLUMNS = {"sector": pl.Int64(), "sectors": pl.Int64()}
 
 
-def damage(verdict: Mapping[str, Any] | str | os.PathLike[str] | object) -> pl.DataFrame:
+def damage(
+    verdict: Verdict | Recording | Mapping[str, Any] | str | os.PathLike[str],
+) -> pl.DataFrame:
     """The damaged ranges that a verdict tells of, by sector.
 
-    ``verdict`` is what ``trace replay --json`` or ``trace record --json`` prints: as a dict, as the file
-    it is in, or the object itself. One row per range: ``sector``, ``sectors`` (of 512 bytes), and
+    ``verdict`` is what a replay or a recording found: the object itself, what ``--json`` prints of it as
+    a dict, or the file that this is in. One row per range: ``sector``, ``sectors`` (of 512 bytes), and
     whatever else the verdict says of it. Raises UsageError where this is no verdict.
     """
-    try:
-        if isinstance(verdict, str | os.PathLike):
-            verdict = json.loads(Path(verdict).read_bytes())
-        elif is_dataclass(verdict) and not isinstance(verdict, type):
-            verdict = asdict(verdict)
-        if not isinstance(verdict, Mapping):
-            raise TypeError
-        ranges = [{**one, **{name: int(one[name]) for name in _COLUMNS}} for one in verdict["damage"]]
-    except OSError as error:
-        raise UsageError(f"cannot read the verdict {error.filename}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError("this is no verdict: give what trace replay --json prints") from error
+    found = verdict if isinstance(verdict, Verdict | Recording) else _read(verdict)
+    ranges = to_json(found)["damage"]
     if not ranges:
         return pl.DataFrame(schema=_COLUMNS)
-    found = pl.DataFrame(ranges, schema_overrides=_COLUMNS, infer_schema_length=None, strict=False)
-    return found.sort("sector")
+    frame = pl.DataFrame(ranges, schema_overrides=_COLUMNS, infer_schema_length=None, strict=False)
+    return frame.sort("sector")
+
+
+def _read(verdict: Mapping[str, Any] | str | os.PathLike[str]) -> Verdict | Recording:
+    raw: object = verdict
+    if isinstance(verdict, str | os.PathLike):
+        try:
+            raw = read_object(Path(verdict), "this")
+        except OSError as error:
+            raise UsageError(f"cannot read the verdict {error.filename}: {error.strerror}") from error
+    if isinstance(raw, Mapping) and "mismatches" in raw:
+        return from_json(raw, Recording)
+    return from_json(raw, Verdict)

@@ -1,57 +1,38 @@
 """What a trace's ops made of the disk: who wrote a byte, what was there before, and with which bytes.
 
-Only ops that change data count, and of them only those that succeeded on the reference: those are what
-a replay plays. Indices number them in the order of submission. Memory: about 80 bytes for each.
+Indices number the changes in the order of submission. Memory: about 80 bytes for each, with what
+``changes`` reads.
 """
 
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from analysis.frames import Recording
+from analysis.changes import Changes, Ints
 from tracer.digest import stand_in
-from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, MUTATING, SECTOR, Kind, Op, changing_kinds
+from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, SECTOR, Kind, Op, changing_kinds
 from tracer.payload import BLOCK
 from tracer.ranges import RangeSet
 from tracer.source import Source
 
-_COLUMNS = ("seq", "kind", "offset", "length", "completed", "reference_status", "payload", "digest")
-
-Ints = npt.NDArray[np.int64]
-
 
 class Versions:
-    """The changes that the first ``upto`` ops of a trace made. Raises TraceError."""
+    """The changes that some ops of a trace made to its disk."""
 
-    def __init__(self, source: Source, upto: int) -> None:
+    def __init__(self, source: Source, changes: Changes) -> None:
         self._source = source
-        self._recording = Recording(source.trace.path)
-        parts: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in ("position", *_COLUMNS)}
-        at = 0
-        for batch in self._recording.batches():
-            found = batch.head(max(0, upto - at)).fields(_COLUMNS)
-            changes = np.isin(found["kind"], list(MUTATING)) & (found["reference_status"] == 0)
-            chosen = np.flatnonzero(changes)
-            parts["position"].append(chosen + at)
-            for name, values in found.items():
-                parts[name].append(values[chosen])
-            at += len(batch)
-            if at >= upto:
-                break
-        whole = {name: np.concatenate(part) for name, part in parts.items()}
-        self.position: Ints = whole["position"]
+        self.position = changes.position
         """Of each op among all of the trace's, reads and flushes too."""
-        self.seq: Ints = whole["seq"]
-        self.kind: npt.NDArray[np.uint8] = whole["kind"]
-        self.start: Ints = whole["offset"]
-        self.end: Ints = self.start + whole["length"]
-        self.completed: Ints = whole["completed"]
+        self.seq = changes.seq
+        self.kind = changes.kind
+        self.start = changes.offset
+        self.end: Ints = self.start + changes.length
+        self.completed = changes.completed
         """ns; -1 for never."""
-        self._payload: Ints = whole["payload"]
-        """-1 for none: 2^64-1 in the record."""
-        self._digest = np.ascontiguousarray(whole["digest"])
+        self.culprit = changes.culprit
+        self._payload = changes.payload
+        self._digest = np.ascontiguousarray(changes.digest)
         words = self._digest.view("<u8").reshape(-1, 2)
         self.empty = ~np.isin(self.kind, list(CARRIES_DATA)) | ~words.any(axis=1)
         """Whether all that an op leaves behind is zeroes."""
@@ -81,15 +62,6 @@ class Versions:
         """``#12 write``; the start image is no request of anyone's."""
         kind = KIND_BY_NUMBER[int(self.kind[index])]
         return "the start image" if kind == Kind.START else f"#{self.seq[index]} {kind.label}"
-
-    def timing(self, position: int) -> tuple[int, int]:
-        """Kind and time of submission (ns) of the op at a position among all ops."""
-        for batch in self._recording.batches():
-            if position < len(batch):
-                found = batch.take(np.array([position])).fields(["kind", "submitted"])
-                return int(found["kind"][0]), int(found["submitted"][0])
-            position -= len(batch)
-        raise IndexError(position)
 
     def data(self, index: int, start: int, end: int) -> bytes:
         """What an op left in the bytes ``[start, end)`` of the disk, all its own. Raises TraceError."""

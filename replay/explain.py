@@ -1,6 +1,6 @@
 """What was wrong in a run, range by range, and what is wrong with it."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from replay.outcome import Outcome
 from tracer.evidence import Evidence
@@ -8,46 +8,46 @@ from tracer.mirror import Difference
 from tracer.op import SECTOR, Fault
 from tracer.ranges import RangeSet
 from tracer.source import Source
+from tracer.verdict import Finding
 
 MAX_READS = 8
 """Reads that returned wrong bytes which were right again at the end: each is looked up by itself, since
 it tells of another moment. What only later ones returned stays unexplained."""
 
+Explain = Callable[[int, Sequence[Evidence]], list[Finding]]
+"""Says what is wrong with what a run of so many ops left behind. Raises TraceError."""
 
-def explained(source: Source, outcome: Outcome, upto: int, culprit: int | None) -> list[dict[str, Any]]:
-    """The damage of a run of the first ``upto`` ops, as ``Verdict.damage`` has it, by sector. Raises
-    TraceError."""
-    from analysis.provenance import explain
+Explainer = Callable[[Source, int, int | None], Explain]
+"""Makes an ``Explain`` for the runs of a trace, given how many ops the longest has and the culprit's
+position. ``analysis.provenance.Explainer`` is one; this package does not import that."""
 
-    found = explain(source, upto, culprit, outcome.evidence())
-    told = RangeSet((one.sector, one.sector + one.sectors) for one in found)
+
+def explained(explain: Explain, outcome: Outcome, upto: int) -> list[Finding]:
+    """The damage of a run of the first ``upto`` ops, by sector. Raises TraceError."""
+    found = explain(upto, outcome.evidence())
+    covered = RangeSet((one.start, one.end) for one in found)
     looked_up = 0
     for position, difference in sorted(outcome.faults, key=lambda fault: fault[0]):
         if looked_up == MAX_READS:
             break
         if difference.fault != Fault.DATA:
             continue
-        pieces = [
-            piece
-            for piece in _pieces(difference)
-            if not told.overlaps(piece.offset // SECTOR, -(-piece.end // SECTOR))
-        ]
+        pieces = [one for one in _pieces(difference) if not _overlaps(covered, one)]
         looked_up += bool(pieces)
-        for one in explain(source, position + 1, culprit, pieces):
+        for one in explain(position + 1, pieces):
             found.append(one)
-            told.add(one.sector, one.sector + one.sectors)
-    listed = [
-        {
-            "sector": one.sector, "sectors": one.sectors, "class": str(one.kind),
-            "source": one.source, "detail": one.detail, "text": one.text,
-        }
-        for one in found
-    ]  # fmt: skip
-    unknown = dict.fromkeys(("class", "source", "detail", "text"))
+            covered.add(one.start, one.end)
+    unexplained = RangeSet()
     for start, end in outcome.damage():
-        for first, last in told.outside(start // SECTOR, -(-end // SECTOR)):
-            listed.append({"sector": first, "sectors": last - first, **unknown})
-    return sorted(listed, key=lambda one: int(one["sector"]))
+        for first, last in covered.outside(start, end):
+            unexplained.add(first, last)
+    found += [Finding(sector=sector, sectors=sectors) for sector, sectors in unexplained.sectors()]
+    return sorted(found, key=lambda one: one.sector)
+
+
+def _overlaps(covered: RangeSet, piece: Evidence) -> bool:
+    """Whether any of a piece's sectors is covered."""
+    return covered.overlaps(piece.offset // SECTOR * SECTOR, -(-piece.end // SECTOR) * SECTOR)
 
 
 def _pieces(difference: Difference) -> list[Evidence]:

@@ -6,14 +6,17 @@ from replay.outcome import Outcome
 from tracer.mirror import Difference
 from tracer.op import SECTOR, Fault
 from tracer.ranges import RangeSet
+from tracer.verdict import SymptomKind, VerdictKind
+
+_DAMAGED = {SymptomKind.READ, SymptomKind.BLOCK_STATUS, SymptomKind.IMAGE, SymptomKind.REOPEN}
+"""Symptoms of damage; the others say that the driver failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
     """The earliest sign of trouble in a run. Positions count ops in the order of submission, from 0."""
 
-    what: str
-    """read, status, block status, crash, hang, image, stop, check or reopen."""
+    what: SymptomKind
     reason: str
     within: int
     """The culprit is among the first ``within`` ops."""
@@ -26,8 +29,8 @@ class Symptom:
     """As many ops are known to have gone well: the culprit is none of the first ``right``."""
 
     @property
-    def verdict(self) -> str:
-        return "damaged" if self.what in ("read", "block status", "image", "reopen") else "failed"
+    def verdict(self) -> VerdictKind:
+        return VerdictKind.DAMAGED if self.what in _DAMAGED else VerdictKind.FAILED
 
     @property
     def stops(self) -> bool:
@@ -43,16 +46,16 @@ def symptom_of(outcome: Outcome, ops: int) -> Symptom | None:
     if outcome.live is not None and outcome.live.first is not None:
         return _of_image(outcome.live.first, outcome.live.damage, ops)
     if outcome.gone is not None:
-        return Symptom("crash", outcome.gone, ops)
+        return Symptom(SymptomKind.CRASH, outcome.gone, ops)
     if outcome.stop is not None:
-        return Symptom("stop", outcome.stop, ops)
+        return Symptom(SymptomKind.STOP, outcome.stop, ops)
     if outcome.reopened is not None and outcome.reopened.first is not None:
         first = outcome.reopened.first
         reader = f" by {outcome.reader}" if outcome.reader else ""
         reason = f"the image is wrong after a restart{reader}, first in sector {first.offset // SECTOR}"
-        return Symptom("reopen", reason, ops, difference=first)
+        return Symptom(SymptomKind.REOPEN, reason, ops, difference=first)
     if outcome.check is not None:
-        return Symptom("check", f"the check failed, {outcome.check.splitlines()[0]}", ops)
+        return Symptom(SymptomKind.CHECK, f"the check failed, {outcome.check.splitlines()[0]}", ops)
     return None
 
 
@@ -63,24 +66,24 @@ def _while_playing(outcome: Outcome) -> list[Symptom]:
     if outcome.hung is not None:
         position, op = outcome.hung
         reason = f"{op.describe()} was not answered in time"
-        found.append(Symptom("hang", reason, position + 1, position))
+        found.append(Symptom(SymptomKind.HANG, reason, position + 1, position))
     if outcome.lost is not None:
         position, op = outcome.lost
         reason = f"{outcome.gone}, {op.describe()} in flight"
         # any op in flight may be to blame, from the oldest to the last that was sent
         suspect = position if outcome.started == position + 1 else None
-        found.append(Symptom("crash", reason, outcome.started, suspect, right=position))
+        found.append(Symptom(SymptomKind.CRASH, reason, outcome.started, suspect, right=position))
     return found
 
 
 def _of_image(first: Difference, damage: RangeSet, ops: int) -> Symptom:
     if first.fault == Fault.BLOCK_STATUS:
         reason = f"block status calls data zeroes, first in sector {first.offset // SECTOR}"
-        return Symptom("block status", reason, ops, difference=first)
+        return Symptom(SymptomKind.BLOCK_STATUS, reason, ops, difference=first)
     reason = f"the image is wrong at the end, first in sector {first.offset // SECTOR}"
     if first.fault != Fault.FINAL:
         reason = f"sector {first.offset // SECTOR} cannot be read at the end"
-    return Symptom("image", reason, ops, targets=damage, difference=first)
+    return Symptom(SymptomKind.IMAGE, reason, ops, targets=damage, difference=first)
 
 
 def _seen(outcome: Outcome) -> RangeSet:
@@ -97,13 +100,13 @@ def _of_fault(position: int, difference: Difference, seen: RangeSet) -> Symptom:
     sector = difference.offset // SECTOR
     if difference.fault == Fault.DATA:
         return Symptom(
-            "read", f"{op.describe()} returned wrong data in sector {sector}", position + 1,
+            SymptomKind.READ, f"{op.describe()} returned wrong data in sector {sector}", position + 1,
             position, seen, difference,
         )  # fmt: skip
     if difference.fault == Fault.BLOCK_STATUS:
         reason = f"{op.describe()} calls data zeroes in sector {sector}"
-        return Symptom("block status", reason, position + 1, difference=difference)
+        return Symptom(SymptomKind.BLOCK_STATUS, reason, position + 1, difference=difference)
     wrong = "failed" if difference.actual_status else "succeeded"
     reason = f"{op.describe()} {wrong} (errno {difference.actual_status}, "
     reason += f"reference {difference.expected_status})"
-    return Symptom("status", reason, position + 1, position, difference=difference)
+    return Symptom(SymptomKind.STATUS, reason, position + 1, position, difference=difference)

@@ -1,10 +1,9 @@
-"""What a replay found, as one plain object for people and for programs."""
+"""Replays a trace until the driver can be judged, and puts the verdict together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from replay.explain import explained
+from replay.explain import Explainer, explained
 from replay.interleave import seeds
 from replay.locate import Culprit, NoCulprit, locate
 from replay.options import Order, ReplayOptions
@@ -13,125 +12,122 @@ from replay.reader import try_reader
 from replay.runner import Checks, Run, Runner
 from replay.symptom import Symptom, symptom_of
 from tracer import environment
-from tracer.errors import DriverError, Exit, Undecidable
+from tracer.errors import DriverError, Undecidable
 from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
 from tracer.source import Source
-
-SCHEMA = 1
-
-
-@dataclass(slots=True)
-class Verdict:
-    """The result of ``trace replay``. Offsets and lengths are bytes, sectors are of 512 bytes."""
-
-    verdict: str
-    reason: str
-    driver: str
-    trace: str
-    size: int
-    ops: int
-    replayed_ops: int
-    """Ops sent to the driver, in all runs together; ``confirm_ops`` of them to confirm the culprit."""
-    runs: int
-    confirm_ops: int = 0
-    culprit: dict[str, Any] | None = None
-    confirmed: bool = False
-    shown: int = 0
-    """In how many of ``tries`` runs the prefix that ends with the culprit went wrong."""
-    tries: int = 0
-    clean_without: int = 0
-    """How many runs of the prefix before it were clean."""
-    detected: int = 1
-    """Which of the runs of the whole trace was the first to show the fault."""
-    seed: int = 0
-    """The order of ops that were in flight together in which it showed; 0 is the recorded one."""
-    needs_company: bool | None = None
-    """Whether it shows only with several ops in flight; None where that was not tried."""
-    located: bool = True
-    """Whether a culprit was looked for."""
-    symptom: str | None = None
-    reader: str | None = None
-    """The build that images were reopened with, if another."""
-    volatile: bool = False
-    """Whether the driver keeps nothing over a restart, so that nothing was compared after one."""
-    damage: list[dict[str, Any]] = field(default_factory=list)
-    """All that was wrong in the run of the whole trace: sector, sectors, and what is wrong with them:
-    ``class``, ``source`` (the op that the wrong bytes came from), ``detail`` and ``text``, each None
-    where that cannot be told."""
-    culprit_damage: list[dict[str, Any]] = field(default_factory=list)
-    """The same right after the culprit."""
-    first_bad_read: dict[str, int] | None = None
-    bytes: dict[str, Any] | None = None
-    """The first damaged sector: its number, what it should hold and what it does (hex)."""
-    log: str = ""
-    plot: str | None = None
-    command: list[str] = field(default_factory=list)
-    """The words of a command that does the same again."""
-    environment: dict[str, Any] = field(default_factory=dict)
-    """What the replay ran on: ``host``, ``tools`` and ``driver``, as a trace's header has them."""
-    schema: int = SCHEMA
-
-    @property
-    def exit_code(self) -> int:
-        codes = {"clean": Exit.CLEAN, "undecidable": Exit.UNDECIDABLE}
-        return codes.get(self.verdict, Exit.BAD_DRIVER)
+from tracer.verdict import (
+    BadRead,
+    CulpritOp,
+    Environment,
+    Finding,
+    SectorBytes,
+    Verdict,
+    VerdictKind,
+)
 
 
-def replay(source: Source, options: ReplayOptions, say: Callable[[str], None]) -> Verdict:
-    """Run the whole trace, or its first ``upto`` ops, up to ``runs`` times; where something is wrong,
-    find the culprit. Raises TraceError, UsageError and StorageError; what keeps the driver from being
-    judged becomes an undecidable verdict."""
+@dataclass(frozen=True, slots=True)
+class _Detected:
+    """The run of the whole trace that showed a fault, and which one it was."""
+
+    number: int
+    order: Order
+    outcome: Outcome
+    symptom: Symptom
+
+
+@dataclass(frozen=True, slots=True)
+class _Damage:
+    """What is wrong in a run of the whole trace, and right after the culprit."""
+
+    damage: list[Finding] = field(default_factory=list)
+    culprit_damage: list[Finding] = field(default_factory=list)
+    first_bad_read: BadRead | None = None
+    bytes: SectorBytes | None = None
+
+
+def replay(
+    source: Source,
+    options: ReplayOptions,
+    *,
+    explainer: Explainer,
+    say: Callable[[str], None] = lambda text: None,
+) -> Verdict:
+    """Run the whole trace, or its first ``upto`` ops, up to ``runs`` times. If something is wrong,
+    find the culprit. ``say`` gets what is being tried.
+
+    What keeps the driver from being judged becomes an undecidable verdict. Raises TraceError,
+    UsageError and StorageError.
+    """
     runner, driver, reader = Runner(source, options), options.driver, options.reader
-    verdict = Verdict(
-        "clean", "no difference", driver.name, str(source.trace.path),
-        source.trace.header.size, _count(source) if options.upto is None else options.upto, 0, 0,
-        reader=reader.name if reader is not None else None,
-        seed=options.order.seed,
-        environment={
-            "host": environment.host(), "tools": environment.versions(driver),
-            "driver": driver.describe(),
-        },
-    )  # fmt: skip
+    ops = _count(source) if options.upto is None else options.upto
+    kind, reason, log = VerdictKind.CLEAN, "no difference", ""
+    detected: _Detected | None = None
+    culprit: Culprit | None = None
+    found = _Damage()
     try:
         try_reader(options, source.trace.header.size)
-        detected = _detect(runner, verdict, say)
+        detected = _detect(runner, ops, say)
         if detected is not None:
-            outcome, symptom, order = detected
-            verdict.verdict, verdict.reason = symptom.verdict, symptom.reason
-            verdict.symptom, verdict.located = symptom.what, options.find
-            culprit = locate(runner, symptom, order=order, say=say) if options.find else None
-            if isinstance(culprit, NoCulprit):
-                verdict.reason += f"; {culprit}"
-                culprit = None
-            _describe(verdict, source, outcome, symptom, culprit)
+            kind, reason = detected.symptom.verdict, detected.symptom.reason
+            if options.find:
+                located = locate(runner, detected.symptom, order=detected.order, say=say)
+                if isinstance(located, NoCulprit):
+                    reason += f"; {located}"
+                else:
+                    culprit = located
+            found = _describe(source, ops, detected, culprit, explainer)
+            log = detected.outcome.log
     except Undecidable as error:
-        verdict.verdict, verdict.reason = "undecidable", str(error)
-        if isinstance(error, DriverError):
-            verdict.log = error.log
-    cost = runner.cost
-    verdict.replayed_ops, verdict.runs, verdict.confirm_ops = cost.ops, cost.runs, cost.confirm_ops
-    verdict.volatile = runner.volatile
-    return verdict
+        kind, reason = VerdictKind.UNDECIDABLE, str(error)
+        log = error.log if isinstance(error, DriverError) else ""
+    return Verdict(
+        verdict=kind,
+        reason=reason,
+        driver=driver.name,
+        trace=str(source.trace.path),
+        size=source.trace.header.size,
+        ops=ops,
+        replayed_ops=runner.cost.ops,
+        runs=runner.cost.runs,
+        confirm_ops=runner.cost.confirm_ops,
+        culprit=_op(culprit.op) if culprit is not None else None,
+        confirmed=culprit is not None and culprit.confirmed,
+        shown=culprit.shown if culprit is not None else 0,
+        tries=culprit.runs if culprit is not None else 0,
+        clean_without=culprit.clean if culprit is not None else 0,
+        detected=detected.number if detected is not None else 1,
+        seed=(detected.order if detected is not None else options.order).seed,
+        needs_company=culprit.needs_company if culprit is not None else None,
+        located=options.find or detected is None,
+        symptom=detected.symptom.what if detected is not None else None,
+        reader=reader.name if reader is not None else None,
+        volatile=runner.volatile,
+        damage=found.damage,
+        culprit_damage=found.culprit_damage,
+        first_bad_read=found.first_bad_read,
+        bytes=found.bytes,
+        log=log,
+        environment=Environment(
+            host=environment.host(),
+            tools=environment.versions(driver),
+            driver=driver.describe(),
+        ),
+    )
 
 
-def _detect(
-    runner: Runner, verdict: Verdict, say: Callable[[str], None]
-) -> tuple[Outcome, Symptom, Order] | None:
-    """Run the whole trace until something is wrong; return what, and the order that showed it. Notes
-    the run and its order in the verdict."""
+def _detect(runner: Runner, ops: int, say: Callable[[str], None]) -> _Detected | None:
+    """Run the whole trace until something is wrong."""
     given, runs = runner.options.order, runner.options.runs
     for number, seed in enumerate(seeds(given.seed, runs), 1):
         order = replace(given, seed=seed)
-        verdict.seed = seed
         if runs > 1:
             say(f"run {number} of up to {runs}" + (f", order {seed}" if seed else ""))
         label = "full" if number == 1 else f"full-{number}"
-        outcome = runner.run(Run(label, order, verdict.ops, checks=Checks.ALL))
-        symptom = symptom_of(outcome, verdict.ops)
+        outcome = runner.run(Run(label, order, ops, checks=Checks.ALL))
+        symptom = symptom_of(outcome, ops)
         if symptom is not None:
-            verdict.detected = number
-            return outcome, symptom, order
-    verdict.seed = given.seed
+            return _Detected(number, order, outcome, symptom)
     return None
 
 
@@ -141,43 +137,45 @@ def _count(source: Source) -> int:
 
 
 def _describe(
-    verdict: Verdict, source: Source, outcome: Outcome, symptom: Symptom, culprit: Culprit | None
-) -> None:
-    position = culprit.position if culprit is not None else None
-    verdict.damage = explained(source, outcome, verdict.ops, position)
-    verdict.log = outcome.log
+    source: Source, ops: int, detected: _Detected, culprit: Culprit | None, explainer: Explainer
+) -> _Damage:
+    """Explain all damage. Raises TraceError."""
+    outcome, shown = detected.outcome, detected.symptom.difference
+    explain = explainer(source, ops, culprit.position if culprit is not None else None)
+    damage = explained(explain, outcome, ops)
+    first_bad_read = None
     if outcome.first_bad_read is not None:
         _, first = outcome.first_bad_read
         assert first.op is not None
-        verdict.first_bad_read = {"seq": first.op.seq, "sector": first.offset // SECTOR}
-    shown = symptom.difference
-    if culprit is not None:
-        verdict.culprit = _op(culprit.op)
-        verdict.confirmed = culprit.confirmed
-        verdict.shown, verdict.tries = culprit.shown, culprit.runs
-        verdict.clean_without, verdict.needs_company = culprit.clean, culprit.needs_company
-        if culprit.after is not None:
-            upto = culprit.position + 1
-            verdict.culprit_damage = explained(source, culprit.after, upto, culprit.position)
-            if culprit.symptom is not None and culprit.symptom.difference is not None:
-                shown = culprit.symptom.difference
+        first_bad_read = BadRead(seq=first.op.seq, sector=first.offset // SECTOR)
+    culprit_damage: list[Finding] = []
+    if culprit is not None and culprit.after is not None:
+        culprit_damage = explained(explain, culprit.after, culprit.position + 1)
+        if culprit.symptom is not None and culprit.symptom.difference is not None:
+            shown = culprit.symptom.difference
+    sector = None
     if shown is not None and shown.expected != shown.actual:
-        verdict.bytes = _first_sector(shown.offset, shown.expected, shown.actual)
+        sector = _first_sector(shown.offset, shown.expected, shown.actual)
+    return _Damage(damage, culprit_damage, first_bad_read, sector)
 
 
-def _op(op: Op) -> dict[str, Any]:
-    return {
-        "seq": op.seq, "kind": KIND_BY_NUMBER[op.kind].label, "offset": op.offset,
-        "length": op.length, "flags": flag_names(op.flags), "submitted": op.submitted,
-        "connection": op.connection,
-    }  # fmt: skip
+def _op(op: Op) -> CulpritOp:
+    return CulpritOp(
+        seq=op.seq,
+        kind=KIND_BY_NUMBER[op.kind].label,
+        offset=op.offset,
+        length=op.length,
+        flags=flag_names(op.flags),
+        submitted=op.submitted,
+        connection=op.connection,
+    )
 
 
-def _first_sector(offset: int, expected: bytes, actual: bytes) -> dict[str, Any]:
+def _first_sector(offset: int, expected: bytes, actual: bytes) -> SectorBytes:
     end = min((offset // SECTOR + 1) * SECTOR - offset, len(expected))
-    return {
-        "sector": offset // SECTOR,
-        "offset": offset,
-        "expected": expected[:end].hex(),
-        "actual": actual[:end].hex(),
-    }
+    return SectorBytes(
+        sector=offset // SECTOR,
+        offset=offset,
+        expected=expected[:end].hex(),
+        actual=actual[:end].hex(),
+    )

@@ -4,12 +4,14 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.provenance import Evidence, Finding, explain
+from analysis.provenance import explain
 from tracer.digest import digest
+from tracer.evidence import Evidence
 from tracer.op import CARRIES_DATA, MUTATING, SECTOR, Kind, Op
 from tracer.payload import PayloadWriter, payload_path
 from tracer.source import Source
 from tracer.trace import End, Header, TraceWriter, pack_op
+from tracer.verdict import Finding
 
 Request = tuple[Kind, int, int | bytes]
 """kind, offset, and a length (then the bytes are random) or the bytes that are written"""

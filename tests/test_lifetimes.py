@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.lifetimes import VERSIONS
-from replay.verdict import Verdict
 from tests.support import pattern
 from tracer.checkout import checkout
 from tracer.digest import digest, stand_in
@@ -19,6 +18,8 @@ from tracer.errors import TraceError, UsageError
 from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, SECTOR, ZERO_DIGEST, Kind, Op
 from tracer.payload import PayloadWriter, payload_path
 from tracer.trace import Header, TraceWriter, pack_op
+from tracer.verdict import Finding, SectorRange, Verdict, VerdictKind, to_json
+from tracer.verdict import Recording as Recorded
 
 SECTORS = 12
 SIZE = SECTORS * SECTOR
@@ -243,21 +244,42 @@ def test_sectors_that_are_not_there(tmp_path: Path, sectors: range) -> None:
 # ---------------------------------------------------------------- verdicts
 
 
+def recorded(*damage: SectorRange) -> Recorded:
+    """What a recording found."""
+    return Recorded(
+        verdict=VerdictKind.DAMAGED, reason="", trace="t", driver="raw", size=SIZE, ops={}, bytes={},
+        mismatches=[], damage=list(damage), trace_bytes=0, payload_bytes=0, connections=0,
+        guest_exit=None,
+    )  # fmt: skip
+
+
+def replayed(*damage: Finding) -> Verdict:
+    """What a replay found."""
+    return Verdict(
+        verdict=VerdictKind.DAMAGED, reason="", driver="raw", trace="t", size=SIZE,
+        damage=list(damage), culprit_damage=[],
+    )  # fmt: skip
+
+
 def test_damage_of_a_verdict_however_it_comes(tmp_path: Path) -> None:
-    damage = [{"sector": 9, "sectors": 2}, {"sector": 1, "sectors": 1}]
-    verdict = Verdict("damaged", "", "raw", "t", SIZE, 1, 1, 1, damage=damage)
-    told = {"damage": damage}
     file = tmp_path / "verdict.json"
-    file.write_text(json.dumps(told))
     wanted = pl.DataFrame({"sector": [1, 9], "sectors": [1, 2]})
-    for one in (verdict, told, file, str(file)):
-        assert analysis.damage(one).equals(wanted)
-    assert analysis.damage({"damage": []}).equals(wanted.clear())
+    verdict = replayed(Finding(sector=9, sectors=2), Finding(sector=1, sectors=1))
+    recording = recorded(SectorRange(sector=9, sectors=2), SectorRange(sector=1, sectors=1))
+    for found in (verdict, recording):
+        file.write_text(json.dumps(to_json(found)))
+        for one in (found, to_json(found), file, str(file)):
+            frame = analysis.damage(one)
+            assert frame.select("sector", "sectors").equals(wanted)
+            explained = [] if found is recording else ["class", "source", "detail", "text"]
+            assert frame.columns == ["sector", "sectors", *explained]
+    for empty in (replayed(), recorded()):
+        assert analysis.damage(empty).equals(wanted.clear())
 
 
 def test_damage_has_what_the_verdict_says_of_each_range() -> None:
-    source = {"seq": 3, "sector": 7}
-    told = {
+    source = {"seq": 3, "kind": "write", "offset": 0, "length": 512, "at": 7}
+    told = to_json(replayed()) | {
         "damage": [
             {"sector": 1, "sectors": 1},
             {"sector": 2, "sectors": 1, "class": "stale", "source": source},

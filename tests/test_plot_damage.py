@@ -20,6 +20,7 @@ from analysis.plots.damage import _COLUMNS, _coarse
 from tests.support import write_trace as write
 from tracer.errors import UsageError
 from tracer.op import SECTOR, Kind, Op
+from tracer.verdict import Verdict, from_json
 
 GIB = 1 << 30
 VERMILLION = to_rgb("#D55E00")
@@ -30,8 +31,8 @@ def write_op(seq: int, sector: int, sectors: int = 8, kind: Kind = Kind.WRITE, *
     return Op(seq, int(kind), 0, sector * SECTOR, sectors * SECTOR, **times)
 
 
-def verdict(culprit: Op | None = None, size: int = GIB, **more: Any) -> dict[str, Any]:
-    """What ``trace replay --json`` prints; ranges are pairs of sector and sectors."""
+def verdict(culprit: Op | None = None, size: int = GIB, **more: Any) -> Verdict:
+    """What a replay found; ranges are pairs of sector and sectors."""
     told: dict[str, Any] = {
         "schema": 1, "verdict": "damaged", "driver": "qcow2", "trace": "some.trace", "size": size,
         "ops": 1, "replayed_ops": 1, "culprit": None, "damage": [], "culprit_damage": [],
@@ -40,16 +41,16 @@ def verdict(culprit: Op | None = None, size: int = GIB, **more: Any) -> dict[str
     if culprit is not None:
         told["culprit"] = {
             "seq": culprit.seq, "kind": Kind(culprit.kind).label, "offset": culprit.offset,
-            "length": culprit.length, "flags": ["FUA"],
+            "length": culprit.length, "flags": ["FUA"], "submitted": culprit.submitted,
         }  # fmt: skip
     for name in ("damage", "culprit_damage"):
         more[name] = [{"sector": at, "sectors": count} for at, count in more.get(name, [])]
-    return told | more
+    return from_json(told | more, Verdict)
 
 
-def draw(path: Path, many: list[Op], told: dict[str, Any]) -> Figure:
+def draw(path: Path, many: list[Op], told: Verdict) -> Figure:
     """The figure, drawn once so that nothing about it is left to be found out, nor warned of."""
-    figure = plots.damage(analysis.open(write(path, many, told["size"])), told)
+    figure = plots.damage(analysis.open(write(path, many, told.size)), told)
     plots.save(figure, path.with_suffix(".png"))
     return figure
 

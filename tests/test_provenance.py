@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analysis.provenance import Evidence, Finding, explain
+from analysis.provenance import Explainer, explain
 from tests.damage import Disk, Request, differences, noise, write_trace
 from tracer.errors import TraceError
+from tracer.evidence import Evidence
 from tracer.op import SECTOR, Kind
 from tracer.payload import payload_path
+from tracer.trace import Trace
+from tracer.verdict import Detail, Finding, Origin, to_json
 
 KIB = 1024
 SIZE = 512 * KIB
@@ -60,9 +62,9 @@ def only(findings: list[Finding], kind: str, sector: int, sectors: int, seq: int
     assert len(findings) == 1, [one.text for one in findings]
     one = findings[0]
     assert (one.kind, one.sector, one.sectors) == (kind, sector, sectors), one.text
-    assert (None if one.source is None else one.source["seq"]) == seq, one.text
+    assert (None if one.source is None else one.source.seq) == seq, one.text
     assert f"({kind.replace('-', ' ')})" in one.text
-    assert json.loads(json.dumps(asdict(one))) == asdict(one)
+    assert json.loads(json.dumps(to_json(one))) == to_json(one)
     return one
 
 
@@ -73,9 +75,7 @@ def test_a_lost_write(disk: Disk) -> None:
     bad = disk.after()
     bad[HOT] = disk.data(4)
     one = only(disk.explain(bad, culprit=6), "lost-write", 32, 32, 4)
-    assert one.source == {
-        "seq": 4, "kind": "write", "offset": 16 * KIB, "length": 16 * KIB, "at": 0,
-    }  # fmt: skip
+    assert one.source == Origin(seq=4, kind="write", offset=16 * KIB, length=16 * KIB, at=0)
     assert "sectors 32 to 63 hold what was there before #6 write: what #4 write brought" in one.text
 
 
@@ -91,7 +91,7 @@ def test_lost_zeroes(disk: Disk) -> None:
     bad[96 * KIB : 112 * KIB] = disk.data(2)[32 * KIB : 48 * KIB]
     one = only(disk.explain(bad, culprit=7), "lost-write", 192, 32, 2)
     assert one.source is not None
-    assert one.source["at"] == 32 * KIB
+    assert one.source.at == 32 * KIB
 
 
 def test_a_lost_write_over_the_start_image(disk: Disk) -> None:
@@ -99,7 +99,7 @@ def test_a_lost_write_over_the_start_image(disk: Disk) -> None:
     bad[260 * KIB : 264 * KIB] = disk.data(0)[4 * KIB : 8 * KIB]
     one = only(disk.explain(bad, culprit=8), "lost-write", 520, 8, 0)
     assert one.source is not None
-    assert one.source["kind"] == "start"
+    assert one.source.kind == "start"
     assert "what the start image brought" in one.text
 
 
@@ -107,9 +107,9 @@ def test_an_older_version(disk: Disk) -> None:
     bad = disk.after()
     bad[HOT] = disk.data(1)[HOT]
     one = only(disk.explain(bad, culprit=6), "stale", 32, 32, 1)
-    assert one.detail == {"versions_back": 2}
+    assert one.detail == Detail(versions_back=2)
     assert one.source is not None
-    assert one.source["at"] == 16 * KIB
+    assert one.source.at == 16 * KIB
 
 
 @pytest.mark.parametrize("culprit", [6, None])
@@ -117,9 +117,9 @@ def test_data_that_was_meant_for_another_place(disk: Disk, culprit: int | None) 
     bad = disk.after()
     bad[300 * KIB : 308 * KIB] = disk.data(6)[4 * KIB : 12 * KIB]
     one = only(disk.explain(bad, culprit), "misdirected", 600, 16, 6)
-    assert one.detail == {"meant_for": 20 * KIB}
+    assert one.detail == Detail(meant_for=20 * KIB)
     assert one.source is not None
-    assert one.source["at"] == 4 * KIB
+    assert one.source.at == 4 * KIB
     assert "what #6 write brought for sector 40" in one.text
 
 
@@ -127,7 +127,7 @@ def test_start_image_at_another_place(disk: Disk) -> None:
     bad = disk.after()
     bad[0:SECTOR] = disk.data(0)[10 * SECTOR : 11 * SECTOR]
     one = only(disk.explain(bad), "misdirected", 0, 1, 0)
-    assert one.detail == {"meant_for": 256 * KIB + 10 * SECTOR}
+    assert one.detail == Detail(meant_for=256 * KIB + 10 * SECTOR)
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,9 @@ def test_a_torn_write(disk: Disk, boundary: int, power: int, arrived: str) -> No
     first, last = lost.start // SECTOR, -(-lost.stop // SECTOR)
     one = only(disk.explain(bad, culprit=6), "torn", first, last - first, 6)
     into = boundary - 16 * KIB
-    assert one.detail == {
-        "boundary": boundary, "into_op": into, "power_of_two": power, "arrived": arrived,
-    }  # fmt: skip
+    assert one.detail == Detail(boundary=boundary, into_op=into, power_of_two=power, arrived=arrived)
     assert one.source is not None
-    assert one.source["at"] == into
+    assert one.source.at == into
 
 
 def test_a_write_with_a_hole_in_its_middle_is_not_torn(disk: Disk) -> None:
@@ -159,7 +157,7 @@ def test_torn_zeroes(disk: Disk) -> None:
     bad = disk.after()
     bad[104 * KIB : 112 * KIB] = disk.data(2)[40 * KIB : 48 * KIB]
     one = only(disk.explain(bad, culprit=7), "torn", 208, 16, 7)
-    assert one.detail["boundary"] == 104 * KIB
+    assert one.detail.boundary == 104 * KIB
 
 
 def test_what_is_torn_is_judged_by_what_is_still_there(make: Make) -> None:
@@ -175,7 +173,7 @@ def test_a_write_that_was_torn_and_then_overwritten_in_part(make: Make) -> None:
     bad = disk.after()
     bad[20 * KIB : 24 * KIB] = disk.data(4)[4 * KIB : 8 * KIB]
     one = only(disk.explain(bad, culprit=6), "torn", 40, 8, 6)
-    assert one.detail["boundary"] == 20 * KIB
+    assert one.detail.boundary == 20 * KIB
 
 
 def test_zeroes(disk: Disk) -> None:
@@ -205,9 +203,7 @@ def test_flipped_bits(disk: Disk) -> None:
     bad[20 * KIB + 77] ^= 0x04
     bad[20 * KIB + 600] ^= 0x81
     one = only(disk.explain(bad, culprit=6), "bit-flip", 40, 2, 6)
-    assert one.detail == {
-        "bits": 3, "first": [[20 * KIB + 77, 0x04], [20 * KIB + 600, 0x81]],
-    }  # fmt: skip
+    assert one.detail == Detail(bits=3, first=[[20 * KIB + 77, 0x04], [20 * KIB + 600, 0x81]])
     assert "3 bits wrong, the first in byte 20557 (mask 0x04)" in one.text
 
 
@@ -216,10 +212,10 @@ def test_how_many_bits_are_flips_and_how_many_are_shown(disk: Disk) -> None:
     for sector in range(40, 43):
         bad[sector * SECTOR] ^= 0xFF
     one = only(disk.explain(bad), "bit-flip", 40, 3, 6)
-    assert one.detail["bits"] == 24
+    assert one.detail.bits == 24
     for sector in range(40, 60):
         bad[sector * SECTOR + 1] ^= 0x01 if sector >= 43 else 0
-    assert len(disk.explain(bad)[0].detail["first"]) == 16
+    assert len(disk.explain(bad)[0].detail.first) == 16
     bad = disk.after()
     bad[40 * SECTOR] ^= 0xFF
     bad[40 * SECTOR + 1] ^= 0x01
@@ -231,10 +227,10 @@ def test_shifted_data(disk: Disk, by: int) -> None:
     bad, data = disk.after(), disk.data(6)
     bad[HOT] = data[-by:] + data[:-by]  # by turning it round
     one = only(disk.explain(bad, culprit=6), "shifted", 32, 32, 6)
-    assert one.detail == {"by": by}
+    assert one.detail == Detail(by=by)
     assert f"moved {'forward' if by > 0 else 'back'} by {abs(by)} bytes" in one.text
     assert one.source is not None
-    assert one.source["at"] == max(0, -by)
+    assert one.source.at == max(0, -by)
 
 
 def test_data_that_went_to_an_unaligned_place(disk: Disk) -> None:
@@ -242,7 +238,7 @@ def test_data_that_went_to_an_unaligned_place(disk: Disk) -> None:
     bad[400 * KIB + 24 : 404 * KIB + 24] = disk.data(8)
     findings = disk.explain(bad, culprit=8)
     one = only(findings[:1], "shifted", 800, 9, 8)
-    assert one.detail == {"by": 140 * KIB + 24}
+    assert one.detail == Detail(by=140 * KIB + 24)
     assert len(findings) == 1
 
 
@@ -310,7 +306,7 @@ def test_evidence_of_parts_of_sectors(disk: Disk, lead: int) -> None:
     bad[HOT] = disk.data(2)[: 16 * KIB]
     piece = Evidence(start, bytes(good[start:end]), bytes(bad[start:end]))
     one = only(explain(disk.source, 11, 6, [piece]), "misdirected", 40, 8, 2)
-    assert one.detail == {"meant_for": 68 * KIB + lead}
+    assert one.detail == Detail(meant_for=68 * KIB + lead)
 
 
 def test_evidence_of_a_few_bytes(disk: Disk) -> None:
@@ -351,7 +347,7 @@ def test_an_unaligned_older_version(crooked: Disk) -> None:
     bad[1024:2560] = crooked.data(0)[1024:2560]
     findings = crooked.explain(bad, culprit=2)
     assert {one.kind for one in findings} == {"stale"}
-    assert all(one.source is not None and one.source["seq"] == 0 for one in findings)
+    assert all(one.source is not None and one.source.seq == 0 for one in findings)
     assert sum(one.sectors for one in findings) == 3
 
 
@@ -360,7 +356,7 @@ def test_an_unaligned_write_that_is_torn(crooked: Disk) -> None:
     bad[1536:2100] = crooked.data(1)[536:1100]
     findings = crooked.explain(bad, culprit=2)
     assert [one.kind for one in findings] == ["torn"]
-    assert (findings[0].detail["boundary"], findings[0].detail["into_op"]) == (1536, 436)
+    assert (findings[0].detail.boundary, findings[0].detail.into_op) == (1536, 436)
 
 
 def test_whole_sectors_of_an_unaligned_write_at_another_place(crooked: Disk) -> None:
@@ -368,7 +364,7 @@ def test_whole_sectors_of_an_unaligned_write_at_another_place(crooked: Disk) -> 
     bad = crooked.after()
     bad[300 * KIB : 300 * KIB + 512] = crooked.data(3)[500:1012]
     one = only(crooked.explain(bad), "misdirected", 600, 1, 3)
-    assert one.detail == {"meant_for": 100 * KIB + 512}
+    assert one.detail == Detail(meant_for=100 * KIB + 512)
 
 
 def test_the_same_data_at_an_aligned_and_at_an_unaligned_place(make: Make) -> None:
@@ -379,8 +375,8 @@ def test_the_same_data_at_an_aligned_and_at_an_unaligned_place(make: Make) -> No
     bad[0:512] = same[512:1024]
     bad[1024:1536] = same[500:1012]
     findings = disk.explain(bad)
-    assert only(findings[:1], "misdirected", 0, 1, 0).detail == {"meant_for": 100 * KIB + 512}
-    assert only(findings[1:], "misdirected", 2, 1, 1).detail == {"meant_for": 200 * KIB + 512}
+    assert only(findings[:1], "misdirected", 0, 1, 0).detail == Detail(meant_for=100 * KIB + 512)
+    assert only(findings[1:], "misdirected", 2, 1, 1).detail == Detail(meant_for=200 * KIB + 512)
 
 
 # ---------------------------------------------------------------- trims
@@ -396,7 +392,7 @@ def test_what_a_trim_left_behind_is_the_previous_version(make: Make, rule: str, 
     bad[HOT] = disk.data(6) if kept else bytes(16 * KIB)
     only(disk.explain(bad, culprit=12), "lost-write", 32, 32, 6 if kept else None)
     bad[24 * KIB : 32 * KIB] = disk.data(12)[8 * KIB :]
-    assert disk.explain(bad, culprit=12)[0].detail.get("boundary") == 24 * KIB
+    assert disk.explain(bad, culprit=12)[0].detail.boundary == 24 * KIB
 
 
 # ---------------------------------------------------------------- several answers
@@ -468,6 +464,33 @@ def test_the_same_every_time(disk: Disk) -> None:
     bad[HOT] = disk.data(2)[: 16 * KIB]
     bad[0 : 8 * KIB] = noise(8 * KIB, "x")
     assert disk.explain(bad) == disk.explain(bad)
+
+
+def test_a_trace_is_read_once_for_all_that_is_explained_of_it(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of any length, as if the trace were read for each; the file is read for an index and for the
+    ops, however often."""
+    runs = []
+    for upto in range(12):
+        bad = disk.after(upto)
+        bad[HOT] = bytes(16 * KIB)
+        bad[200 * KIB : 208 * KIB] = disk.data(6)[: 8 * KIB]
+        runs.append((upto, differences(disk.after(upto), bad)))
+    expected = [explain(disk.source, upto, 9, evidence) for upto, evidence in runs]
+    passes = []
+    read = Trace.read
+
+    def counted(trace: Trace, first: int, count: int) -> bytes:
+        passes.append(first)
+        return read(trace, first, count)
+
+    monkeypatch.setattr(Trace, "read", counted)
+    explainer = Explainer(disk.source, 11, 9)
+    assert explainer(11, []) == []
+    assert passes == []
+    assert [explainer(upto, evidence) for upto, evidence in runs] == expected
+    assert passes.count(0) <= 2
 
 
 # ---------------------------------------------------------------- broken traces

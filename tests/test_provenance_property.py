@@ -6,9 +6,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from analysis.provenance import Finding
 from tests.damage import Disk, Request, noise, write_trace
 from tracer.op import MUTATING, SECTOR, Kind, Op
+from tracer.verdict import Detail, Finding
 
 SECTORS = 32
 SIZE = SECTORS * SECTOR
@@ -100,7 +100,7 @@ def check(
 
 
 def seq(one: Finding) -> int | None:
-    return None if one.source is None else one.source["seq"]
+    return None if one.source is None else one.source.seq
 
 
 @st.composite
@@ -150,12 +150,12 @@ def test_torn(tmp_path: Path, world: tuple[list[Request], str], data: st.DataObj
     assume(all(_bits(good, bad, sector) > 8 for sector in changed(good, bad)))
 
     def right(one: Finding) -> bool:
-        found = one.detail["boundary"]
+        found = one.detail.boundary
         between = slice(min(found, boundary), max(found, boundary))
         return (
             seq(one) == op.seq
-            and one.detail["into_op"] == found - op.offset
-            and found & -found == one.detail["power_of_two"] >= boundary & -boundary
+            and one.detail.into_op == found - op.offset
+            and found & -found == one.detail.power_of_two >= boundary & -boundary
             and before[between] == good[between]
         )
 
@@ -204,7 +204,7 @@ def test_stale(tmp_path: Path, world: tuple[list[Request], str], data: st.DataOb
     bad[part] = disk.after(number + 1)[part]
     check(
         disk, bad, data.draw(st.none() | st.integers(0, len(disk.ops) - 1)), "stale",
-        lambda one: (seq(one), one.detail) == (number, {"versions_back": back}),
+        lambda one: (seq(one), one.detail) == (number, Detail(versions_back=back)),
     )  # fmt: skip
 
 
@@ -228,8 +228,8 @@ def test_misdirected(tmp_path: Path, world: tuple[list[Request], str], data: st.
         assert one.source is not None
         place = (begin + one.sector - target) * SECTOR
         return (
-            (seq(one), one.detail) == (op.seq, {"meant_for": place})
-            and one.source["at"] == place - op.offset
+            (seq(one), one.detail) == (op.seq, Detail(meant_for=place))
+            and one.source.at == place - op.offset
         )  # fmt: skip
 
     check(disk, bad, data.draw(st.none() | st.just(op.seq)), "misdirected", right)
@@ -262,8 +262,8 @@ def test_flipped(tmp_path: Path, world: tuple[list[Request], str], data: st.Data
     last = max(changes, default=None)
     check(
         disk, bad, None, "bit-flip",
-        lambda one: seq(one) == last and one.detail["bits"] == len(bits)
-        and sum(mask.bit_count() for _, mask in one.detail["first"]) == len(bits),
+        lambda one: seq(one) == last and one.detail.bits == len(bits)
+        and sum(mask.bit_count() for _, mask in one.detail.first) == len(bits),
     )  # fmt: skip
 
 
@@ -280,7 +280,7 @@ def test_shifted(tmp_path: Path, world: tuple[list[Request], str], data: st.Data
         bad[op.offset : op.end + by] = brought[-by:]
     check(
         disk, bad, data.draw(st.none() | st.just(op.seq)), "shifted",
-        lambda one: (seq(one), one.detail) == (op.seq, {"by": by}),
+        lambda one: (seq(one), one.detail) == (op.seq, Detail(by=by)),
     )  # fmt: skip
 
 

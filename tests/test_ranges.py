@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracer.op import SECTOR
 from tracer.ranges import RangeSet
 
 SPAN = 40
@@ -67,6 +68,14 @@ def test_aligned_widens_to_whole_units(edits_: list[tuple[str, int, int]], unit:
 def test_equal_members_make_equal_sets(edits_: list[tuple[str, int, int]]) -> None:
     ranges, model = build(edits_)
     assert ranges == RangeSet((number, number + 1) for number in model)
+
+
+@given(edits)
+def test_sectors_are_those_that_any_byte_is_in(edits_: list[tuple[str, int, int]]) -> None:
+    ranges, _ = build([(what, 100 * start, 100 * end) for what, start, end in edits_])
+    found = [(first + at) for first, count in ranges.sectors() for at in range(count)]
+    expected = {at // SECTOR for start, end in ranges for at in range(start, end)}
+    assert found == sorted(expected)
 
 
 def test_different_sets_are_not_equal() -> None:

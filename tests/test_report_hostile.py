@@ -25,12 +25,12 @@ from hypothesis import strategies as st
 import analysis
 from analysis.report import of_trace, of_verdict
 from analysis.report.markup import MAX_TEXT, Markup, element, join
-from analysis.verdict import load
 from tests.browser import PROGRAM, Page, browser
 from tests.support import PATIENCE, PEER_ENV, trace
 from tracer.op import Op
 from tracer.text import plain
 from tracer.trace import End, Header, Mark, Mismatch, TraceWriter, pack_op
+from tracer.verdict_file import load
 
 HOSTILE = [
     "<script>document.title='owned'</script>",
@@ -108,14 +108,14 @@ def hostile_verdict(trace: Path) -> dict[str, Any]:
     """A verdict that says hostile things wherever it can say anything."""
     damage = [
         {
-            "sector": 8 + at, "sectors": 1, "class": name, "text": name,
+            "sector": 8 + at, "sectors": 1, "class": "foreign", "text": name,
             "source": {"seq": 3, "kind": name, "offset": 0, "length": 512, "at": 0},
         }
         for at, name in enumerate(HOSTILE)
     ]  # fmt: skip
     all_said = "\n".join(HOSTILE)
     return {
-        "schema": 1, "verdict": HOSTILE[0], "reason": all_said, "driver": all_said, "trace": str(trace),
+        "schema": 1, "verdict": "damaged", "reason": all_said, "driver": all_said, "trace": str(trace),
         "size": 1 << 20, "ops": 30, "damage": damage, "culprit_damage": damage,
         "culprit": {"seq": 21, "kind": "write", "offset": 4096, "length": 4096, "flags": [],
                     "submitted": 21},

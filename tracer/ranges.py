@@ -1,11 +1,13 @@
-"""A set of half-open byte ranges."""
+"""A set of byte ranges."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
+from tracer.op import SECTOR
+
 
 class RangeSet:
-    """Disjoint, sorted, non-touching ranges ``[start, end)`` of non-negative integers."""
+    """Disjoint, sorted, non-touching ranges ``[start, end)`` of bytes."""
 
     __slots__ = ("_ends", "_starts")
 
@@ -41,7 +43,7 @@ class RangeSet:
         return twin
 
     def total(self) -> int:
-        """How many integers are in the set."""
+        """How many bytes are in the set."""
         return sum(self._ends) - sum(self._starts)
 
     def add(self, start: int, end: int) -> None:
@@ -98,3 +100,8 @@ class RangeSet:
     def aligned(self, unit: int) -> "RangeSet":
         """The set widened to whole multiples of ``unit``."""
         return RangeSet((start // unit * unit, -(-end // unit) * unit) for start, end in self)
+
+    def sectors(self) -> Iterator[tuple[int, int]]:
+        """The set widened to whole sectors, in order: the first sector of each range, and how many."""
+        for start, end in self.aligned(SECTOR):
+            yield start // SECTOR, (end - start) // SECTOR

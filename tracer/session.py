@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import islice
 
 from tracer import control
 from tracer.compare import Comparison
@@ -19,11 +20,13 @@ from tracer.mirror import Difference
 from tracer.op import KIND_BY_NUMBER, SECTOR, Fault, Kind, Op
 from tracer.outputs import open_outputs, remove_outputs
 from tracer.payload import PayloadWriter, new_payload_path, payload_path
-from tracer.plan import Plan, Recording
+from tracer.plan import Plan
 from tracer.progress import LiveLine, bar
+from tracer.ranges import RangeSet
 from tracer.recorder import Recorder
 from tracer.sweep import sweep
 from tracer.trace import End, TraceWriter
+from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, VerdictKind
 
 MAX_FINAL = 1000
 """Damaged ranges after the run that are recorded; more would say nothing new."""
@@ -83,8 +86,8 @@ class _Session:
         self.comparison = comparison
         self.say = say
         self.line = LiveLine()
-        self.verdict, self.reason = "clean", "no difference"
-        self.damage: list[tuple[int, int]] = []
+        self.verdict, self.reason = VerdictKind.CLEAN, "no difference"
+        self.damage = RangeSet()
         self.guest: GuestCommand | None = None
         self._started = time.monotonic()
 
@@ -141,7 +144,7 @@ class _Session:
         while not recorder.idle and recorder.mirror.test.lost is None:
             self._turn(0.2)
             if time.monotonic() > patience:
-                self._judge("failed", "the driver did not answer what was in flight")
+                self._judge(VerdictKind.FAILED, "the driver did not answer what was in flight")
                 return
 
     def _turn(self, timeout: float) -> None:
@@ -162,23 +165,24 @@ class _Session:
         closing: BlkboxError | None = recorder.error
         try:
             if recorder.error is None:
-                if device.lost is None and self.verdict == "clean":
+                if device.lost is None and self.verdict is VerdictKind.CLEAN:
                     self._compare_end()
                 if device.lost is not None:
                     how = self.running.exited()
-                    self._judge("failed", f"the driver went away: {how or device.lost}")
+                    self._judge(VerdictKind.FAILED, f"the driver went away: {how or device.lost}")
                     self.say(f"blkbox: {self.reason}\n{self.running.log()}".rstrip())
                 elif (problem := self.running.stop()) is not None:
-                    self._judge("failed", f"the driver: {problem}")
-                if self.verdict == "clean" and recorder.differences:
+                    self._judge(VerdictKind.FAILED, f"the driver: {problem}")
+                if self.verdict is VerdictKind.CLEAN and recorder.differences:
                     failed = recorder.faults <= {Fault.STATUS, Fault.LOST}
-                    verdict = "failed" if failed else "damaged"
+                    verdict = VerdictKind.FAILED if failed else VerdictKind.DAMAGED
                     self._judge(verdict, "the test image differs from the reference")
                 guest = self.guest.exited if self.guest is not None else None
-                if self.verdict == "clean" and guest:
-                    self._judge("undecidable", f"no difference, but the guest's exit status is {guest}")
-            verdict = self.verdict if closing is None else "incomplete"
-            end = End(recorder.seq, recorder.mismatches, time.monotonic_ns() - recorder.started, verdict)
+                if self.verdict is VerdictKind.CLEAN and guest:
+                    reason = f"no difference, but the guest's exit status is {guest}"
+                    self._judge(VerdictKind.UNDECIDABLE, reason)
+            told = str(self.verdict) if closing is None else "incomplete"
+            end = End(recorder.seq, recorder.mismatches, time.monotonic_ns() - recorder.started, told)
             self.trace.close(end)
         except BlkboxError as error:
             closing = closing or error
@@ -205,18 +209,18 @@ class _Session:
                     self.loop, reference, device, self.comparison, progress=progress, adopt=True
                 )
         except DriverHung as error:
-            self._judge("failed", str(error))
+            self._judge(VerdictKind.FAILED, str(error))
             return
         if result.first is None:
             return
-        self.damage = list(result.damage)
+        self.damage = result.damage
         recorder.note(result.first)
-        for start, end in self.damage[:MAX_FINAL]:
+        for start, end in islice(self.damage, MAX_FINAL):
             if not start <= result.first.offset < end:
                 recorder.note_range(start, end)
 
-    def _judge(self, verdict: str, reason: str) -> None:
-        if self.verdict == "clean":
+    def _judge(self, verdict: VerdictKind, reason: str) -> None:
+        if self.verdict is VerdictKind.CLEAN:
             self.verdict, self.reason = verdict, reason
 
     def _summary(self) -> Recording:
@@ -232,8 +236,7 @@ class _Session:
             bytes={KIND_BY_NUMBER[kind].label: n for kind, n in sorted(recorder.bytes.items()) if n},
             mismatches=[_mismatch(difference) for difference in recorder.differences],
             damage=[
-                {"sector": start // SECTOR, "sectors": (end - start) // SECTOR}
-                for start, end in self.damage
+                SectorRange(sector=sector, sectors=sectors) for sector, sectors in self.damage.sectors()
             ],
             trace_bytes=plan.trace.stat().st_size,
             payload_bytes=payloads.stat().st_size if self.payloads is not None else 0,
@@ -242,10 +245,11 @@ class _Session:
         )
 
 
-def _mismatch(difference: Difference) -> dict[str, object]:
-    return {
-        "seq": difference.op.seq if difference.op is not None else None,
-        "fault": difference.fault.name.lower(),
-        "sector": difference.offset // SECTOR,
-        "sectors": -(-(difference.offset + difference.length) // SECTOR) - difference.offset // SECTOR,
-    }
+def _mismatch(difference: Difference) -> MismatchSummary:
+    first, end = difference.offset // SECTOR, difference.offset + difference.length
+    return MismatchSummary(
+        seq=difference.op.seq if difference.op is not None else None,
+        fault=FaultName(difference.fault.name.lower()),
+        sector=first,
+        sectors=-(-end // SECTOR) - first,
+    )

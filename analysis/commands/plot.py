@@ -53,7 +53,7 @@ def plot(
         check_new(output, force, PICTURES)
     verdict = None
     if kind == Picture.damage:
-        from analysis.verdict import find_trace, load
+        from tracer.verdict_file import find_trace, load
 
         verdict = load(source)
         source = trace if trace is not None else find_trace(verdict, source)

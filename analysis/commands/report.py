@@ -34,10 +34,10 @@ def report(
 
     The page holds the host's name and the bytes of a damaged sector: look at it before you publish it.
     """
-    from analysis.verdict import find_trace, is_verdict, load
     from tracer.errors import UsageError
     from tracer.files import check_new, write_whole
     from tracer.progress import bar
+    from tracer.verdict_file import find_trace, is_verdict, load
 
     if output is None:
         output = Path(f"{source.stem}.report.html")

@@ -17,7 +17,7 @@ Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class TimeBins:
     """A recording's time in ns, cut into columns of ``width`` ns each."""
 
     start: int
@@ -49,7 +49,7 @@ def guest_ops(trace: Recording) -> pl.LazyFrame:
     return trace.ops.filter(pl.col("kind") != "start")
 
 
-def times(trace: Recording, least: int, most: int, per_root: float) -> Times:
+def times(trace: Recording, least: int, most: int, per_root: float) -> TimeBins:
     """The time from the first op's start to the last one's end, in from ``least`` to ``most`` columns:
     ``per_root`` times the square root of how many ops there are, so that few make no dust and many
     are told apart."""
@@ -64,10 +64,10 @@ def times(trace: Recording, least: int, most: int, per_root: float) -> Times:
         .row(0)
     )
     if not ops:
-        return Times(0, 1, 1, 0)
+        return TimeBins(0, 1, 1, 0)
     columns = min(most, max(least, round(per_root * math.sqrt(ops))))
     width = -(-(ended - begun + 1) // columns)
-    return Times(begun, width, columns, ops)
+    return TimeBins(begun, width, columns, ops)
 
 
 def part(size: int, most: int) -> int:

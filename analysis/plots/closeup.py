@@ -1,8 +1,7 @@
 """What the damage picture shows of a verdict: which sectors it looks at closely, and which ops there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from analysis.frames import WRITERS, Recording
 from tracer.errors import UsageError
 from tracer.op import SECTOR
 from tracer.ranges import RangeSet
+from tracer.verdict import BadRead, CulpritOp, Finding, Verdict
 
 CLUSTER = 64 * 1024 // SECTOR
 """Sectors in a cluster of 64 KiB, the unit in which qcow2 allocates unless told otherwise."""
@@ -32,19 +32,19 @@ Ranges = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Scene:
     """A verdict, in sectors."""
 
     size: int
     damage: Ranges
     own: Ranges
     """The part of the damage that is known to be the culprit's."""
-    culprit: Mapping[str, Any] | None
+    culprit: CulpritOp | None
     place: tuple[int, int] | None
     """The culprit's sectors; None where it has none, as a flush."""
     flight: tuple[int, int]
     """When the culprit was submitted and done, in ns."""
-    bad_read: Mapping[str, Any] | None
+    bad_read: BadRead | None
 
     @property
     def shades(self) -> list[tuple[Ranges, float]]:
@@ -57,20 +57,20 @@ class Case:
     @property
     def seq(self) -> int:
         """The culprit's, or -1, which no op has."""
-        return int(self.culprit["seq"]) if self.culprit else -1
+        return self.culprit.seq if self.culprit else -1
 
     @property
     def bad_seq(self) -> int:
         """The first bad read's, or -1."""
-        return int(self.bad_read["seq"]) if self.bad_read else -1
+        return self.bad_read.seq if self.bad_read else -1
 
     @property
     def flags(self) -> list[str]:
-        return list(self.culprit["flags"]) if self.culprit else []
+        return self.culprit.flags if self.culprit else []
 
     @property
     def label(self) -> str:
-        return f"#{self.culprit['seq']} {self.culprit['kind']}" if self.culprit else ""
+        return f"#{self.culprit.seq} {self.culprit.kind}" if self.culprit else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,54 +86,55 @@ class View:
         return self.end - self.start
 
 
-def case_of(trace: Recording, verdict: Mapping[str, Any]) -> Case:
-    if verdict["size"] != trace.header.size:
+def scene_of(trace: Recording, verdict: Verdict) -> Scene:
+    if verdict.size != trace.header.size:
         raise UsageError(
             f"{trace.path} has a disk of {trace.header.size} bytes, the verdict is about one of "
-            f"{verdict['size']}"
+            f"{verdict.size}"
         )
-    culprit = verdict["culprit"]
+    culprit = verdict.culprit
     place, flight = None, (_NEVER, -1)
     if culprit is not None:
-        found = trace.ops.filter(seq=culprit["seq"]).select("submitted", _ENDED).collect()
+        found = trace.ops.filter(seq=culprit.seq).select("submitted", _ENDED).collect()
         if found.is_empty():
-            raise UsageError(f"{trace.path} has no op #{culprit['seq']}, which the verdict names")
+            raise UsageError(f"{trace.path} has no op #{culprit.seq}, which the verdict names")
         flight = found.row(0)
-        if culprit["length"]:
-            end = culprit["offset"] + culprit["length"]
-            place = (culprit["offset"] // SECTOR, -(-end // SECTOR))
-    own = _ranges(verdict["culprit_damage"])
+        if culprit.length:
+            end = culprit.offset + culprit.length
+            place = (culprit.offset // SECTOR, -(-end // SECTOR))
+    own = _ranges(verdict.culprit_damage)
     # what the culprit alone damaged may have been put right since: it is damage all the same
-    every = _ranges([*verdict["damage"], *verdict["culprit_damage"]])
-    return Case(trace.sectors, every, own, culprit, place, flight, verdict["first_bad_read"])
+    every = _ranges([*verdict.damage, *verdict.culprit_damage])
+    return Scene(trace.sectors, every, own, culprit, place, flight, verdict.first_bad_read)
 
 
-def _ranges(items: list[dict[str, int]]) -> Ranges:
+def _ranges(findings: Iterable[Finding]) -> Ranges:
     """Sorted, with those that overlap or touch made one."""
-    pairs = sorted((item["sector"], item["sector"] + item["sectors"]) for item in items)
-    return np.array(list(RangeSet(pairs)), np.int64).reshape(-1, 2)
+    found = RangeSet((one.start, one.end) for one in sorted(findings, key=lambda one: one.sector))
+    pairs = [(sector, sector + sectors) for sector, sectors in found.sectors()]
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def views_of(trace: Recording, case: Case) -> list[View]:
+def views_of(trace: Recording, scene: Scene) -> list[View]:
     """What to look at closely: the culprit's sectors and the nearest damage, in one view where both
     are legible in one, else side by side."""
-    candidates = case.own if len(case.own) else case.damage
+    candidates = scene.own if len(scene.own) else scene.damage
     seen = None
-    if case.bad_read is not None:
-        seen = (case.bad_read["sector"], case.bad_read["sector"] + 1)
-    near = _nearest(candidates, case.place or seen) if len(candidates) else seen
-    if case.place is None:
+    if scene.bad_read is not None:
+        seen = (scene.bad_read.sector, scene.bad_read.sector + 1)
+    near = _nearest(candidates, scene.place or seen) if len(candidates) else seen
+    if scene.place is None:
         if near is not None:
-            return [_view(case, _grown(candidates, near))]
-        last = _last_write(trace, case.seq)
-        return [_view(case, last, f"changed last before it: {span(*last)}")] if last else []
+            return [_view(scene, _grown(candidates, near))]
+        last = _last_write(trace, scene.seq)
+        return [_view(scene, last, f"changed last before it: {span(*last)}")] if last else []
     if near is None:
-        return [_view(case, case.place)]
-    both = (min(case.place[0], near[0]), max(case.place[1], near[1]))
-    widest = max(case.place[1] - case.place[0], near[1] - near[0])
+        return [_view(scene, scene.place)]
+    both = (min(scene.place[0], near[0]), max(scene.place[1], near[1]))
+    widest = max(scene.place[1] - scene.place[0], near[1] - near[0])
     if both[1] - both[0] <= max(NEAR, 3 * widest):
-        return [_view(case, _grown(candidates, both))]
-    return [_view(case, place) for place in sorted([case.place, _grown(candidates, near)])]
+        return [_view(scene, _grown(candidates, both))]
+    return [_view(scene, place) for place in sorted([scene.place, _grown(candidates, near)])]
 
 
 def _nearest(ranges: Ranges, place: tuple[int, int] | None) -> tuple[int, int]:
@@ -161,16 +162,16 @@ def _last_write(trace: Recording, seq: int) -> tuple[int, int] | None:
     return None
 
 
-def _view(case: Case, place: tuple[int, int], *words: str) -> View:
+def _view(scene: Scene, place: tuple[int, int], *words: str) -> View:
     """A place with room around it, from cluster boundary to cluster boundary."""
     told = list(words)
     start, end = place
     margin = max((end - start) // 10, CLUSTER // 2)
     start = max(0, (start - margin) // CLUSTER * CLUSTER)
-    end = min(case.size, -(-(end + margin) // CLUSTER) * CLUSTER)
-    if case.place is not None and case.place[0] < end and case.place[1] > start:
-        told.append(" ".join([f"culprit: {span(*case.place)}", *case.flags]))
-    inside = case.damage[(case.damage[:, 1] > start) & (case.damage[:, 0] < end)]
+    end = min(scene.size, -(-(end + margin) // CLUSTER) * CLUSTER)
+    if scene.place is not None and scene.place[0] < end and scene.place[1] > start:
+        told.append(" ".join([f"culprit: {span(*scene.place)}", *scene.flags]))
+    inside = scene.damage[(scene.damage[:, 1] > start) & (scene.damage[:, 0] < end)]
     if len(inside) == 1:
         told.append(f"damaged: {span(*inside[0])}")
     elif len(inside):
@@ -179,26 +180,26 @@ def _view(case: Case, place: tuple[int, int], *words: str) -> View:
     return View(start, end, "; ".join(told))
 
 
-def find_rows(trace: Recording, case: Case, views: list[View]) -> tuple[pl.DataFrame, int]:
+def find_rows(trace: Recording, scene: Scene, views: list[View]) -> tuple[pl.DataFrame, int]:
     """The ops to draw, by seq, and how many touch the views. What tells most comes first: the culprit
     and the first bad read, what was in flight with the culprit, what changed damaged sectors, and then
     what is nearest in time."""
     start, end = pl.col("offset") / SECTOR, (pl.col("offset") + pl.col("length")) / SECTOR
     seq = pl.col("seq")
     seen = [(start < view.end) & (end > view.start) & (pl.col("length") > 0) for view in views]
-    found = trace.ops.filter(pl.any_horizontal(*seen, seq == case.seq))
-    focus = next((one for one in (case.seq, case.bad_seq) if one >= 0), trace.count)
-    submitted, ended = case.flight
-    together = (submitted <= _ENDED) & (pl.col("submitted") <= ended) & (seq != case.seq)
+    found = trace.ops.filter(pl.any_horizontal(*seen, seq == scene.seq))
+    focus = next((one for one in (scene.seq, scene.bad_seq) if one >= 0), trace.count)
+    submitted, ended = scene.flight
+    together = (submitted <= _ENDED) & (pl.col("submitted") <= ended) & (seq != scene.seq)
 
     def damaged(place: pl.Series) -> pl.Series:
         starts, ends = place.struct.field("start"), place.struct.field("end")
-        firsts = np.searchsorted(case.damage[:, 1], starts, "right")
-        return pl.Series(firsts < np.searchsorted(case.damage[:, 0], ends, "left"))
+        firsts = np.searchsorted(scene.damage[:, 1], starts, "right")
+        return pl.Series(firsts < np.searchsorted(scene.damage[:, 0], ends, "left"))
 
     touches = pl.struct(start=start, end=end).map_batches(damaged, pl.Boolean, is_elementwise=True)
     rank = (
-        pl.when(seq.is_in([case.seq, case.bad_seq]))
+        pl.when(seq.is_in([scene.seq, scene.bad_seq]))
         .then(0)
         .when(together)
         .then(1)

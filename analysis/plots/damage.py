@@ -1,7 +1,6 @@
 """What a replay found: the whole disk, and a close look at the culprit and the damage."""
 
 import textwrap
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from matplotlib.ticker import FuncFormatter
 
 from analysis.frames import Recording
 from analysis.plots import style
-from analysis.plots.closeup import CLUSTER, Case, Ranges, View, case_of, find_rows, views_of
+from analysis.plots.closeup import CLUSTER, Ranges, Scene, View, find_rows, scene_of, views_of
 from tracer import text
 from tracer.op import SECTOR
+from tracer.verdict import Verdict, VerdictKind
 
 MAX_CLUSTER_LINES = 40
 """Cluster boundaries in one view; more would be a grey wash."""
@@ -37,31 +37,31 @@ _VISIBLE = 1 / 400
 """The least width of anything, as part of its axis: some four pixels of a whole row."""
 
 
-def damage(trace: Recording, verdict: Mapping[str, Any]) -> Figure:
-    """What a replay found, from the object that ``trace replay --json`` prints.
+def damage(trace: Recording, verdict: Verdict) -> Figure:
+    """What a replay found.
 
     Above is the whole disk, below the ops around the culprit that touch its sectors or the damage
     nearest to them. Raises UsageError where the verdict is about another trace, and TraceError.
     """
-    case = case_of(trace, verdict)
-    views = views_of(trace, case)
-    rows, touching = find_rows(trace, case, views)
-    reason = textwrap.wrap(style.plain(verdict["reason"]), 130, max_lines=3, placeholder=" ...")
+    scene = scene_of(trace, verdict)
+    views = views_of(trace, scene)
+    rows, touching = find_rows(trace, scene, views)
+    reason = textwrap.wrap(style.plain(verdict.reason), 130, max_lines=3, placeholder=" ...")
     heights = [1.15, 0.2 * max(len(rows), 5)] if views else [1.15]
     figure = Figure(
         figsize=(12, sum(heights) + (2.4 if views else 1.6) + 0.2 * len(reason)), layout="constrained"
     )
     grid = figure.add_gridspec(len(heights), max(1, len(views)), height_ratios=heights)
     figure.suptitle(
-        _headline(verdict, case), x=0.01, ha="left", size=15, weight="bold", parse_math=False
+        _headline(verdict, scene), x=0.01, ha="left", size=15, weight="bold", parse_math=False
     )
     strip = figure.add_subplot(grid[0, :])
     strip.set_title("\n".join(reason), loc="left", size=11, parse_math=False)
-    _draw_strip(strip, trace, case)
+    _draw_strip(strip, trace, scene)
     panels: list[Axes] = []
     for column, view in enumerate(views):
         panel = figure.add_subplot(grid[1, column], sharey=panels[0] if panels else None)
-        _draw_view(panel, case, view, rows, 104 // len(views))
+        _draw_view(panel, scene, view, rows, 104 // len(views))
         panel.tick_params(axis="y", left=not panels, labelleft=not panels)
         for edge, corner in ((view.start, 0), (view.end, 1)):
             line = ConnectionPatch(
@@ -72,18 +72,18 @@ def damage(trace: Recording, verdict: Mapping[str, Any]) -> Figure:
             figure.add_artist(line)
         panels.append(panel)
     if panels:
-        _label_rows(panels[0], case, rows)
+        _label_rows(panels[0], scene, rows)
     figure.legend(
-        handles=_legend(case, rows), loc="outside lower left", ncols=10, frameon=False,
-        title=_caption(trace, case, views, len(rows), touching), alignment="left",
+        handles=_legend(scene, rows), loc="outside lower left", ncols=10, frameon=False,
+        title=_caption(trace, scene, views, len(rows), touching), alignment="left",
     )  # fmt: skip
     return figure
 
 
-def _draw_strip(axes: Axes, trace: Recording, case: Case) -> None:
+def _draw_strip(axes: Axes, trace: Recording, scene: Scene) -> None:
     """The whole disk, in one line."""
-    least = case.size * _VISIBLE
-    unit = -(-case.size // (_FINE * _COLUMNS))
+    least = scene.size * _VISIBLE
+    unit = -(-scene.size // (_FINE * _COLUMNS))
     first, last = pl.col("sector"), pl.col("sector") + pl.col("sectors") - 1
     writes = (
         trace.ops.filter(pl.col("kind").is_in(["write", "start"]))
@@ -91,35 +91,35 @@ def _draw_strip(axes: Axes, trace: Recording, case: Case) -> None:
         .unique()
         .collect(engine="streaming")
     )
-    axes.set(xlim=(0, case.size), ylim=(0, 1), yticks=[])
-    _boxes(axes, np.array([[0, case.size]]), 0.3, 0.7, color=style.UNWRITTEN)
-    _boxes(axes, _coarse(writes.to_numpy().astype(np.int64), case.size), 0.3, 0.7, color=style.WRITTEN)
-    damaged = _coarse(case.damage, case.size)
+    axes.set(xlim=(0, scene.size), ylim=(0, 1), yticks=[])
+    _boxes(axes, np.array([[0, scene.size]]), 0.3, 0.7, color=style.UNWRITTEN)
+    _boxes(axes, _coarse(writes.to_numpy().astype(np.int64), scene.size), 0.3, 0.7, color=style.WRITTEN)
+    damaged = _coarse(scene.damage, scene.size)
     _boxes(axes, damaged, 0.3, 0.7, least, color=style.VERMILLION, zorder=3)
     if len(damaged):
         marks = damaged.mean(axis=1), np.full(len(damaged), 0.85)
         axes.plot(*marks, "v", color=style.VERMILLION, ms=7, mec="none", clip_on=False, zorder=4)
-    if case.place is not None:
-        middle = sum(case.place) / 2
+    if scene.place is not None:
+        middle = sum(scene.place) / 2
         _boxes(
-            axes, np.array([case.place]), 0.3, 0.7, least, facecolor="none", edgecolor="black", zorder=5
+            axes, np.array([scene.place]), 0.3, 0.7, least, facecolor="none", edgecolor="black", zorder=5
         )
         axes.plot(middle, 0.15, "^", color="black", ms=7, clip_on=False, zorder=6)
-        left = middle > 0.8 * case.size
+        left = middle > 0.8 * scene.size
         axes.annotate(
-            case.label, (middle, 0.15), (-8 if left else 8, 0), textcoords="offset points",
+            scene.label, (middle, 0.15), (-8 if left else 8, 0), textcoords="offset points",
             ha="right" if left else "left", va="center", weight="bold", size=9,
         )  # fmt: skip
     above: Any = axes.secondary_xaxis("top")
     above.set_xlabel("sector")
-    _ticks(above, 0, case.size, 104)
-    style.offset_axis(axes.xaxis, case.size * SECTOR, _most(case.size, 104), SECTOR)
+    _ticks(above, 0, scene.size, 104)
+    style.offset_axis(axes.xaxis, scene.size * SECTOR, _most(scene.size, 104), SECTOR)
     axes.tick_params(labelsize=9)
     for label in axes.get_xticklabels():
         label.set_bbox(style.CLEAR)
 
 
-def _draw_view(axes: Axes, case: Case, view: View, rows: pl.DataFrame, room: int) -> None:
+def _draw_view(axes: Axes, scene: Scene, view: View, rows: pl.DataFrame, room: int) -> None:
     """The ops that touch a view, one below the other."""
     least = view.sectors * _VISIBLE
     axes.set(xlim=(view.start, view.end), ylim=(max(len(rows), 5) - 0.5, -0.5))
@@ -127,7 +127,7 @@ def _draw_view(axes: Axes, case: Case, view: View, rows: pl.DataFrame, room: int
     if view.sectors // CLUSTER <= MAX_CLUSTER_LINES:
         for edge in range(view.start, view.end, CLUSTER):
             axes.axvline(edge, color="#888888", lw=0.8, ls=":", zorder=1)
-    for ranges, alpha in case.shades:
+    for ranges, alpha in scene.shades:
         inside = ranges[(ranges[:, 1] > view.start) & (ranges[:, 0] < view.end)]
         shade = _coarse(inside - view.start, view.sectors) + view.start
         _boxes(
@@ -137,22 +137,22 @@ def _draw_view(axes: Axes, case: Case, view: View, rows: pl.DataFrame, room: int
         )  # fmt: skip
     for row, (seq, kind, *ends) in enumerate(rows.select("seq", "kind", "start", "end").rows()):
         axes.axhline(row, color=style.FAINT, lw=0.5, zorder=0.8)
-        if seq == case.seq:
+        if seq == scene.seq:
             axes.axhspan(row - 0.5, row + 0.5, color=style.BAND, zorder=0.4)
-        if case.place is None and seq == case.seq:
+        if scene.place is None and seq == scene.seq:
             axes.axhline(row, color="black", lw=2, ls="--", zorder=4)
-            _note(axes, view, row, (view.start, view.start), case.label)
+            _note(axes, view, row, (view.start, view.start), scene.label)
         if ends[0] >= view.end or ends[1] <= view.start or kind not in style.LOOKS:
             continue
         span = (max(ends[0], view.start), min(ends[1], view.end))
         colour, hatch = style.LOOKS[kind]
         _boxes(
             axes, np.array([span]), row - 0.36, row + 0.36, least, facecolor=colour, edgecolor="black",
-            hatch=hatch, lw=2 if seq == case.seq else 0.6, zorder=4 if seq == case.seq else 3,
+            hatch=hatch, lw=2 if seq == scene.seq else 0.6, zorder=4 if seq == scene.seq else 3,
         )  # fmt: skip
-        if seq == case.seq:
-            _note(axes, view, row, span, case.label)
-        elif seq == case.bad_seq:
+        if seq == scene.seq:
+            _note(axes, view, row, span, scene.label)
+        elif seq == scene.bad_seq:
             _note(axes, view, row, span, "first wrong read")
     _ticks(axes, view.start, view.end, room)
     axes.set_xlabel(f"sector ({text.size(view.sectors * SECTOR)} shown)")
@@ -169,7 +169,7 @@ def _note(axes: Axes, view: View, row: int, span: tuple[float, float], note: str
     )  # fmt: skip
 
 
-def _label_rows(axes: Axes, case: Case, rows: pl.DataFrame) -> None:
+def _label_rows(axes: Axes, scene: Scene, rows: pl.DataFrame) -> None:
     """Name every op at its row."""
     labels = [
         f"{'∥ ' if together else ''}#{seq} {kind}"
@@ -177,16 +177,16 @@ def _label_rows(axes: Axes, case: Case, rows: pl.DataFrame) -> None:
     ]
     axes.set_yticks(range(len(rows)), labels, size=8)
     for tick, seq in zip(axes.get_yticklabels(), rows["seq"], strict=True):
-        if seq == case.seq:
+        if seq == scene.seq:
             tick.set_fontweight("bold")
     axes.set_ylabel("op number")
 
 
-def _legend(case: Case, rows: pl.DataFrame) -> list[Artist]:
+def _legend(scene: Scene, rows: pl.DataFrame) -> list[Artist]:
     handles: list[Artist] = [Patch(color=style.WRITTEN, label="written")]
-    if len(case.damage):
+    if len(scene.damage):
         clear = 1.0
-        for (_, alpha), label in zip(case.shades, ("damaged", "damaged by the culprit"), strict=False):
+        for (_, alpha), label in zip(scene.shades, ("damaged", "damaged by the culprit"), strict=False):
             clear *= 1 - alpha  # the second shade lies on the first
             handles.append(
                 Patch(
@@ -205,26 +205,26 @@ def _legend(case: Case, rows: pl.DataFrame) -> list[Artist]:
     return handles
 
 
-def _caption(trace: Recording, case: Case, views: list[View], drawn: int, touching: int) -> str:
+def _caption(trace: Recording, scene: Scene, views: list[View], drawn: int, touching: int) -> str:
     words = [f"{style.plain(trace.path.name)}: {text.size(trace.header.size)}, {trace.count:,} ops"]
     if views:
         how_many = f"all {touching:,}" if drawn == touching else f"{drawn:,} of the {touching:,}"
         words.append(f"shown: {how_many} on these sectors, later ones lower")
     if any(view.sectors // CLUSTER <= MAX_CLUSTER_LINES for view in views):
         words.append("dotted: clusters of 64 KiB")
-    outside = np.ones(len(case.damage), np.bool_)
+    outside = np.ones(len(scene.damage), np.bool_)
     for view in views:
-        outside &= (case.damage[:, 1] <= view.start) | (case.damage[:, 0] >= view.end)
+        outside &= (scene.damage[:, 1] <= view.start) | (scene.damage[:, 0] >= view.end)
     if outside.any():
         words.append(f"{outside.sum():,} of {len(outside):,} damaged ranges lie outside")
     return "; ".join(words)
 
 
-def _headline(verdict: Mapping[str, Any], case: Case) -> str:
-    told = f"{style.plain(verdict['driver'])}: {verdict['verdict']}"
-    if case.culprit is None:
+def _headline(verdict: Verdict, scene: Scene) -> str:
+    told = f"{style.plain(verdict.driver)}: {verdict.verdict}"
+    if scene.culprit is None:
         return told
-    return f"{told} {'by' if verdict['verdict'] == 'damaged' else 'at'} {case.label}"
+    return f"{told} {'by' if verdict.verdict is VerdictKind.DAMAGED else 'at'} {scene.label}"
 
 
 def _coarse(ranges: Ranges, size: int) -> Ranges:

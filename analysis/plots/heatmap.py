@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from analysis.frames import Recording
 from analysis.plots import style
-from analysis.plots.bins import Counts, Times, part, stacked, times
+from analysis.plots.bins import Counts, TimeBins, part, stacked, times
 from tracer.op import SECTOR
 
 WRITING = ("write", "zero")
@@ -85,7 +85,7 @@ def writes(trace: Recording) -> pl.LazyFrame:
     return trace.ops.filter(pl.col("kind").is_in(WRITING), pl.col("status") == 0)
 
 
-def _groups(written: pl.LazyFrame, span: Times, height: int) -> pl.DataFrame:
+def _groups(written: pl.LazyFrame, span: TimeBins, height: int) -> pl.DataFrame:
     """The ops that touch the same cells: how many, and how many bytes of the first and of the last cell
     they leave out."""
     offset, length = pl.col("offset"), pl.col("length")
@@ -114,7 +114,7 @@ def _draw_map(
     figure: Figure,
     axes: Axes,
     trace: Recording,
-    span: Times,
+    span: TimeBins,
     cells: npt.NDArray[np.float64],
     height: int,
 ) -> None:

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from analysis.frames import Recording
 from analysis.plots import style
-from analysis.plots.bins import Times, guest_ops, times
+from analysis.plots.bins import TimeBins, guest_ops, times
 
 MAX_COLUMNS = 300
 """Intervals: five pixels each, so that a line through them is not a smear."""
@@ -68,12 +68,12 @@ def throughput(trace: Recording) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, span: Times, rates: _Rates, kind: str) -> None:
+def _draw(axes: Axes, span: TimeBins, rates: _Rates, kind: str) -> None:
     colour, dashes = style.LINES[kind]
     axes.stairs(rates, span.edges, baseline=None, color=colour, ls=dashes, lw=1.4, label=kind)
 
 
-def completions(trace: Recording, span: Times) -> dict[str, tuple[_Rates, _Rates]]:
+def completions(trace: Recording, span: TimeBins) -> dict[str, tuple[_Rates, _Rates]]:
     """The ops of each kind that completed in each interval, and their bytes."""
     groups = (
         guest_ops(trace)
@@ -91,7 +91,7 @@ def completions(trace: Recording, span: Times) -> dict[str, tuple[_Rates, _Rates
     return found
 
 
-def depths(trace: Recording, span: Times) -> tuple[_Rates, _Rates]:
+def depths(trace: Recording, span: TimeBins) -> tuple[_Rates, _Rates]:
     """How many ops were in flight in each interval, on average and at the most.
 
     The average is exact: what each op spends in an interval, summed and divided by its width. An op
@@ -105,13 +105,13 @@ def depths(trace: Recording, span: Times) -> tuple[_Rates, _Rates]:
     return np.maximum(mean, 0), np.maximum(came["most"], carried)
 
 
-def _ended(span: Times) -> pl.Expr:
+def _ended(span: TimeBins) -> pl.Expr:
     """When an op was no longer in flight; not before it came, whatever a trace says."""
     last = min(span.end, _NEVER) - 1
     return pl.max_horizontal(pl.col("completed").fill_null(last), "submitted")
 
 
-def _events(trace: Recording, span: Times, time: pl.Expr, most: pl.Expr) -> dict[str, _Rates]:
+def _events(trace: Recording, span: TimeBins, time: pl.Expr, most: pl.Expr) -> dict[str, _Rates]:
     """For each interval: the events in it, the ns that were left of it at each, summed, and ``most``."""
     column = span.column(time)
     left = span.width - (time - span.start) % span.width

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from analysis.frames import Recording
 from analysis.plots import style
-from analysis.plots.bins import Times, guest_ops, part, stacked, times
+from analysis.plots.bins import TimeBins, guest_ops, part, stacked, times
 
 MAX_COLUMNS = 480
 """Cells along the axis of time: three pixels each, which an eye tells apart."""
@@ -76,7 +76,7 @@ def timeline(trace: Recording) -> Figure:
     return figure
 
 
-def _groups(trace: Recording, span: Times, height: int) -> pl.DataFrame:
+def _groups(trace: Recording, span: TimeBins, height: int) -> pl.DataFrame:
     """How many ops of a kind there are that touch the same cells: in a column, from row ``first`` to row
     ``last``. What has no offset is in row 0."""
     offset, length = pl.col("offset"), pl.col("length")
@@ -97,7 +97,7 @@ def _groups(trace: Recording, span: Times, height: int) -> pl.DataFrame:
 def _draw(
     axes: Axes,
     size: int,
-    span: Times,
+    span: TimeBins,
     cells: npt.NDArray[Any],
     height: int,
     norm: LogNorm,
@@ -141,7 +141,7 @@ def _draw_mismatches(panels: dict[str, Axes], trace: Recording, wrong: pl.DataFr
             )  # fmt: skip
 
 
-def _number_ops(axes: Axes, groups: pl.DataFrame, span: Times) -> None:
+def _number_ops(axes: Axes, groups: pl.DataFrame, span: TimeBins) -> None:
     """Say above what the number of the first op is in each tick's column, or after it."""
     first = groups.group_by("column").agg(pl.col("seq").min()).sort("column")
     ends, seqs = span.edges[first["column"].to_numpy() + 1], first["seq"].to_numpy()
@@ -165,7 +165,7 @@ def _scale(figure: Figure, panels: list[Axes], norm: LogNorm) -> None:
     style.label_scale(bar, "ops in a cell (every colour)")
 
 
-def _notes(span: Times, height: int, marks: int, wrong: int) -> list[str]:
+def _notes(span: TimeBins, height: int, marks: int, wrong: int) -> list[str]:
     cell = f"a cell is {style.short(span.width, style.TIMES)} wide"
     notes = [f"{cell} and {style.short(height, style.BYTES)} high"]
     if wrong:

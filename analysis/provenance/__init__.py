@@ -13,48 +13,74 @@ bytes for each sector ever written that holds what a damaged one does.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from analysis.changes import Changes, read_changes
 from analysis.provenance import patterns
 from analysis.provenance.bytewise import flips, shifts, tears
 from analysis.provenance.case import CLASSES, Case
 from analysis.provenance.elsewhere import elsewhere
-from analysis.provenance.findings import Damage, Finding, sentence
+from analysis.provenance.findings import sentence
 from analysis.provenance.history import previous
 from analysis.provenance.rows import Rows
 from analysis.versions import Versions
 from tracer.evidence import Evidence
 from tracer.op import KIND_BY_NUMBER, SECTOR
 from tracer.source import Source
+from tracer.verdict import DamageKind, Detail, Finding, Origin
 
-__all__ = ["Damage", "Evidence", "Finding", "explain"]
+__all__ = ["Explainer", "explain"]
+
+
+class Explainer:
+    """Says what kind of damage the runs of one trace did. The trace is read once, when damage is first
+    asked about.
+
+    ``ops`` is how many ops the longest run plays and ``culprit`` the position of one of them, in the
+    order of submission; None where it is not known.
+    """
+
+    def __init__(self, source: Source, ops: int, culprit: int | None) -> None:
+        self._source = source
+        self._ops = ops
+        self._culprit = culprit
+
+    def __call__(self, upto: int, evidence: Sequence[Evidence]) -> list[Finding]:
+        """Say of every damaged sector what kind of damage it is and where its bytes came from.
+
+        ``upto`` is how many ops were played, at most as many as the longest run has. ``evidence`` is all
+        the damage that there was then, in pieces that do not overlap: what is not in it counts as
+        right. Findings are in the order of the disk; what is right has none. Raises TraceError where the
+        trace or its payloads cannot be read.
+        """
+        rows = Rows(evidence)
+        if not rows.count:
+            return []
+        versions = Versions(self._source, self._changes.upto(upto))
+        case = Case(versions, rows, self._source.trace.header.size, upto, self._culprit)
+        for step in (previous, elsewhere, flips, tears, shifts):
+            step(case)
+        case.mark(np.flatnonzero(case.open), DamageKind.FOREIGN, -1, 0)
+        same = rows.joined.copy()
+        for column in (case.kind, case.op, case.base, case.extra):
+            same[1:] &= column[1:] == column[:-1]
+        edges = [*map(int, np.flatnonzero(~same)), rows.count]
+        return [_finding(case, first, stop) for first, stop in pairwise(edges)]
+
+    @cached_property
+    def _changes(self) -> Changes:
+        return read_changes(self._source.trace, self._ops, self._culprit)
 
 
 def explain(
     source: Source, upto: int, culprit: int | None, evidence: Sequence[Evidence]
 ) -> list[Finding]:
-    """Say of every damaged sector what kind of damage it is and where its bytes came from.
-
-    ``upto`` is how many ops were played and ``culprit`` the position of one of them, both in the order
-    of submission. ``evidence`` is all the damage that there was then, in pieces that do not overlap:
-    what is not in it counts as right. Findings are in the order of the disk; what is right has none.
-    Raises TraceError where the trace or its payloads cannot be read.
-    """
-    rows = Rows(evidence)
-    if not rows.count:
-        return []
-    case = Case(Versions(source, upto), rows, source.trace.header.size, upto, culprit)
-    for step in (previous, elsewhere, flips, tears, shifts):
-        step(case)
-    case.mark(np.flatnonzero(case.open), Damage.FOREIGN, -1, 0)
-    same = rows.joined.copy()
-    for column in (case.kind, case.op, case.base, case.extra):
-        same[1:] &= column[1:] == column[:-1]
-    edges = [*map(int, np.flatnonzero(~same)), rows.count]
-    return [_finding(case, first, stop) for first, stop in pairwise(edges)]
+    """Explain the damage of one run of the first ``upto`` ops, as ``Explainer`` does. Raises
+    TraceError."""
+    return Explainer(source, upto, culprit)(upto, evidence)
 
 
 def _finding(case: Case, first: int, stop: int) -> Finding:
@@ -64,35 +90,34 @@ def _finding(case: Case, first: int, stop: int) -> Finding:
     start, extra = int(rows.start[first]), int(case.extra[first])
     j, writer = int(case.op[first]), int(case.last[first])
     at = start - int(case.base[first])
-    detail: dict[str, Any] = {}
+    detail = Detail()
     match damage:
-        case Damage.LOST_WRITE:
+        case DamageKind.LOST_WRITE:
             writer = extra
-        case Damage.STALE:
-            detail = {"versions_back": extra}
-        case Damage.MISDIRECTED:
-            detail = {"meant_for": at + int(versions.start[j])}
-        case Damage.TORN:
+        case DamageKind.STALE:
+            detail = Detail(versions_back=extra)
+        case DamageKind.MISDIRECTED:
+            detail = Detail(meant_for=at + int(versions.start[j]))
+        case DamageKind.TORN:
             detail = case.torn[extra]
-            at = detail["into_op"]
-        case Damage.BIT_FLIP:
+            assert detail.into_op is not None
+            at = detail.into_op
+        case DamageKind.BIT_FLIP:
             expected, actual = rows.expected[first:stop], rows.actual[first:stop]
-            detail = {
-                "bits": int(patterns.flips(expected, actual).sum()),
-                "first": patterns.flipped(expected, actual, rows.first_byte(first)),
-            }
-        case Damage.SHIFTED:
-            detail = {"by": extra}
+            detail = Detail(
+                bits=int(patterns.flips(expected, actual).sum()),
+                first=patterns.flipped(expected, actual, rows.first_byte(first)),
+            )
+        case DamageKind.SHIFTED:
+            detail = Detail(by=extra)
             at = max(0, at)  # what lies before the op's data was not moved
-    source = None
+    origin = None
     if j >= 0:
         op = versions.op(j)
-        source = {
-            "seq": op.seq, "kind": KIND_BY_NUMBER[op.kind].label, "offset": op.offset,
-            "length": op.length, "at": at,
-        }  # fmt: skip
+        kind = KIND_BY_NUMBER[op.kind].label
+        origin = Origin(seq=op.seq, kind=kind, offset=op.offset, length=op.length, at=at)
     sector = start // SECTOR
     sectors = -(-int(rows.end[stop - 1]) // SECTOR) - sector
     wrote, brought = (versions.name(index) if index >= 0 else "" for index in (writer, j))
     text = sentence(damage, sector, sectors, wrote, brought, detail)
-    return Finding(sector, sectors, damage, source, detail, text)
+    return Finding(sector=sector, sectors=sectors, kind=damage, source=origin, detail=detail, text=text)

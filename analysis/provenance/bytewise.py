@@ -6,9 +6,9 @@ import numpy as np
 
 from analysis.provenance import patterns
 from analysis.provenance.case import NEAR, Case
-from analysis.provenance.findings import Damage
 from analysis.provenance.rows import Flags, Ints, Octets
 from tracer.op import SECTOR
+from tracer.verdict import DamageKind, Detail
 
 MAX_DISTANCES = 4
 """Distances that are tried for a shift, the likeliest first."""
@@ -19,13 +19,13 @@ def flips(case: Case) -> None:
     chosen = np.flatnonzero(case.open)
     bits = patterns.flips(case.rows.expected[chosen], case.rows.actual[chosen])
     few = chosen[bits <= patterns.MAX_FLIPS]
-    case.mark(few, Damage.BIT_FLIP, case.last[few], case.starts[case.last[few]])
+    case.mark(few, DamageKind.BIT_FLIP, case.last[few], case.starts[case.last[few]])
 
 
 def tears(case: Case) -> None:
     """Explain the rows of writes of which one part arrived; of what else is unexplained, the rows that
     are so torn themselves. Raises TraceError."""
-    rows, lost = case.rows, case.are(Damage.LOST_WRITE)
+    rows, lost = case.rows, case.are(DamageKind.LOST_WRITE)
     for j in map(int, np.unique(case.last[(lost | case.open) & (case.last >= 0)])):
         own = np.arange(case.first[j], case.stop[j])
         own = own[(case.last[own] == j) & (lost[own] | case.open[own])]
@@ -80,14 +80,14 @@ def _tear(case: Case, j: int, own: Ints, write: _Write, start: int, end: int) ->
         )  # fmt: skip
         if found is not None:
             boundary, first_part = found
-            case.mark(own, Damage.TORN, j, 0, len(case.torn))
+            case.mark(own, DamageKind.TORN, j, 0, len(case.torn))
             case.torn.append(
-                {
-                    "boundary": boundary,
-                    "into_op": boundary - int(case.versions.start[j]),
-                    "power_of_two": patterns.power_of_two(boundary),
-                    "arrived": "first" if first_part else "last",
-                }
+                Detail(
+                    boundary=boundary,
+                    into_op=boundary - int(case.versions.start[j]),
+                    power_of_two=patterns.power_of_two(boundary),
+                    arrived="first" if first_part else "last",
+                )
             )
             return True
     return False
@@ -131,7 +131,7 @@ def _shift(case: Case, first: int, stop: int) -> bool:
     begins, _, ops = np.array(text.writers).T
     op = ops[np.searchsorted(begins, place + hit * SECTOR + at[hit] - by, "right") - 1]
     hit, op = hit[op >= 0], op[op >= 0]
-    damage = Damage.SHIFTED if by % SECTOR else Damage.MISDIRECTED
+    damage = DamageKind.SHIFTED if by % SECTOR else DamageKind.MISDIRECTED
     case.mark(hit + first, damage, op, case.starts[op] + by, by if by % SECTOR else -1)
     return len(hit) > 0
 

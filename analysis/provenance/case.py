@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis.provenance.findings import Damage
 from analysis.provenance.rows import Flags, Ints, Rows
 from analysis.versions import Versions
 from tracer.ranges import RangeSet
+from tracer.verdict import DamageKind, Detail
 
-CLASSES = list(Damage)
+CLASSES = list(DamageKind)
 CODE = {damage: code for code, damage in enumerate(CLASSES)}
 
 NEAR = 64 << 10
@@ -44,7 +44,7 @@ class Case:
         self.op: Ints = np.full(rows.count, -1, np.int64)
         self.base: Ints = np.zeros(rows.count, np.int64)
         self.extra: Ints = np.full(rows.count, -1, np.int64)
-        self.torn: list[dict[str, Any]] = []
+        self.torn: list[Detail] = []
         self.starts: Ints = np.append(versions.start, 0)
         """Where each op begins; for "none", -1, this is 0."""
         self.zero: Flags = np.all(rows.actual == 0, axis=1)
@@ -64,7 +64,12 @@ class Case:
         self._focus()
 
     def mark(
-        self, rows: slice | Ints | int, damage: Damage, op: int | Ints, base: int | Ints, extra: Any = -1
+        self,
+        rows: slice | Ints | int,
+        damage: DamageKind,
+        op: int | Ints,
+        base: int | Ints,
+        extra: Any = -1,
     ) -> None:
         """Explain rows."""
         self.kind[rows] = CODE[damage]
@@ -76,7 +81,7 @@ class Case:
         unexplained: Flags = self.kind < 0
         return unexplained
 
-    def are(self, damage: Damage) -> Flags:
+    def are(self, damage: DamageKind) -> Flags:
         """The rows that have this one."""
         those: Flags = self.kind == CODE[damage]
         return those

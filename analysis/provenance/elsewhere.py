@@ -3,13 +3,13 @@
 import numpy as np
 
 from analysis.provenance.case import Case
-from analysis.provenance.findings import Damage
 from analysis.provenance.history import older
 from analysis.provenance.lookup import WORDS, Hits, find, sector_hashes
 from analysis.provenance.origins import Origins
 from analysis.provenance.rows import Ints
 from tracer.op import SECTOR
 from tracer.progress import bar
+from tracer.verdict import DamageKind
 
 
 def elsewhere(case: Case) -> None:
@@ -55,7 +55,7 @@ def _misdirected(case: Case, hits: Hits, content: Ints) -> None:
             if best is None:
                 row += 1
                 continue
-            case.mark(slice(row, row + best[0]), Damage.MISDIRECTED, best[1], best[2])
+            case.mark(slice(row, row + best[0]), DamageKind.MISDIRECTED, best[1], best[2])
             row += best[0]
 
 
@@ -64,9 +64,9 @@ def _join(case: Case) -> None:
     neighbour if the neighbour's op goes on with the same bytes."""
     rows, versions = case.rows, case.versions
     weak = ~rows.whole | (rows.actual == rows.actual[:, :1]).all(axis=1)
-    weak &= ~case.are(Damage.MISDIRECTED)
+    weak &= ~case.are(DamageKind.MISDIRECTED)
     for step, joined in ((1, rows.joined), (-1, np.append(rows.joined[1:], False))):
-        beside = np.roll(case.are(Damage.MISDIRECTED), step)
+        beside = np.roll(case.are(DamageKind.MISDIRECTED), step)
         for found in np.flatnonzero(weak & joined & beside)[::step]:
             row = int(found)
             while 0 <= row < rows.count and weak[row] and joined[row]:
@@ -76,6 +76,6 @@ def _join(case: Case) -> None:
                 inside = versions.start[j] <= start and end <= versions.end[j]
                 if not inside or versions.data(j, start, end) != rows.bytes(row):
                     break
-                case.mark(row, Damage.MISDIRECTED, j, base)
+                case.mark(row, DamageKind.MISDIRECTED, j, base)
                 weak[row] = False
                 row += step

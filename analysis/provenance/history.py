@@ -5,10 +5,10 @@ from itertools import pairwise, product
 import numpy as np
 
 from analysis.provenance.case import Case
-from analysis.provenance.findings import Damage
 from analysis.provenance.lookup import Hits
 from analysis.provenance.rows import Flags, Ints, as_rows
 from tracer.op import Kind
+from tracer.verdict import DamageKind
 
 MAX_VERSIONS = 256
 """Versions of a sector that are put together and compared where ops wrote only parts of it."""
@@ -29,11 +29,11 @@ def previous(case: Case) -> None:
     found = np.flatnonzero(lost)
     # zeroes after a trim are the trim's
     origin = np.where(case.zero[found] & case.cleared[found], -1, before[found])
-    case.mark(found, Damage.LOST_WRITE, origin, case.starts[origin], case.last[found])
+    case.mark(found, DamageKind.LOST_WRITE, origin, case.starts[origin], case.last[found])
     for row in np.flatnonzero(case.mixed):
         _composite(case, int(row))
-    zeroed = case.zero & (case.open | (case.are(Damage.LOST_WRITE) & _arrived(case)))
-    case.mark(np.flatnonzero(zeroed), Damage.ZEROED, -1, 0)
+    zeroed = case.zero & (case.open | (case.are(DamageKind.LOST_WRITE) & _arrived(case)))
+    case.mark(np.flatnonzero(zeroed), DamageKind.ZEROED, -1, 0)
 
 
 def _composite(case: Case, row: int) -> None:
@@ -46,7 +46,7 @@ def _composite(case: Case, row: int) -> None:
     for j, trims in product(visible, (True, False)):
         if versions.content(start, end, trims=trims, without=j) == wanted:
             origin = versions.writers(wrong, wrong + 1, trims=trims, without=j)[0][2]
-            case.mark(row, Damage.LOST_WRITE, origin, int(case.starts[origin]), j)
+            case.mark(row, DamageKind.LOST_WRITE, origin, int(case.starts[origin]), j)
             return
     if case.zero[row]:
         return
@@ -54,7 +54,7 @@ def _composite(case: Case, row: int) -> None:
     for (back, j), trims in product(enumerate(changes), (True, False)):
         if versions.content(start, end, j, trims) == wanted:
             origin = versions.writers(wrong, wrong + 1, j, trims)[0][2]
-            case.mark(row, Damage.STALE, origin, int(case.starts[origin]), back + 1)
+            case.mark(row, DamageKind.STALE, origin, int(case.starts[origin]), back + 1)
             return
 
 
@@ -64,12 +64,12 @@ def _arrived(case: Case) -> Flags:
     a cache until then."""
     if case.culprit is None:
         return np.zeros(case.rows.count, bool)
-    kind, submitted = case.versions.timing(case.culprit)
-    if kind == Kind.FLUSH:
+    timing = case.versions.culprit
+    if timing is None or timing.kind == Kind.FLUSH:
         return np.zeros(case.rows.count, bool)
     position = np.append(case.versions.position, case.culprit)[case.last]
     completed = np.append(case.versions.completed, -1)[case.last]
-    arrived: Flags = (position < case.culprit) & (completed >= 0) & (completed < submitted)
+    arrived: Flags = (position < case.culprit) & (completed >= 0) & (completed < timing.submitted)
     return arrived
 
 
@@ -87,6 +87,6 @@ def older(case: Case, hits: Hits, content: Ints) -> None:
             some = a + np.flatnonzero(wanted[a:b])
             places = versions.where[j] + rows.start[some] - versions.start[j]
             some = some[hits.at(places) == content[some]]
-            case.mark(some, Damage.STALE, j, versions.start[j], back[some])
+            case.mark(some, DamageKind.STALE, j, versions.start[j], back[some])
             wanted[some] = False
         back[a:b] += 1

@@ -15,13 +15,14 @@ from analysis.report.sections import AT_THE_END, MAX_ROWS, Focus
 from tracer import text
 from tracer.op import SECTOR
 from tracer.ranges import RangeSet
+from tracer.verdict import BadRead, FaultName, Finding, Verdict, VerdictKind
 
 FAULTS = {
-    "data": "a read returned other bytes",
-    "status": "one side failed",
-    "block_status": "block status calls data zeroes",
-    "final": "the images differ after the run",
-    "lost": "the driver went away",
+    FaultName.DATA: "a read returned other bytes",
+    FaultName.STATUS: "one side failed",
+    FaultName.BLOCK_STATUS: "block status calls data zeroes",
+    FaultName.FINAL: "the images differ after the run",
+    FaultName.LOST: "the driver went away",
 }
 """What each fault is, in words."""
 
@@ -39,10 +40,10 @@ def of_trace(recording: Recording, source: str) -> str:
         focus = Focus(first["seq"], first["seq"], {first["seq"]: "the first difference"}, ranges)
         parts.append(Section("mismatches", "Differences", _mismatches(mismatches)))
         if ranges:
-            total = f"{ranges.total():,} sectors differ"
+            total = f"{ranges.total() // SECTOR:,} sectors differ"
             drawn = sections.damage_map(recording, _as_verdict(recording, first, ranges), total)
             parts.append(Section("damage", "Damage", drawn))
-            sector = next(iter(ranges))[0]
+            sector, _ = next(ranges.sectors())
             moment = first["seq"] if first["offset"] // SECTOR == sector else AT_THE_END
             shown = sections.history(recording, focus, sector, moment)
             parts.append(Section("history", "History of the first damaged sector", shown))
@@ -120,7 +121,7 @@ def _mismatches(mismatches: pl.DataFrame) -> Markup:
         status = ""
         if one["expected_status"] or one["actual_status"]:
             status = f"{one['actual_status']}, reference {one['expected_status']}"
-        where = "after the run" if one["fault"] == "final" else f"#{one['seq']}"
+        where = "after the run" if one["fault"] == FaultName.FINAL else f"#{one['seq']}"
         rows.append(((where, FAULTS[one["fault"]], place, status, f"{one['time'] / 1e9:.6f}"), ""))
     columns = {
         "op": "",
@@ -136,28 +137,25 @@ def _mismatches(mismatches: pl.DataFrame) -> Markup:
 
 
 def _damaged(mismatches: pl.DataFrame) -> RangeSet:
-    """The sectors in which bytes differed."""
+    """Where bytes differed, in whole sectors."""
+    faults = (FaultName.DATA, FaultName.BLOCK_STATUS, FaultName.FINAL)
     wrong = mismatches.filter(
-        pl.col("fault").is_in(["data", "block_status", "final"]), pl.col("length") > 0
+        pl.col("fault").is_in([str(fault) for fault in faults]), pl.col("length") > 0
     )
-    return RangeSet(
-        (offset // SECTOR, -(-(offset + length) // SECTOR))
-        for offset, length in wrong.select("offset", "length").iter_rows()
-    )
+    ranges = wrong.select("offset", "length").iter_rows()
+    return RangeSet((offset, offset + length) for offset, length in ranges).aligned(SECTOR)
 
 
-def _as_verdict(recording: Recording, first: Mapping[str, Any], ranges: RangeSet) -> dict[str, Any]:
+def _as_verdict(recording: Recording, first: Mapping[str, Any], damaged: RangeSet) -> Verdict:
     """What a recording found, as the picture of a verdict wants it."""
-    reading = first["fault"] == "data"
-    return {
-        "verdict": "damaged",
-        "reason": "found while recording",
-        "driver": str(recording.header.driver.get("name", "?")),
-        "size": recording.header.size,
-        "culprit": None,
-        "damage": [{"sector": start, "sectors": end - start} for start, end in ranges],
-        "culprit_damage": [],
-        "first_bad_read": {"seq": first["seq"], "sector": first["offset"] // SECTOR}
-        if reading
-        else None,
-    }
+    read = BadRead(seq=first["seq"], sector=first["offset"] // SECTOR)
+    return Verdict(
+        verdict=VerdictKind.DAMAGED,
+        reason="found while recording",
+        driver=str(recording.header.driver.get("name", "?")),
+        trace=str(recording.path),
+        size=recording.header.size,
+        damage=[Finding(sector=sector, sectors=sectors) for sector, sectors in damaged.sectors()],
+        culprit_damage=[],
+        first_bad_read=read if first["fault"] == FaultName.DATA else None,
+    )

@@ -1,8 +1,5 @@
 """The page about what a replay found."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from analysis import story
 from analysis.frames import Recording
 from analysis.report import sections
@@ -13,12 +10,12 @@ from tracer import text
 from tracer.errors import UsageError
 from tracer.op import SECTOR, flag_names
 from tracer.ranges import RangeSet
+from tracer.verdict import DamageKind, Environment, Finding, SectorBytes, Verdict, VerdictKind
 
 
-def of_verdict(recording: Recording, verdict: Mapping[str, Any], source: str) -> str:
-    """The page about what a replay found. ``verdict`` is as ``analysis.verdict.load`` returns it,
-    ``source`` names the file that it is from. Raises TraceError, and UsageError where the verdict is
-    about another trace."""
+def of_verdict(recording: Recording, verdict: Verdict, source: str) -> str:
+    """The page about what a replay found. ``source`` names the file that the verdict is from. Raises
+    TraceError, and UsageError where the verdict is about another trace."""
     _check(recording, verdict)
     focus = _focus(recording, verdict)
     shown = story.damage(verdict)
@@ -29,69 +26,68 @@ def of_verdict(recording: Recording, verdict: Mapping[str, Any], source: str) ->
         Section("what", "What happened", facts(told)),
         Section("reproduce", "Reproduce", _reproduce(verdict)),
     ]
-    if shown or verdict["culprit"] is not None:
+    if shown or verdict.culprit is not None:
         said = story.amount(verdict) or "nothing is damaged"
         drawn = sections.damage_map(recording, verdict, said)
         parts.append(Section("damage", "Damage", join((drawn, _findings(verdict)))))
-    if verdict["bytes"] is not None:
-        parts.append(_bytes(verdict["bytes"]))
+    if verdict.bytes is not None:
+        parts.append(_bytes(verdict.bytes))
     if shown:
         parts.append(
             Section("history", "History of the damaged sectors", _histories(recording, verdict, focus))
         )
-    if verdict["verdict"] in ("damaged", "failed"):
-        about = "the culprit" if verdict["culprit"] is not None else f"#{focus.seq}"
+    if verdict.verdict in (VerdictKind.DAMAGED, VerdictKind.FAILED):
+        about = "the culprit" if verdict.culprit is not None else f"#{focus.seq}"
         parts.append(Section("ops", f"Ops around {about}", sections.ops_around(recording, focus)))
-    if verdict["log"].strip():
-        parts.append(Section("log", "The driver's last words", sections.log(verdict["log"])))
-    if verdict["environment"]:
-        parts.append(Section("replayed", "Replayed on", sections.ran_on(verdict["environment"])))
+    if verdict.log.strip():
+        parts.append(Section("log", "The driver's last words", sections.log(verdict.log)))
+    if verdict.environment != Environment():
+        parts.append(Section("replayed", "Replayed on", sections.ran_on(verdict.environment)))
     parts.append(Section("recorded", "Recorded on", sections.recorded_on(recording)))
-    title = f"{verdict['driver']}: {verdict['verdict']}"
-    if verdict["culprit"] is not None:
-        by = "by" if verdict["verdict"] == "damaged" else "at"
-        title += f" {by} #{verdict['culprit']['seq']} {verdict['culprit']['kind']}"
-    return page(title, verdict["reason"], parts, f"{source} and {recording.path.name}")
+    title = f"{verdict.driver}: {verdict.verdict}"
+    if verdict.culprit is not None:
+        by = "by" if verdict.verdict is VerdictKind.DAMAGED else "at"
+        title += f" {by} #{verdict.culprit.seq} {verdict.culprit.kind}"
+    return page(title, verdict.reason, parts, f"{source} and {recording.path.name}")
 
 
-def _check(recording: Recording, verdict: Mapping[str, Any]) -> None:
+def _check(recording: Recording, verdict: Verdict) -> None:
     """The picture refuses other disks and missing culprits too, but is not always drawn."""
     path = text.plain(str(recording.path))
-    if verdict["size"] != recording.header.size:
+    if verdict.size != recording.header.size:
         raise UsageError(
             f"{path} has a disk of {recording.header.size} bytes, the verdict is about one of "
-            f"{verdict['size']}"
+            f"{verdict.size}"
         )
-    op = verdict["culprit"]
+    op = verdict.culprit
     if op is not None:
-        same = {name: op[name] for name in ("kind", "offset", "length", "flags")}
-        columns = recording.ops.filter(seq=op["seq"]).select(*same)
+        same = {name: getattr(op, name) for name in ("kind", "offset", "length", "flags")}
+        columns = recording.ops.filter(seq=op.seq).select(*same)
         found = [row | {"flags": flag_names(row["flags"])} for row in columns.collect().rows(named=True)]
         if found != [same]:
-            raise UsageError(f"{path} is not the trace of this verdict: op #{op['seq']} is another one")
+            raise UsageError(f"{path} is not the trace of this verdict: op #{op.seq} is another one")
 
 
-def _focus(recording: Recording, verdict: Mapping[str, Any]) -> Focus:
+def _focus(recording: Recording, verdict: Verdict) -> Focus:
     notes: dict[int, list[str]] = {}
-    first, culprit = verdict["first_bad_read"], verdict["culprit"]
+    first, culprit = verdict.first_bad_read, verdict.culprit
     if culprit is not None:
-        notes.setdefault(culprit["seq"], []).append("the culprit")
+        notes.setdefault(culprit.seq, []).append("the culprit")
     if first is not None:
-        notes.setdefault(first["seq"], []).append("the first wrong read")
-    seq = next((one["seq"] for one in (culprit, first) if one is not None), recording.count - 1)
-    ranges = ((one["sector"], one["sector"] + one["sectors"]) for one in story.damage(verdict))
+        notes.setdefault(first.seq, []).append("the first wrong read")
+    seq = next((one.seq for one in (culprit, first) if one is not None), recording.count - 1)
+    ranges = ((one.start, one.end) for one in story.damage(verdict))
     return Focus(
         seq,
-        culprit["seq"] if culprit is not None else None,
+        culprit.seq if culprit is not None else None,
         {one: "; ".join(words) for one, words in notes.items()},
         RangeSet(ranges),
     )
 
 
-def _reproduce(verdict: Mapping[str, Any]) -> Markup:
+def _reproduce(verdict: Verdict) -> Markup:
     again = (
-        text.shell(verdict["command"])
-        or f"{text.shell(['trace', 'replay', verdict['trace']])} --driver ..."
+        text.shell(verdict.command) or f"{text.shell(['trace', 'replay', verdict.trace])} --driver ..."
     )
     told = [shell([again])]
     if more := story.commands(verdict):
@@ -99,19 +95,19 @@ def _reproduce(verdict: Mapping[str, Any]) -> Markup:
     return join(told)
 
 
-def _findings(verdict: Mapping[str, Any]) -> Markup:
+def _findings(verdict: Verdict) -> Markup:
     """Each damaged range, and where its bytes came from."""
     shown = story.damage(verdict)
     if not shown:
         return paragraph("No sector is damaged.")
     rows: list[Row] = []
     for one in shown[:MAX_ROWS]:
-        source = one["source"]
-        origin = f"#{source['seq']} {source['kind']}, from its byte {source['at']} on" if source else ""
-        size = text.size(one["sectors"] * SECTOR)
-        place = story.sectors(one["sector"], one["sectors"])
-        rows.append(((place, size, one["class"] or "", origin, one["text"] or ""), ""))
-    when = "right after the culprit" if verdict["culprit_damage"] else "in the end"
+        source = one.source
+        origin = f"#{source.seq} {source.kind}, from its byte {source.at} on" if source else ""
+        size = text.size(one.sectors * SECTOR)
+        place = story.sectors(one.sector, one.sectors)
+        rows.append(((place, size, one.kind or "", origin, one.text or ""), ""))
+    when = "right after the culprit" if verdict.culprit_damage else "in the end"
     name = f"What is damaged {when}, and where the wrong bytes came from"
     if len(shown) > MAX_ROWS:
         name += f" (the first {MAX_ROWS} of {len(shown):,})"
@@ -125,37 +121,37 @@ def _findings(verdict: Mapping[str, Any]) -> Markup:
     return table(name, columns, rows)
 
 
-def _bytes(shown: Mapping[str, Any]) -> Section:
-    expected, actual = bytes.fromhex(shown["expected"]), bytes.fromhex(shown["actual"])
+def _bytes(shown: SectorBytes) -> Section:
+    expected, actual = bytes.fromhex(shown.expected), bytes.fromhex(shown.actual)
     wrong = [at for at, (one, other) in enumerate(zip(expected, actual, strict=True)) if one != other]
     told = f"{len(wrong)} of {len(expected)} bytes differ"
     if wrong:
-        first, last = shown["offset"] + wrong[0], shown["offset"] + wrong[-1]
+        first, last = shown.offset + wrong[0], shown.offset + wrong[-1]
         told += f", from byte {first} to byte {last} of the disk"
     told += ". Lines with - are what the sector should hold, lines with + what it does."
     return Section(
         "bytes",
-        f"Bytes of sector {shown['sector']}",
-        join((paragraph(told), sections.hex_dump(shown["offset"], expected, actual))),
+        f"Bytes of sector {shown.sector}",
+        join((paragraph(told), sections.hex_dump(shown.offset, expected, actual))),
     )
 
 
-def _histories(recording: Recording, verdict: Mapping[str, Any], focus: Focus) -> Markup:
+def _histories(recording: Recording, verdict: Verdict, focus: Focus) -> Markup:
     """The history of a sector for each explanation of damage."""
-    chosen: dict[tuple[Any, ...], dict[str, Any]] = {}
+    chosen: dict[tuple[DamageKind | None, int | None], Finding] = {}
     for one in story.damage(verdict):
-        origin = one["source"]["seq"] if one["source"] else None
-        chosen.setdefault((one["class"], origin), one)
+        origin = one.source.seq if one.source else None
+        chosen.setdefault((one.kind, origin), one)
     told = []
     for (kind, origin), one in list(chosen.items())[: sections.MAX_HISTORIES]:
-        first = verdict["first_bad_read"]
+        first = verdict.first_bad_read
         if focus.culprit is not None:
             moment = focus.culprit
-        elif first is not None and one["sector"] <= first["sector"] < one["sector"] + one["sectors"]:
-            moment = first["seq"]
+        elif first is not None and one.sector <= first.sector < one.sector + one.sectors:
+            moment = first.seq
         else:
             moment = AT_THE_END
-        told.append(sections.history(recording, focus, one["sector"], moment, kind, origin))
+        told.append(sections.history(recording, focus, one.sector, moment, kind, origin))
     if len(chosen) > len(told):
         told.append(paragraph(f"And {len(chosen) - len(told):,} more kinds of damage."))
     return join(told)

@@ -53,7 +53,7 @@ def history(
 
 def by_kind(recording: Recording) -> list[dict[str, Any]]:
     """For each kind that there is: ``kind``, ``count``, ``bytes``, ``failed``, ``most``, the longest
-    latency in ns, and a Times for each of ``latency``, ``reference_ns`` and ``test_ns``."""
+    latency in ns, and Quantiles for each of ``latency``, ``reference_ns`` and ``test_ns``."""
     counted = (
         recording.ops.group_by("kind")
         .agg(
@@ -74,7 +74,7 @@ def by_kind(recording: Recording) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class Quantiles:
     """In ns, to about 1 %; None where no op completed."""
 
     median: float | None
@@ -82,10 +82,10 @@ class Times:
     """99 % took no longer."""
 
 
-_NEVER = Times(None, None)
+_NEVER = Quantiles(None, None)
 
 
-def _times(recording: Recording, column: str) -> dict[str, Times]:
+def _times(recording: Recording, column: str) -> dict[str, Quantiles]:
     """Quantiles by kind, from counts in steps of STEPS to the octave: exact ones would take all values
     into memory."""
     found = (
@@ -102,5 +102,5 @@ def _times(recording: Recording, column: str) -> dict[str, Times]:
             2 ** ((counts["step"][int((passed < part * passed[-1]).sum())] + 0.5) / STEPS)
             for part in (0.5, 0.99)
         )
-        times[str(kind)] = Times(median, high)
+        times[str(kind)] = Quantiles(median, high)
     return times

@@ -4,11 +4,13 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from analysis import hexdump
 from analysis.frames import Recording
 from analysis.report import queries
 from analysis.report.markup import Content, Markup, element, join
@@ -16,6 +18,7 @@ from analysis.report.page import Row, code, facts, lines, paragraph, picture, ta
 from tracer import text
 from tracer.op import SECTOR, flag_names
 from tracer.ranges import RangeSet
+from tracer.verdict import DamageKind, Environment, Verdict
 
 MAX_HISTORIES = 3
 """Sectors whose history is told: of other damage most often the same would be said again."""
@@ -46,10 +49,10 @@ OPS = {
 
 _NEVER = AT_THE_END
 
-_NOW_THERE = {
-    "torn": "arrived in part",
-    "bit-flip": "its bytes are there, some bits wrong",
-    "shifted": "its bytes are there, moved",
+_NOW_THERE: Mapping[DamageKind | None, str] = {
+    DamageKind.TORN: "arrived in part",
+    DamageKind.BIT_FLIP: "its bytes are there, some bits wrong",
+    DamageKind.SHIFTED: "its bytes are there, moved",
 }
 """What to say of the op that damage goes back to; where it is of another kind, its bytes are there
 instead."""
@@ -63,7 +66,6 @@ class Focus:
     culprit: int | None = None
     notes: Mapping[int, str] = field(default_factory=dict)
     damage: RangeSet = field(default_factory=RangeSet)
-    """Sectors."""
 
 
 def ops_around(recording: Recording, focus: Focus) -> Markup:
@@ -75,8 +77,8 @@ def ops_around(recording: Recording, focus: Focus) -> Markup:
         said = [focus.notes[op["seq"]]] if op["seq"] in focus.notes else []
         if op["seq"] in together:
             said.append("in flight with it")
-        first, last = op["offset"] // SECTOR, -(-(op["offset"] + op["length"]) // SECTOR)
-        if op["kind"] != "flush" and focus.damage.overlaps(first, last):
+        touched = op["offset"], op["offset"] + op["length"]
+        if op["kind"] != "flush" and focus.damage.overlaps(*touched):
             said.append("touches damaged sectors")
         return said
 
@@ -98,7 +100,7 @@ def history(
     focus: Focus,
     sector: int,
     moment: int,
-    kind: str | None = None,
+    kind: DamageKind | None = None,
     origin: int | None = None,
 ) -> Markup:
     """What happened to a damaged sector before and after a moment. ``kind`` is that of the damage, and
@@ -112,7 +114,7 @@ def history(
         if op["seq"] == writer:
             said.append("wrote what should be there")
         if op["seq"] == origin:
-            said.append(_NOW_THERE.get(kind or "", "its bytes are there instead"))
+            said.append(_NOW_THERE.get(kind, "its bytes are there instead"))
         if not here:
             said.append("touches other sectors")
         return said
@@ -143,7 +145,7 @@ def _op_rows(
         yield cells, "chief" if op["seq"] == focus.culprit else ""
 
 
-def damage_map(recording: Recording, verdict: Mapping[str, Any], told: str) -> Markup:
+def damage_map(recording: Recording, verdict: Verdict, told: str) -> Markup:
     """The picture of the damage. Raises what ``analysis.plots.damage`` does."""
     from analysis import plots
 
@@ -158,30 +160,27 @@ def damage_map(recording: Recording, verdict: Mapping[str, Any], told: str) -> M
 def hex_dump(offset: int, expected: bytes, actual: bytes) -> Markup:
     """What should be there (-) above what is (+), where they differ; bytes that differ are marked.
     Both are equally long. Rows that repeat the one above are left out (``*``, as hexdump has it)."""
-    rows: list[Content] = []
-    above = None
-    for at in range(0, len(expected), 16):
-        pair = expected[at : at + 16], actual[at : at + 16]
-        if pair == above:
-            if rows[-1] != "*":
-                rows.append("*")
+    shown: list[Content] = []
+    for row in hexdump.rows(offset, expected, actual):
+        if row.repeats:
+            if shown[-1] != "*":
+                shown.append("*")
             continue
-        above = pair
-        differs = [one != other for one, other in zip(*pair, strict=True)]
-        place = f"{offset + at:08x}  "
-        if any(differs):
-            rows.append(join((f"- {place}", _bytes(pair[0], differs, "was"))))
-            rows.append(join((f"+ {place}", _bytes(pair[1], differs))))
+        differs = [one != other for one, other in zip(row.expected, row.actual, strict=True)]
+        place = f"{row.offset:08x}  "
+        if row.equal:
+            shown.append(element("span", f"  {place}", _bytes(row.actual, differs), class_="same"))
         else:
-            rows.append(element("span", f"  {place}", _bytes(pair[0], differs), class_="same"))
-    return lines("Bytes of the sector: what it should hold (-) and what it does (+)", rows)
+            shown.append(join((f"- {place}", _bytes(row.expected, differs, "was"))))
+            shown.append(join((f"+ {place}", _bytes(row.actual, differs))))
+    return lines("Bytes of the sector: what it should hold (-) and what it does (+)", shown)
 
 
 def _bytes(row: bytes, differs: list[bool], look: str | None = None) -> Markup:
     """Bytes in hexadecimal and as text, those that differ marked."""
     pairs = [f"{byte:02x}" for byte in row]
-    letters = [chr(byte) if 32 <= byte < 127 else "." for byte in row]
-    width = 16 * 3 - 1
+    letters = hexdump.letters(row)
+    width = hexdump.WIDTH * 3 - 1
     gap = " " * (width - (len(row) * 3 - 1) + 2)
     return join((_marked(pairs, differs, " ", look), gap, _marked(letters, differs, "", look)))
 
@@ -219,22 +218,23 @@ def recorded_on(recording: Recording) -> Markup:
         ("recorded", [f"{when:%Y-%m-%d %H:%M:%S} UTC"]),
         ("payloads", [f"{header.payloads}, digest {header.digest}, trim rule {header.trim}"]),
     ]  # fmt: skip
-    said = {"host": header.host, "tools": header.tools, "driver": header.driver}
-    return facts([*told, *_environment(said)])
+    return facts([*told, *_environment(header.host, header.tools, header.driver)])
 
 
-def ran_on(environment: Mapping[str, Any]) -> Markup:
+def ran_on(environment: Environment) -> Markup:
     """What a replay ran on, from its verdict."""
-    return facts(_environment(environment))
+    return facts(_environment(environment.host, environment.tools, environment.driver))
 
 
-def _environment(said: Mapping[str, Any]) -> list[tuple[str, list[Content]]]:
-    told: list[tuple[str, list[Content]]] = []
-    for name in ("host", "tools", "driver"):
-        entries = said.get(name)
-        if isinstance(entries, Mapping) and entries:
-            told.append((name, [_entry(*entry) for entry in list(entries.items())[:MAX_ENTRIES]]))
-    return told
+def _environment(
+    host: Mapping[str, Any], tools: Mapping[str, Any], driver: Mapping[str, Any]
+) -> list[tuple[str, list[Content]]]:
+    parts = {"host": host, "tools": tools, "driver": driver}
+    return [
+        (name, [_entry(*entry) for entry in islice(entries.items(), MAX_ENTRIES)])
+        for name, entries in parts.items()
+        if entries
+    ]
 
 
 def _entry(key: object, value: object) -> Markup:

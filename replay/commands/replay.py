@@ -3,7 +3,6 @@
 import json
 import sys
 import tempfile
-from dataclasses import asdict
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from replay.verdict import Verdict
+    from replay.explain import Explain
+    from tracer.source import Source
+    from tracer.verdict import Verdict
 
 
 def replay(
@@ -78,12 +79,15 @@ def replay(
 
     Exits with 0 (clean), 1 (the driver is bad), 125 (undecidable), so it fits "git bisect run".
     """
+    import msgspec
+
     from replay.options import Order, ReplayOptions
     from replay.verdict import replay
     from tracer.driver_spec import parse_driver
     from tracer.errors import UsageError
     from tracer.marks import count_upto
     from tracer.source import Source
+    from tracer.verdict import VerdictKind, to_json
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
         raise UsageError(f"--depth {depth!r}: write recorded, or a number above 0")
@@ -107,29 +111,30 @@ def replay(
             keep=keep is not None,
             force=force,
         )
-        verdict = replay(source, options, _say)
-    verdict.command = ["trace", "replay", str(trace)]
+        verdict = replay(source, options, explainer=_explainer, say=_say)
+    command = ["trace", "replay", str(trace)]
     for option, value, usual in (
         ("--driver", driver, None), ("--depth", depth, "recorded"), ("--runs", runs, 1),
         ("--seed", seed, 0), ("--reopen-with", reopen_with, None), ("--timeout", timeout, 30.0),
         ("--upto", upto, None),
     ):  # fmt: skip
         if value != usual:
-            verdict.command += [option, str(value)]
+            command += [option, str(value)]
+    verdict = msgspec.structs.replace(verdict, command=command)
     if picture is not None and (verdict.damage or verdict.culprit):
-        _draw(verdict, picture)
+        verdict = msgspec.structs.replace(verdict, plot=_draw(verdict, picture))
     source.close()
     if as_json:
-        print(json.dumps(asdict(verdict), indent=2))
+        print(json.dumps(to_json(verdict), indent=2))
     else:
         from analysis.story import story
 
-        print(story(asdict(verdict)))
-    if verdict.verdict == "undecidable":
+        print(story(verdict))
+    if verdict.verdict is VerdictKind.UNDECIDABLE:
         print(f"trace: {verdict.reason}", file=sys.stderr)
         if verdict.log.strip():
             print(verdict.log.rstrip(), file=sys.stderr)
-    return verdict.exit_code
+    return verdict.verdict.exit_code
 
 
 def _say(text: str) -> None:
@@ -153,14 +158,21 @@ def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Pa
     return plot
 
 
-def _draw(verdict: "Verdict", path: Path) -> None:
+def _explainer(source: "Source", ops: int, culprit: int | None) -> "Explain":
+    from analysis.provenance import Explainer  # loads numpy, which a clean replay does without
+
+    return Explainer(source, ops, culprit)
+
+
+def _draw(verdict: "Verdict", path: Path) -> str | None:
+    """Draw the damage; return where the picture is, or None where that failed."""
     import analysis
     from analysis import plots
     from tracer.errors import BlkboxError
 
     try:
-        plots.save(plots.damage(analysis.open(verdict.trace), asdict(verdict)), path)
+        plots.save(plots.damage(analysis.open(verdict.trace), verdict), path)
     except (OSError, BlkboxError) as error:  # the verdict took long to find: tell it all the same
         _say(f"no plot: {error}")
-    else:
-        verdict.plot = str(path)
+        return None
+    return str(path)

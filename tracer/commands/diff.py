@@ -28,11 +28,27 @@ def diff(
     Ops are compared one by one in the order of submission: kind, flags, offset, length, digest and
     outcome. Exits with 0 if all are alike, with 1 if not, as diff does.
     """
-    from tracer.diff import diff
+    from analysis.verdict_diff import diff_verdicts
+    from tracer.diff import diff_traces
+    from tracer.errors import UsageError
 
-    result = diff(a, b, timing=timing)
+    verdicts = [_is_json(path) for path in (a, b)]
+    if verdicts[0] != verdicts[1]:
+        verdict, trace = (a, b) if verdicts[0] else (b, a)
+        raise UsageError(f"{verdict} is JSON and {trace} is not: give two traces, or two verdicts")
+    result = (diff_verdicts if verdicts[0] else diff_traces)(a, b, timing=timing)
     print(json.dumps(_as_json(result), indent=2) if as_json else _page(result))
     return result.exit_code
+
+
+def _is_json(path: Path) -> bool:
+    from tracer.errors import TraceError
+    from tracer.verdict_file import is_json
+
+    try:
+        return is_json(path)
+    except OSError as error:
+        raise TraceError(f"cannot open {path}: {error.strerror}") from error
 
 
 def _as_json(result: "Diff") -> dict[str, Any]:

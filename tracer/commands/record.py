@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 from tracer.op import TrimRule
 
 if TYPE_CHECKING:
-    from tracer.plan import Recording
+    from tracer.verdict import Recording
 
 
 class Payloads(StrEnum):
@@ -80,6 +79,7 @@ def record(
     from tracer.plan import Plan
     from tracer.session import record
     from tracer.text import parse_size
+    from tracer.verdict import to_json
 
     plan = Plan(
         trace=out,
@@ -101,10 +101,10 @@ def record(
     )
     result = record(plan, lambda text: print(text, file=sys.stderr))
     if as_json:
-        print(json.dumps(asdict(result), indent=2))
+        print(json.dumps(to_json(result), indent=2))
     else:
         print(summary(result))
-    return result.exit_code
+    return result.verdict.exit_code
 
 
 def summary(result: "Recording") -> str:
@@ -124,8 +124,8 @@ def summary(result: "Recording") -> str:
     if result.guest_exit is not None:
         lines.append(f"guest:    exit status {result.guest_exit}")
     for one in result.mismatches[:10]:
-        where = f"op #{one['seq']}" if one["seq"] is not None else "after the run"
-        lines.append(f"mismatch: {where}, sector {one['sector']} ({one['sectors']}), {one['fault']}")
+        where = f"op #{one.seq}" if one.seq is not None else "after the run"
+        lines.append(f"mismatch: {where}, sector {one.sector} ({one.sectors}), {one.fault}")
     if len(result.mismatches) > 10:
         lines.append(f"          and {len(result.mismatches) - 10} more")
     lines.append(f"verdict:  {result.verdict} ({result.driver}): {result.reason}")

@@ -1,0 +1,35 @@
+"""The JSON schemas of what ``trace replay --json`` and ``trace record --json`` print.
+
+``python -m tracer.verdict_schema docs`` writes them anew.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tracer.verdict import Recording, Verdict
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+FILES: dict[str, type[Verdict] | type[Recording]] = {
+    "verdict.schema.json": Verdict,
+    "recording.schema.json": Recording,
+}
+
+
+def schema(model: type[Verdict] | type[Recording]) -> dict[str, Any]:
+    """A model's JSON schema."""
+    return {"$schema": DIALECT, **msgspec.json.schema(model)}
+
+
+def content(name: str) -> str:
+    """What the file of that name holds."""
+    return json.dumps(schema(FILES[name]), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    for name in FILES:
+        (Path(sys.argv[1]) / name).write_text(content(name))
