@@ -14,13 +14,13 @@ from tracer.digest import stand_in
 from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, SECTOR, Kind, Op, changing_kinds
 from tracer.payload import BLOCK
 from tracer.ranges import RangeSet
-from tracer.source import Source
+from tracer.source import TraceWithData
 
 
 class Versions:
     """The changes that some ops of a trace made to its disk."""
 
-    def __init__(self, source: Source, changes: Changes) -> None:
+    def __init__(self, source: TraceWithData, changes: Changes) -> None:
         self._source = source
         self.position = changes.position
         """Of each op among all of the trace's, reads and flushes too."""

@@ -25,7 +25,7 @@ from tracer.driver import make_raw
 from tracer.loop import Loop
 from tracer.nbd.protocol import Export
 from tracer.op import Buffer, Kind, Op
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.trace import End, Header, Trace, TraceWriter, pack_op
 from tracer.verify import verify
 
@@ -105,7 +105,7 @@ def play(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, Loop() as loop:
         raw = Path(folder) / "reference.raw"
         make_raw(raw, SIZE)
-        source, reference = Source(path), NullReference(raw)
+        source, reference = TraceWithData(path), NullReference(raw)
         sides = Sides(loop, reference, NullDevice(SIZE), Comparison())
         result = Player(source, sides, PlayOptions()).play()
         assert result.replayed == source.trace.end.ops  # type: ignore[union-attr]

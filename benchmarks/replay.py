@@ -26,7 +26,7 @@ from tracer.driver import make_raw
 from tracer.loop import Loop
 from tracer.nbd.uri import Address
 from tracer.op import Kind, Op
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.trace import End, Header, TraceWriter, pack_op
 
 SIZE = 256 << 20
@@ -63,7 +63,7 @@ def blkbox(folder: Path, trace: Path) -> float:
         reference = FileDevice(raw, durable=False)
         device = NbdDevice.connect(loop, Address(path=str(socket)))
         sides = Sides(loop, reference, device, Comparison())
-        player = Player(Source(trace), sides, PlayOptions(order=Order(depth=DEPTH)))
+        player = Player(TraceWithData(trace), sides, PlayOptions(order=Order(depth=DEPTH)))
         started = time.perf_counter()
         played = player.play()
         seconds = time.perf_counter() - started

@@ -7,7 +7,7 @@ from tracer.evidence import Evidence
 from tracer.mirror import Difference
 from tracer.op import SECTOR, Fault
 from tracer.ranges import RangeSet
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.verdict import Finding
 
 MAX_READS = 8
@@ -17,7 +17,7 @@ it tells of another moment. What only later ones returned stays unexplained."""
 Explain = Callable[[int, Sequence[Evidence]], list[Finding]]
 """Says what is wrong with what a run of so many ops left behind. Raises TraceError."""
 
-Explainer = Callable[[Source, int, int | None], Explain]
+Explainer = Callable[[TraceWithData, int, int | None], Explain]
 """Makes an ``Explain`` for the runs of a trace, given how many ops the longest has and the culprit's
 position. ``analysis.provenance.Explainer`` is one; this package does not import that."""
 

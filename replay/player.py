@@ -18,7 +18,7 @@ from tracer.loop import Loop
 from tracer.mirror import MAX_BYTES, MAX_OPS, Difference, Flight, Mirror
 from tracer.op import CARRIES_DATA, NO_TIME, Extents, Fault, Kind, Op
 from tracer.ranges import RangeSet
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.sweep import Waiter
 
 
@@ -70,7 +70,7 @@ MAX_FAULTS = 1000
 class Player:
     """Plays ops of a trace on both sides, once. Has no more in flight than the recorder allows."""
 
-    def __init__(self, source: Source, sides: Sides, options: PlayOptions) -> None:
+    def __init__(self, source: TraceWithData, sides: Sides, options: PlayOptions) -> None:
         self._source = source
         self._sides = sides
         self._options = options

@@ -25,7 +25,7 @@ from tracer.errors import DriverError, DriverHung, NbdError, StorageError, Undec
 from tracer.loop import Loop
 from tracer.progress import bar
 from tracer.ranges import RangeSet
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.sweep import Sweep, sweep
 
 ROOM = 16 << 20
@@ -71,7 +71,7 @@ class Run:
 class Runner:
     """Runs prefixes of a trace. Knows what that cost so far, and what it showed of the driver."""
 
-    def __init__(self, source: Source, options: ReplayOptions) -> None:
+    def __init__(self, source: TraceWithData, options: ReplayOptions) -> None:
         self.source = source
         self.options = options
         self._cost = Cost()

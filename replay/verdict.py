@@ -14,7 +14,7 @@ from replay.symptom import Symptom, symptom_of
 from tracer import environment
 from tracer.errors import DriverError, Undecidable
 from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.verdict import (
     BadRead,
     CulpritOp,
@@ -47,7 +47,7 @@ class _Damage:
 
 
 def replay(
-    source: Source,
+    source: TraceWithData,
     options: ReplayOptions,
     *,
     explainer: Explainer,
@@ -131,13 +131,13 @@ def _detect(runner: Runner, ops: int, say: Callable[[str], None]) -> _Detected |
     return None
 
 
-def _count(source: Source) -> int:
+def _count(source: TraceWithData) -> int:
     end = source.trace.end
     return end.ops if end is not None else sum(1 for _ in source.trace.ops())
 
 
 def _describe(
-    source: Source, ops: int, detected: _Detected, culprit: Culprit | None, explainer: Explainer
+    source: TraceWithData, ops: int, detected: _Detected, culprit: Culprit | None, explainer: Explainer
 ) -> _Damage:
     """Explain all damage. Raises TraceError."""
     outcome, shown = detected.outcome, detected.symptom.difference

@@ -29,7 +29,7 @@ from analysis.provenance.rows import Rows
 from analysis.versions import Versions
 from tracer.evidence import Evidence
 from tracer.op import KIND_BY_NUMBER, SECTOR
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.verdict import DamageKind, Detail, Finding, Origin
 
 __all__ = ["Explainer", "explain"]
@@ -43,7 +43,7 @@ class Explainer:
     order of submission; None where it is not known.
     """
 
-    def __init__(self, source: Source, ops: int, culprit: int | None) -> None:
+    def __init__(self, source: TraceWithData, ops: int, culprit: int | None) -> None:
         self._source = source
         self._ops = ops
         self._culprit = culprit
@@ -76,7 +76,7 @@ class Explainer:
 
 
 def explain(
-    source: Source, upto: int, culprit: int | None, evidence: Sequence[Evidence]
+    source: TraceWithData, upto: int, culprit: int | None, evidence: Sequence[Evidence]
 ) -> list[Finding]:
     """Explain the damage of one run of the first ``upto`` ops, as ``Explainer`` does. Raises
     TraceError."""

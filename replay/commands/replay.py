@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from replay.explain import Explain
-    from tracer.source import Source
+    from tracer.source import TraceWithData
     from tracer.verdict import Verdict
 
 
@@ -86,7 +86,7 @@ def replay(
     from tracer.driver_spec import parse_driver
     from tracer.errors import UsageError
     from tracer.marks import count_upto
-    from tracer.source import Source
+    from tracer.source import TraceWithData
     from tracer.verdict import VerdictKind, to_json
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
@@ -96,7 +96,7 @@ def replay(
     picture = _plot_path(trace, plot, no_plot, force)
     if keep is not None and keep.exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
-    source = Source(trace)
+    source = TraceWithData(trace)
     ops = count_upto(source.trace, upto) if upto is not None else None
     with tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary:
         options = ReplayOptions(
@@ -158,7 +158,7 @@ def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Pa
     return plot
 
 
-def _explainer(source: "Source", ops: int, culprit: int | None) -> "Explain":
+def _explainer(source: "TraceWithData", ops: int, culprit: int | None) -> "Explain":
     from analysis.provenance import Explainer  # loads numpy, which a clean replay does without
 
     return Explainer(source, ops, culprit)
