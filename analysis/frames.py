@@ -25,7 +25,7 @@ from analysis.records import OpRecords
 from tracer import text
 from tracer.errors import TraceError, UsageError
 from tracer.op import SECTOR, Flag, Kind
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.trace import End, Fault, Header, Trace
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Recording"]
@@ -219,8 +219,8 @@ class Recording:
         return builtins.bytes(data)
 
     @cached_property
-    def _source(self) -> Source:
-        source = Source(self.path)
+    def _source(self) -> TraceWithData:
+        source = TraceWithData(self.path)
         weakref.finalize(self, source.close)
         return source
 

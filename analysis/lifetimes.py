@@ -13,7 +13,7 @@ from analysis.layout import Array
 from tracer.nbd.server import Buffer
 from tracer.op import KIND_BY_NUMBER, Kind, Op
 from tracer.ranges import RangeSet
-from tracer.source import Source
+from tracer.source import TraceWithData
 
 VERSIONS = pl.Schema(
     {
@@ -118,7 +118,7 @@ def _take(ops: pl.DataFrame, rows: Array) -> pl.DataFrame:
     return ops[places.set(places < 0, None)] if len(ops) else ops.clear(len(rows))
 
 
-def expected(changes: pl.DataFrame, source: Source, start: int, end: int) -> bytes:
+def expected(changes: pl.DataFrame, source: TraceWithData, start: int, end: int) -> bytes:
     """The bytes ``[start, end)`` of the disk after ``changes``, which are by seq. Raises TraceError."""
     held = bytearray(end - start)
     missing = RangeSet([(start, end)])

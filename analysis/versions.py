@@ -15,7 +15,7 @@ from tracer.digest import stand_in
 from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, MUTATING, SECTOR, Kind, Op
 from tracer.payload import BLOCK
 from tracer.ranges import RangeSet
-from tracer.source import Source
+from tracer.source import TraceWithData
 
 _COLUMNS = ("seq", "kind", "offset", "length", "completed", "reference_status", "payload", "digest")
 
@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 class Versions:
     """The changes that the first ``upto`` ops of a trace made. Raises TraceError."""
 
-    def __init__(self, source: Source, upto: int) -> None:
+    def __init__(self, source: TraceWithData, upto: int) -> None:
         self._source = source
         self._recording = Recording(source.trace.path)
         parts: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in ("position", *_COLUMNS)}

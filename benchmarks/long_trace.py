@@ -26,7 +26,7 @@ from tracer.loop import Loop
 from tracer.nbd.protocol import Export
 from tracer.nbd.server import Buffer
 from tracer.op import Kind, Op
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.trace import End, Header, Trace, TraceWriter, pack_op
 from tracer.verify import verify
 
@@ -106,7 +106,7 @@ def play(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, Loop() as loop:
         raw = Path(folder) / "reference.raw"
         make_raw(raw, SIZE)
-        source, reference = Source(path), NullReference(raw)
+        source, reference = TraceWithData(path), NullReference(raw)
         result = Player(loop, source, reference, NullDevice(SIZE), Comparison()).play()
         assert result.replayed == source.trace.end.ops  # type: ignore[union-attr]
 

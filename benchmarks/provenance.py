@@ -28,7 +28,7 @@ from tracer.digest import digest
 from tracer.evidence import Evidence
 from tracer.op import SECTOR, Kind, Op
 from tracer.payload import PayloadReader, PayloadWriter, payload_path
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.trace import End, Header, TraceWriter, pack_op
 
 SIZE = 8 << 30
@@ -64,7 +64,7 @@ def make(path: Path, total: int, payloads: str) -> None:
     writer.close(End(seq, 0, seq * 1000, "clean"))
 
 
-def damage(source: Source) -> tuple[int, list[Evidence]]:
+def damage(source: TraceWithData) -> tuple[int, list[Evidence]]:
     """Ops in the trace, and damage to the last writes: data of others and bytes from nowhere."""
     ops = list(source.trace.ops())
     chance = random.Random(1)
@@ -85,7 +85,7 @@ def blkbox(path: Path) -> None:
     """Explain, and print how long that took and the most memory that it held."""
     from analysis.provenance import explain
 
-    source = Source(path)
+    source = TraceWithData(path)
     count, evidence = damage(source)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     started, used = time.perf_counter(), time.process_time()
@@ -108,7 +108,7 @@ def timed(argv: list[str]) -> tuple[float, float]:
 
 def unpack(path: Path, folder: Path) -> dict[str, list[str]]:
     """The payloads as files that the peers can read, and the peers' commands."""
-    header = Source(path).trace.header
+    header = TraceWithData(path).trace.header
     plain, packed = folder / "plain", folder / "packed.zst"
     with plain.open("wb") as file:
         for _, data in PayloadReader(payload_path(path), header.id).blocks(lambda at, length: True):

@@ -24,7 +24,7 @@ from tracer.driver import make_raw
 from tracer.loop import Loop
 from tracer.nbd.uri import Address
 from tracer.op import Kind, Op
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.trace import End, Header, TraceWriter, pack_op
 
 SIZE = 256 << 20
@@ -60,7 +60,7 @@ def blkbox(folder: Path, trace: Path) -> float:
         make_raw(raw, SIZE)
         reference = FileDevice(raw, durable=False)
         device = NbdDevice.connect(loop, Address(path=str(socket)))
-        player = Player(loop, Source(trace), reference, device, Comparison(), depth=DEPTH)
+        player = Player(loop, TraceWithData(trace), reference, device, Comparison(), depth=DEPTH)
         started = time.perf_counter()
         played = player.play()
         seconds = time.perf_counter() - started

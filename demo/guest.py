@@ -13,14 +13,14 @@ from tracer.device import Data, NbdDevice
 from tracer.loop import Loop
 from tracer.nbd.server import Extents
 from tracer.nbd.uri import parse_uri
-from tracer.source import Source
+from tracer.source import TraceWithData
 
 DEPTH = 64
 
 
 def play(path: Path, uri: str) -> int:
     """Play a trace's ops in their recorded order and concurrency; return how many failed."""
-    source, gate, failed, in_flight = Source(path), Gate(), 0, 0
+    source, gate, failed, in_flight = TraceWithData(path), Gate(), 0, 0
 
     def done(step: Step, error: int, _data: Data | None, _extents: Extents) -> None:
         nonlocal failed, in_flight

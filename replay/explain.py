@@ -7,7 +7,7 @@ from tracer.evidence import Evidence
 from tracer.mirror import Difference
 from tracer.op import SECTOR
 from tracer.ranges import RangeSet
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.trace import Fault
 
 MAX_READS = 8
@@ -15,7 +15,9 @@ MAX_READS = 8
 it tells of another moment. What only later ones returned stays unexplained."""
 
 
-def explained(source: Source, outcome: Outcome, upto: int, culprit: int | None) -> list[dict[str, Any]]:
+def explained(
+    source: TraceWithData, outcome: Outcome, upto: int, culprit: int | None
+) -> list[dict[str, Any]]:
     """The damage of a run of the first ``upto`` ops, as ``Verdict.damage`` has it, by sector. Raises
     TraceError."""
     from analysis.provenance import explain

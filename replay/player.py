@@ -18,7 +18,7 @@ from tracer.nbd.server import Extents
 from tracer.op import CARRIES_DATA, NO_TIME, Kind, Op
 from tracer.ranges import RangeSet
 from tracer.recorder import MAX_BYTES, MAX_OPS
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.sweep import Waiter
 from tracer.trace import Fault
 
@@ -72,7 +72,7 @@ class Player:
     def __init__(
         self,
         loop: Loop,
-        source: Source,
+        source: TraceWithData,
         reference: FileDevice,
         test: Device,
         comparison: Comparison,

@@ -19,7 +19,7 @@ from tracer.loop import Loop
 from tracer.op import SECTOR
 from tracer.progress import bar
 from tracer.ranges import RangeSet
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.sweep import Sweep, sweep
 
 ROOM = 16 << 20
@@ -90,7 +90,7 @@ class Runner:
     """Runs prefixes of a trace and counts what that costs. With ``reader``, images are reopened with
     that build instead of the one that wrote them."""
 
-    source: Source
+    source: TraceWithData
     driver: Driver
     work: Path
     depth: int | None = None

@@ -12,7 +12,7 @@ from replay.symptom import Symptom, symptom_of
 from tracer import environment
 from tracer.errors import DriverError, Exit, Undecidable
 from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
-from tracer.source import Source
+from tracer.source import TraceWithData
 
 SCHEMA = 1
 
@@ -136,13 +136,13 @@ def _detect(
     return outcome, None
 
 
-def _count(source: Source) -> int:
+def _count(source: TraceWithData) -> int:
     end = source.trace.end
     return end.ops if end is not None else sum(1 for _ in source.trace.ops())
 
 
 def _describe(
-    verdict: Verdict, source: Source, outcome: Outcome, symptom: Symptom, culprit: Culprit | None
+    verdict: Verdict, source: TraceWithData, outcome: Outcome, symptom: Symptom, culprit: Culprit | None
 ) -> None:
     position = culprit.position if culprit is not None else None
     verdict.damage = explained(source, outcome, verdict.ops, position)

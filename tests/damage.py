@@ -8,7 +8,7 @@ from analysis.provenance import Evidence, Finding, explain
 from tracer.digest import digest
 from tracer.op import CARRIES_DATA, MUTATING, SECTOR, Kind, Op
 from tracer.payload import PayloadWriter, payload_path
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.trace import End, Header, TraceWriter, pack_op
 
 Request = tuple[Kind, int, int | bytes]
@@ -57,7 +57,7 @@ class Disk:
     byte by byte, with nothing of what is under test but the source."""
 
     def __init__(self, path: Path) -> None:
-        self.source = Source(path)
+        self.source = TraceWithData(path)
         self.ops = list(self.source.trace.ops())
         self.size = self.source.trace.header.size
         self.trims_clear = self.source.trace.header.trim == "any"

@@ -15,7 +15,7 @@ from tests.support import read_trace, trace
 from tracer.digest import digest
 from tracer.errors import TraceError, UsageError
 from tracer.op import Kind, Op
-from tracer.source import Source
+from tracer.source import TraceWithData
 from tracer.verify import verify
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -53,7 +53,7 @@ def times(ops: list[Op]) -> list[tuple[int, int]]:
 
 def disk_after(path: Path, size: int) -> bytes:
     """What a disk holds after a trace's ops, by seq."""
-    source = Source(path)
+    source = TraceWithData(path)
     disk = bytearray(size)
     for op in sorted(source.trace.ops(), key=lambda op: op.seq):
         if op.kind in (Kind.TRIM, Kind.ZERO):

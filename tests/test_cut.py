@@ -17,7 +17,7 @@ from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Kind, Op
 from tracer.payload import PayloadReader, PayloadWriter, payload_path
-from tracer.source import Source, by_seq
+from tracer.source import TraceWithData, by_seq
 from tracer.trace import End, Fault, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
 from tracer.writers import CHUNK, LastWriters
 
@@ -86,7 +86,7 @@ def write_history(path: Path, history: History, payloads: str, trim: str) -> Pat
 
 def states(path: Path) -> dict[int, bytes]:
     """What the reference holds after each op, by its number, as a replay makes it; -1: at the start."""
-    source = Source(path)
+    source = TraceWithData(path)
     disk = bytearray(source.trace.header.size)
     found = {-1: bytes(disk)}
     for op in by_seq(source.trace.ops()):
@@ -110,7 +110,7 @@ def test_every_op_of_a_part_leaves_the_disk_as_it_did_in_the_whole(
     whole = write_history(tmp_path / "whole.trace", history, payloads, trim)
     first, upto = history.first, history.upto
     inside = [op for op in history.ops if first <= op.seq < upto]
-    source = Source(whole)
+    source = TraceWithData(whole)
     if not inside:
         with pytest.raises(UsageError, match="from #"):
             cut(source, first, upto, tmp_path / "part.trace", force=True)
@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     make_trace(tmp_path / "w.trace", WORKLOAD)
     make_trace(tmp_path / "p.trace", [(Kind.WRITE, 0, 512, 0)])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    source = Source(tmp_path / "w.trace")
+    source = TraceWithData(tmp_path / "w.trace")
     open_before = len(os.listdir("/proc/self/fd"))
     with file_size_limit(100_000), pytest.raises(StorageError, match="cannot write"):
         cut(source, 3, 20, tmp_path / "p.trace", force=True)

@@ -12,7 +12,7 @@ from tracer.marks import last_op, resolve_upto
 from tracer.op import CARRIES_DATA, MUTATING, ZERO_DIGEST, Kind
 from tracer.payload import payload_path
 from tracer.progress import bar
-from tracer.source import Source, by_seq
+from tracer.source import TraceWithData, by_seq
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = F
     not given, TraceError where the trace or a payload cannot be read, StorageError.
     """
     _check_output(trace, image, force)
-    source = Source(trace)
+    source = TraceWithData(trace)
     try:
         header = source.trace.header
         before = resolve_upto(source.trace, at) if at is not None else last_op(source.trace) + 1
@@ -66,7 +66,7 @@ def _check_output(trace: Path, image: Path, force: bool) -> None:
     check_free(image, force)
 
 
-def _apply(source: Source, image: Path, made: Checkout) -> None:
+def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
     """Do to an image what was done to the reference when recorded. Raises OSError."""
     trace = source.trace
     # old-or-zero: the reference keeps what was trimmed, to know what the test side may still hold

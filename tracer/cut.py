@@ -19,7 +19,7 @@ from tracer.op import CARRIES_DATA, ZERO_DIGEST, Kind, Op
 from tracer.payload import payload_path
 from tracer.progress import bar
 from tracer.rewrite import Rewriter, check_output, derived, new_trace
-from tracer.source import Source, by_seq
+from tracer.source import TraceWithData, by_seq
 from tracer.trace import End, Fault, Mark, Mismatch
 from tracer.writers import LastWriters
 
@@ -43,7 +43,7 @@ class Cut:
     schema: int = 1
 
 
-def cut(source: Source, first: int, upto: int, out: Path, *, force: bool = False) -> Cut:
+def cut(source: TraceWithData, first: int, upto: int, out: Path, *, force: bool = False) -> Cut:
     """Write the ops ``first`` to ``upto - 1`` as a trace of their own. Raises UsageError where there are
     none or ``out`` cannot be used, TraceError where the source lacks what is needed."""
     trace = source.trace
@@ -79,7 +79,7 @@ def cut(source: Source, first: int, upto: int, out: Path, *, force: bool = False
     )  # fmt: skip
 
 
-def _before(source: Source, first: int, progress: Progress) -> Iterator[Op]:
+def _before(source: TraceWithData, first: int, progress: Progress) -> Iterator[Op]:
     """The ops before op ``first`` that changed the disk, in order."""
 
     def before() -> Iterator[Op]:
@@ -96,7 +96,7 @@ def _before(source: Source, first: int, progress: Progress) -> Iterator[Op]:
     yield from (op for op in by_seq(before()) if not op.reference_status)
 
 
-def _last_writers(source: Source, first: int, progress: Progress) -> LastWriters:
+def _last_writers(source: TraceWithData, first: int, progress: Progress) -> LastWriters:
     """Who wrote what the disk holds before op ``first``."""
     writers = LastWriters()
     trims_zero = source.trace.header.trim == "any"
@@ -109,7 +109,7 @@ def _last_writers(source: Source, first: int, progress: Progress) -> LastWriters
 
 
 def _start(
-    source: Source, first: int, writers: LastWriters, progress: Progress
+    source: TraceWithData, first: int, writers: LastWriters, progress: Progress
 ) -> Iterator[tuple[Op, Op]]:
     """The start ops, numbered from 0, each with the op whose bytes it brings."""
     seq = 0
@@ -145,7 +145,7 @@ def _pieces(op: Op, writers: LastWriters, *, whole: bool) -> list[tuple[int, int
 
 
 def _with_data(
-    source: Source, pairs: Iterator[tuple[Op, Op]]
+    source: TraceWithData, pairs: Iterator[tuple[Op, Op]]
 ) -> Iterator[tuple[Op, bytes | memoryview | None]]:
     """Each start op with its bytes, where the trace has them."""
     data, whose = b"", -1
@@ -162,7 +162,7 @@ def _with_data(
 
 
 def _copy(
-    source: Source, first: int, upto: int, shift: int, written: Rewriter, progress: Progress
+    source: TraceWithData, first: int, upto: int, shift: int, written: Rewriter, progress: Progress
 ) -> None:
     """Append the ops, marks and mismatches of the part, with numbers shifted."""
     for record in source.trace.records():

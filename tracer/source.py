@@ -11,7 +11,7 @@ from tracer.payload import PayloadReader, payload_path
 from tracer.trace import MAX_LENGTH, Mismatch, Trace
 
 
-class Source:
+class TraceWithData:
     """A trace opened for replaying, with its payloads. Raises TraceError where they are not there."""
 
     def __init__(self, path: Path) -> None:

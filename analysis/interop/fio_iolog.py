@@ -11,9 +11,9 @@ import re
 from collections import Counter
 from contextlib import closing
 
+from analysis.interop.foreign_file import TextFile
 from analysis.interop.job import Job
 from analysis.interop.sink import Sink, pieces
-from analysis.interop.source import Lines
 from tracer.op import Kind, Op
 from tracer.source import by_seq
 from tracer.trace import Trace
@@ -37,7 +37,7 @@ def recognise(head: bytes) -> bool:
     return _HEADER.match(head.decode(errors="replace")) is not None
 
 
-def read(source: Lines, sink: Sink) -> None:
+def read(source: TextFile, sink: Sink) -> None:
     """Give the requests of an iolog to a sink; a device is a file's name. Raises TraceError."""
     lines = iter(source)
     header = _HEADER.match(next(lines, ""))

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from analysis.interop.foreign_file import HEAD
 from analysis.interop.formats import IMPORTS, Import
 from analysis.interop.sink import Survey, Writer
-from analysis.interop.source import HEAD
 from analysis.interop.staged import staged
 from tracer.device import FileDevice
 from tracer.driver import make_raw

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from blake3 import blake3
 
-from analysis.interop.source import Source
+from analysis.interop.foreign_file import ForeignFile
 from tracer.device import FileDevice
 from tracer.digest import digest
 from tracer.errors import StorageError
@@ -59,7 +59,7 @@ class Sink:
     keeps_data = False
     """Whether what writes wrote is looked at: a reader may skip it otherwise."""
 
-    def __init__(self, source: Source, device: str | None) -> None:
+    def __init__(self, source: ForeignFile, device: str | None) -> None:
         self.source = source
         self.device = device
         self.devices: Counter[str] = Counter()
@@ -160,7 +160,7 @@ class Sink:
 class Survey(Sink):
     """The first reading: how large the disk must be, and what will be needed."""
 
-    def __init__(self, source: Source, device: str | None) -> None:
+    def __init__(self, source: ForeignFile, device: str | None) -> None:
         super().__init__(source, device)
         self.highest = 0
         """The byte after the last one that any request touches."""
@@ -192,7 +192,7 @@ class Writer(Sink):
 
     def __init__(
         self,
-        source: Source,
+        source: ForeignFile,
         device: str | None,
         trace: TraceWriter,
         payloads: PayloadWriter | None,

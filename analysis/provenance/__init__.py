@@ -28,13 +28,13 @@ from analysis.provenance.rows import Rows
 from analysis.versions import Versions
 from tracer.evidence import Evidence
 from tracer.op import KIND_BY_NUMBER, SECTOR
-from tracer.source import Source
+from tracer.source import TraceWithData
 
 __all__ = ["Damage", "Evidence", "Finding", "explain"]
 
 
 def explain(
-    source: Source, upto: int, culprit: int | None, evidence: Sequence[Evidence]
+    source: TraceWithData, upto: int, culprit: int | None, evidence: Sequence[Evidence]
 ) -> list[Finding]:
     """Say of every damaged sector what kind of damage it is and where its bytes came from.
 

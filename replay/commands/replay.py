@@ -83,7 +83,7 @@ def replay(
     from tracer.driver_spec import parse_driver
     from tracer.errors import UsageError
     from tracer.marks import count_upto
-    from tracer.source import Source
+    from tracer.source import TraceWithData
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
         raise UsageError(f"--depth {depth!r}: write recorded, or a number above 0")
@@ -92,7 +92,7 @@ def replay(
     picture = _plot_path(trace, plot, no_plot, force)
     if keep is not None and keep.exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
-    source = Source(trace)
+    source = TraceWithData(trace)
     ops = count_upto(source.trace, upto) if upto is not None else None
     with tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary:
         runner = Runner(

@@ -32,10 +32,10 @@ def cut(
     """
     from tracer.cut import cut
     from tracer.marks import last_op, resolve, resolve_upto
-    from tracer.source import Source
+    from tracer.source import TraceWithData
     from tracer.text import size
 
-    source = Source(trace)
+    source = TraceWithData(trace)
     try:
         begin = resolve(source.trace, first)
         end = resolve_upto(source.trace, last) if last is not None else last_op(source.trace) + 1

@@ -20,7 +20,7 @@ STEP = 1 << 16
 """Bytes of text that are read between two reports of progress."""
 
 
-class Source:
+class ForeignFile:
     """A foreign file. ``progress`` is told of bytes that were read."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
@@ -46,7 +46,7 @@ class Source:
         self._file.close()
 
 
-class Lines(Source):
+class TextFile(ForeignFile):
     """A text file, line by line. ``number`` is that of the line given last, from 1."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
@@ -90,12 +90,12 @@ class Lines(Source):
 
 
 def titled(head: bytes, title: str, row: re.Pattern[str]) -> bool:
-    """Whether the first line of a file is what ``Lines.rows`` takes."""
+    """Whether the first line of a file is what ``TextFile.rows`` takes."""
     first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
     return first.startswith(title) or row.fullmatch(first) is not None
 
 
-class Octets(Source):
+class BinaryFile(ForeignFile):
     """A binary file, front to back. ``at`` is the next byte."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
