@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.frames import Recording
+from tracer.closing import Closing
 from tracer.digest import stand_in
 from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, MUTATING, SECTOR, Kind, Op
 from tracer.payload import BLOCK
@@ -22,7 +23,7 @@ _COLUMNS = ("seq", "kind", "offset", "length", "completed", "reference_status", 
 Ints = npt.NDArray[np.int64]
 
 
-class Versions:
+class Versions(Closing):
     """The changes that the first ``upto`` ops of a trace made. Raises TraceError."""
 
     def __init__(self, source: TraceWithData, upto: int) -> None:
@@ -64,6 +65,10 @@ class Versions:
         self.where: Ints = np.where(self.empty, -1, self._payload if source.real else self._lay_out())
         """Where each op's bytes begin in the stream of all that was written, -1 for none there. Equal
         contents share a place."""
+
+    def close(self) -> None:
+        """Close what this opened itself; the source stays open."""
+        self._recording.close()
 
     def __len__(self) -> int:
         return len(self.seq)

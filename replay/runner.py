@@ -176,8 +176,7 @@ class Runner:
                 make_raw(reference_path, size)
                 if driver.owns_image:
                     driver.create_image(image, size)
-            reference = FileDevice(reference_path, durable=False)
-            stack.callback(reference.close)
+            reference = stack.enter_context(FileDevice(reference_path, durable=False))
             running = stack.enter_context(driver.start(loop, image, size))
             comparison = Comparison(self.source.trace.header.trim)
             if start is not None:
@@ -214,12 +213,10 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix="blkbox-reader-") as folder, Loop() as loop:
             image = Path(folder) / f"test.{self.driver.suffix}"
             self.driver.create_image(image, size)
-            with self.reader.start(loop, image, size) as running:
-                reference = Path(folder) / "reference.raw"
-                make_raw(reference, size)
-                device = FileDevice(reference)
+            reference = Path(folder) / "reference.raw"
+            make_raw(reference, size)
+            with self.reader.start(loop, image, size) as running, FileDevice(reference) as device:
                 clean = sweep(loop, device, running.device, Comparison(), timeout=self.timeout).clean
-                device.close()
         if not clean:
             raise Undecidable(
                 f"{self.reader.name} does not read zeroes from a fresh image of {self.driver.name}"

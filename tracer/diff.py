@@ -90,8 +90,12 @@ def _starts_as_json(path: Path) -> bool:
 
 
 def _diff_traces(a: Path, b: Path, timing: bool) -> Diff:
-    left, right = Trace(a), Trace(b)
-    result = Diff("traces", str(a), str(b))
+    with Trace(a) as left, Trace(b) as right:
+        return _compare_traces(left, right, timing)
+
+
+def _compare_traces(left: Trace, right: Trace, timing: bool) -> Diff:
+    result = Diff("traces", str(left.path), str(right.path))
     for name in DISK:
         _compare(
             result.fields, f"header.{name}", getattr(left.header, name), getattr(right.header, name)
@@ -110,8 +114,6 @@ def _diff_traces(a: Path, b: Path, timing: bool) -> Diff:
             alike += 1
             progress(1)
     result.alike = alike
-    left.close()
-    right.close()
     if result.op_a is not None and result.op_b is not None:
         for name in names:
             _compare(result.fields, name, _shown(result.op_a, name), _shown(result.op_b, name))

@@ -38,11 +38,8 @@ def recognise(head: bytes) -> bool:
 
 def read(source: TextFile, sink: Sink) -> None:
     """Give the requests of a device (``8,0``) to a sink. Raises TraceError."""
-    again = TextFile(source.path)
-    try:
+    with TextFile(source.path) as again:
         begins = begins_with(_events(again), sink.device)
-    finally:
-        again.close()
     matcher = Matcher(sink, begins)
     for event in _events(source):
         matcher.see(event)

@@ -65,9 +65,7 @@ def read(source: BinaryFile, sink: Sink) -> None:
     with ExitStack() as stack:
 
         def other(path: Path) -> BinaryFile:
-            opened = BinaryFile(path)
-            stack.callback(opened.close)
-            return opened
+            return stack.enter_context(BinaryFile(path))
 
         paths = _cpus(source.path)
         begins = begins_with(_merged([_events(other(path)) for path in paths]), sink.device)

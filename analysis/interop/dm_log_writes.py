@@ -10,7 +10,6 @@ There are no times in it: each entry comes a microsecond after the one before.
 
 import struct
 from collections import Counter
-from contextlib import closing
 from typing import BinaryIO
 
 from analysis.interop.foreign_file import BinaryFile
@@ -96,9 +95,8 @@ def _entry(source: BinaryFile, sink: Sink, sector_size: int, now: int) -> None:
 def write(job: Job) -> dict[str, int]:
     """Write what a trace changed as a log; return what was left out, and how often. Raises UsageError
     where a request is in parts of sectors."""
-    source = TraceWithData(job.trace)
     left_out: Counter[str] = Counter()
-    with closing(source), job.new.open("wb") as file:
+    with TraceWithData(job.trace) as source, job.new.open("wb") as file:
         log = _Log(file)
         for record in source.trace.records():
             job.progress(1)

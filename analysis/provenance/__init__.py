@@ -46,15 +46,16 @@ def explain(
     rows = Rows(evidence)
     if not rows.count:
         return []
-    case = Case(Versions(source, upto), rows, source.trace.header.size, upto, culprit)
-    for step in (previous, elsewhere, flips, tears, shifts):
-        step(case)
-    case.mark(np.flatnonzero(case.open), Damage.FOREIGN, -1, 0)
-    same = rows.joined.copy()
-    for column in (case.kind, case.op, case.base, case.extra):
-        same[1:] &= column[1:] == column[:-1]
-    edges = [*map(int, np.flatnonzero(~same)), rows.count]
-    return [_finding(case, first, stop) for first, stop in pairwise(edges)]
+    with Versions(source, upto) as versions:
+        case = Case(versions, rows, source.trace.header.size, upto, culprit)
+        for step in (previous, elsewhere, flips, tears, shifts):
+            step(case)
+        case.mark(np.flatnonzero(case.open), Damage.FOREIGN, -1, 0)
+        same = rows.joined.copy()
+        for column in (case.kind, case.op, case.base, case.extra):
+            same[1:] &= column[1:] == column[:-1]
+        edges = [*map(int, np.flatnonzero(~same)), rows.count]
+        return [_finding(case, first, stop) for first, stop in pairwise(edges)]
 
 
 def _finding(case: Case, first: int, stop: int) -> Finding:

@@ -92,9 +92,11 @@ def replay(
     picture = _plot_path(trace, plot, no_plot, force)
     if keep is not None and keep.exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
-    source = TraceWithData(trace)
-    ops = count_upto(source.trace, upto) if upto is not None else None
-    with tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary:
+    with (
+        TraceWithData(trace) as source,
+        tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary,
+    ):
+        ops = count_upto(source.trace, upto) if upto is not None else None
         runner = Runner(
             source,
             parse_driver(driver),
@@ -117,7 +119,6 @@ def replay(
             verdict.command += [option, str(value)]
     if picture is not None and (verdict.damage or verdict.culprit):
         _draw(verdict, picture)
-    source.close()
     if as_json:
         print(json.dumps(asdict(verdict), indent=2))
     else:
@@ -158,7 +159,8 @@ def _draw(verdict: "Verdict", path: Path) -> None:
     from tracer.errors import BlkboxError
 
     try:
-        plots.save(plots.damage(analysis.open(verdict.trace), asdict(verdict)), path)
+        with analysis.open(verdict.trace) as recording:
+            plots.save(plots.damage(recording, asdict(verdict)), path)
     except (OSError, BlkboxError) as error:  # the verdict took long to find: tell it all the same
         _say(f"no plot: {error}")
     else:
