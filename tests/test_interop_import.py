@@ -161,8 +161,8 @@ def test_ops_by_submission(order: list[int], missing: int) -> None:
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40))
 def test_a_source_s_order_holds_whatever_its_times_say(steps: list[tuple[int, bool]]) -> None:
     """What ended before another began, in the order of the source, is before it in the trace."""
-    source = TextFile(Path("/dev/null"))
-    sink = Survey(source, None)
+    with TextFile(Path("/dev/null")) as file:
+        sink = Survey(file, None)
     in_flight: list[tuple[int, list[Op]]] = []
     happened: list[tuple[str, Op]] = []
     for at, begins in steps:
@@ -174,7 +174,6 @@ def test_a_source_s_order_holds_whatever_its_times_say(steps: list[tuple[int, bo
             _, begun = in_flight.pop(at % len(in_flight))
             sink.end(begun, at)
             happened.append(("end", begun[0]))
-    source.close()
     for index, (what, op) in enumerate(happened):
         for later, after in happened[index + 1 :]:
             if (what, later) == ("end", "begin"):
