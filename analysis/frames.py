@@ -10,6 +10,7 @@ import builtins
 import errno
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from analysis.layout import Batch
 from analysis.lifetimes import expected, to_op, versions
 from analysis.records import OpRecords
 from tracer import text
+from tracer.closing import Closing
 from tracer.errors import TraceError, UsageError
 from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
 from tracer.source import TraceWithData
@@ -37,12 +39,17 @@ _FOR_DATA = ["seq", "kind", "offset", "length", "payload", "digest"]
 """The columns that it takes to find an op's data."""
 
 
-class Recording:
-    """A trace, as frames. Only whole records count, so a torn trace reads up to where it ends."""
+class Recording(Closing):
+    """A trace, as frames. Only whole records count, so a torn trace reads up to where it ends.
+
+    Use it as a context manager, or let it go: its files are closed when it is collected.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._trace = Trace(path)
+        self._files = ExitStack()
+        self._trace = self._files.enter_context(Trace(path))
+        self._close = weakref.finalize(self, self._files.close)
         self._records = OpRecords(self._trace)
         self.torn_bytes = self._trace.torn_bytes
         """Bytes after the last whole record."""
@@ -51,6 +58,10 @@ class Recording:
         state = "" if self.closed else ", not closed"
         records = f"{self.records:,} records"  # ops are not counted before someone asks
         return f"<Recording {self.path.name}: {text.size(self.header.size)}, {records}{state}>"
+
+    def close(self) -> None:
+        """Close the files; a second time does nothing."""
+        self._close()
 
     @property
     def header(self) -> Header:
@@ -84,7 +95,7 @@ class Recording:
 
     def batches(self) -> Iterator[Batch]:
         """All ops by seq, for numpy, some thousand at a time. Raises TraceError."""
-        return self._records.by_seq()
+        yield from self._records.by_seq()  # not returned: this object must outlive its batches
 
     @property
     def count(self) -> int:
@@ -222,9 +233,7 @@ class Recording:
 
     @cached_property
     def _source(self) -> TraceWithData:
-        source = TraceWithData(self.path)
-        weakref.finalize(self, source.close)
-        return source
+        return self._files.enter_context(TraceWithData(self.path))
 
     @property
     def _changes(self) -> pl.Expr:
@@ -265,9 +274,9 @@ class Recording:
     ) -> Iterator[pl.DataFrame]:
         """What polars asks for: some columns of the ops, in batches."""
         wanted = list(ALL) if with_columns is None else with_columns
-        records = self._records
 
         def frame(ops: Batch) -> pl.DataFrame:
+            records = self._records  # holds on to this object, which closes the file when collected
             if predicate is not None:
                 # what it asks for first, so that of the ops that it drops nothing else is decoded
                 asked = decode(records, ops, ["seq", *predicate.meta.root_names()])
@@ -275,7 +284,7 @@ class Recording:
                 ops = ops.take(kept["place"].to_numpy())
             return decode(records, ops, wanted)
 
-        return ahead(frame, _head(records.by_seq(), n_rows))
+        return ahead(frame, _head(self._records.by_seq(), n_rows))
 
 
 def _head(batches: Iterator[Batch], count: int | None) -> Iterator[Batch]:

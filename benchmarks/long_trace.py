@@ -92,7 +92,8 @@ class NullReference(FileDevice):
 
 def scan(path: Path) -> None:
     """Read every record."""
-    assert sum(1 for _ in Trace(path).ops()) > 0
+    with Trace(path) as trace:
+        assert sum(1 for _ in trace.ops()) > 0
 
 
 def check(path: Path) -> None:
@@ -105,10 +106,10 @@ def play(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, Loop() as loop:
         raw = Path(folder) / "reference.raw"
         make_raw(raw, SIZE)
-        source, reference = TraceWithData(path), NullReference(raw)
-        sides = Sides(loop, reference, NullDevice(SIZE), Comparison())
-        result = Player(source, sides, PlayOptions()).play()
-        assert result.replayed == source.trace.end.ops  # type: ignore[union-attr]
+        with TraceWithData(path) as source, NullReference(raw) as reference:
+            sides = Sides(loop, reference, NullDevice(SIZE), Comparison())
+            result = Player(source, sides, PlayOptions()).play()
+            assert result.replayed == source.trace.end.ops  # type: ignore[union-attr]
 
 
 STEPS: dict[str, Callable[[Path], None]] = {"scan": scan, "verify": check, "replay": play}

@@ -24,12 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tracer.digest import digest
 from tracer.evidence import Evidence
 from tracer.op import SECTOR, Kind, Op
-from tracer.payload import PayloadReader, PayloadWriter, payload_path
 from tracer.source import TraceWithData
-from tracer.trace import End, Header, TraceWriter, pack_op
+from tracer.trace import End, Header
+from tracer.trace_output import TraceOutput
 
 SIZE = 8 << 30
 LENGTHS = (4 << 10, 4 << 10, 16 << 10, 64 << 10)
@@ -40,28 +39,19 @@ RANDOM_PART = 0.4
 def make(path: Path, total: int, payloads: str) -> None:
     """A guest that writes ``total`` bytes at random places."""
     chance, noise = random.Random(0), np.random.default_rng(0)
-    header = Header(size=SIZE, payloads=payloads)
-    writer = TraceWriter(path, header)
-    store = PayloadWriter(payload_path(path), header.id) if payloads == "full" else None
     seq = written = 0
-    while written < total:
-        length = chance.choice(LENGTHS)
-        offset = chance.randrange((SIZE - length) // 4096) * 4096
-        sectors = np.zeros((length // SECTOR, SECTOR), np.uint8)
-        part = int(SECTOR * RANDOM_PART)
-        sectors[:, :part] = noise.integers(0, 256, (len(sectors), part), np.uint8)
-        data = sectors.tobytes()
-        op = Op(seq, int(Kind.WRITE), 0, offset, length, seq * 1000, seq * 1000 + 900)
-        op.digest = digest(data)
-        if store is not None:
-            op.payload = store.put(op.digest, data)
-            while store.full:
-                time.sleep(0.01)
-        writer.write([pack_op(op)])
-        seq, written = seq + 1, written + length
-    if store is not None:
-        store.close()
-    writer.close(End(seq, 0, seq * 1000, "clean"))
+    with TraceOutput(path, Header(size=SIZE, payloads=payloads)) as output:
+        while written < total:
+            length = chance.choice(LENGTHS)
+            offset = chance.randrange((SIZE - length) // 4096) * 4096
+            sectors = np.zeros((length // SECTOR, SECTOR), np.uint8)
+            part = int(SECTOR * RANDOM_PART)
+            sectors[:, :part] = noise.integers(0, 256, (len(sectors), part), np.uint8)
+            op = Op(seq, int(Kind.WRITE), 0, offset, length, seq * 1000, seq * 1000 + 900)
+            output.store(op, sectors.tobytes())
+            output.op(op)
+            seq, written = seq + 1, written + length
+        output.close(End(seq, 0, seq * 1000, "clean"))
 
 
 def damage(source: TraceWithData) -> tuple[int, list[Evidence]]:
@@ -85,11 +75,11 @@ def blkbox(path: Path) -> None:
     """Explain, and print how long that took and the most memory that it held."""
     from analysis.provenance import explain
 
-    source = TraceWithData(path)
-    count, evidence = damage(source)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    started, used = time.perf_counter(), time.process_time()
-    findings = explain(source, count, count - 1, evidence)
+    with TraceWithData(path) as source:
+        count, evidence = damage(source)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        started, used = time.perf_counter(), time.process_time()
+        findings = explain(source, count, count - 1, evidence)
     used, seconds = time.process_time() - used, time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     kinds = sorted({str(one.kind) for one in findings})
@@ -108,10 +98,10 @@ def timed(argv: list[str]) -> tuple[float, float]:
 
 def unpack(path: Path, folder: Path) -> dict[str, list[str]]:
     """The payloads as files that the peers can read, and the peers' commands."""
-    header = TraceWithData(path).trace.header
     plain, packed = folder / "plain", folder / "packed.zst"
-    with plain.open("wb") as file:
-        for _, data in PayloadReader(payload_path(path), header.id).blocks(lambda at, length: True):
+    with TraceWithData(path) as source, plain.open("wb") as file:
+        assert source.payloads is not None
+        for _, data in source.payloads.blocks(lambda at, length: True):
             file.write(data)
     subprocess.run(["zstd", "-q", "--fast=1", "-f", str(plain), "-o", str(packed)], check=True)
     peers = {

@@ -44,8 +44,8 @@ def make(folder: Path, count: int) -> tuple[Path, Path]:
         kind = Kind.WRITE if chance.random() < 0.5 else Kind.READ
         offset = chance.randrange(SIZE // LENGTH) * LENGTH
         # all in flight at once, as far as the depth allows: that is what fio makes of an iolog
-        mark = digest(chance.randbytes(9))
-        op = Op(seq, int(kind), 0, offset, LENGTH, submitted=0, completed=1, digest=mark)
+        key = digest(chance.randbytes(9))
+        op = Op(seq, int(kind), 0, offset, LENGTH, submitted=0, completed=1, digest=key)
         records.append(pack_op(op))
         lines.append(f"disk {kind.label} {offset} {LENGTH}")
     writer.write(records)
@@ -60,16 +60,17 @@ def blkbox(folder: Path, trace: Path) -> float:
         raw = folder / "reference.raw"
         raw.unlink(missing_ok=True)
         make_raw(raw, SIZE)
-        reference = FileDevice(raw, durable=False)
-        device = NbdDevice.connect(loop, Address(path=str(socket)))
-        sides = Sides(loop, reference, device, Comparison())
-        player = Player(TraceWithData(trace), sides, PlayOptions(order=Order(depth=DEPTH)))
-        started = time.perf_counter()
-        played = player.play()
-        seconds = time.perf_counter() - started
+        with (
+            TraceWithData(trace) as source,
+            FileDevice(raw, durable=False) as reference,
+            NbdDevice.connect(loop, Address(path=str(socket))) as device,
+        ):
+            sides = Sides(loop, reference, device, Comparison())
+            player = Player(source, sides, PlayOptions(order=Order(depth=DEPTH)))
+            started = time.perf_counter()
+            played = player.play()
+            seconds = time.perf_counter() - started
         assert not played.faults
-        device.close()
-        reference.close()
     return played.replayed / seconds
 
 

@@ -40,8 +40,7 @@ def guest(
     did to ``acked``."""
     done_count = in_flight = sent = 0
     blob = chance.randbytes(1 << 20)
-    with Loop() as loop:
-        device = NbdDevice.connect(loop, Address(path=str(socket)))
+    with Loop() as loop, NbdDevice.connect(loop, Address(path=str(socket))) as device:
         while device.lost is None and (in_flight or more(sent)):
             while in_flight < DEPTH and device.lost is None and more(sent):
                 kind = chance.choice(KINDS)
@@ -62,7 +61,6 @@ def guest(
                 device.submit(int(kind), 0, offset, length, data, done)
             device.kick()
             loop.poll(1.0)
-        device.close()
     return done_count
 
 
@@ -80,7 +78,8 @@ def overlap(count: int, driver: str) -> None:
                 ok = guest(socket, size, random.Random(half), lambda sent, want=want: sent < want, [])
                 assert ok == want, f"{want - ok} ops failed"
                 memory.append(peak_memory(pid))
-        end = Trace(trace).end
+        with Trace(trace) as recorded:
+            end = recorded.end
         assert end is not None
         assert (end.verdict, end.mismatches) == ("clean", 0), end
         print(f"overlap: {count:,} ops on {driver}, no difference; peak memory "
@@ -118,8 +117,9 @@ def kill(rounds: int) -> None:
             acked: list[bytes] = []
             guest(socket, 4 << 20, chance, more, acked)
             process.wait()
-            found = {op.digest for op in Trace(folder / "k.trace").ops() if op.kind == Kind.WRITE}
-            missing = [mark for mark in acked if mark not in found]
+            with Trace(folder / "k.trace") as recorded:
+                found = {op.digest for op in recorded.ops() if op.kind == Kind.WRITE}
+            missing = [key for key in acked if key not in found]
             assert not missing, (
                 f"round {round_}: {len(missing)} of {len(acked)} acknowledged writes lost"
             )

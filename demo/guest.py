@@ -20,7 +20,7 @@ DEPTH = 64
 
 def play(path: Path, uri: str) -> int:
     """Play a trace's ops in their recorded order and concurrency; return how many failed."""
-    source, gate, failed, in_flight = TraceWithData(path), Gate(), 0, 0
+    gate, failed, in_flight = Gate(), 0, 0
 
     def done(step: Step, error: int, _data: Data | None, _extents: Extents) -> None:
         nonlocal failed, in_flight
@@ -28,8 +28,11 @@ def play(path: Path, uri: str) -> int:
         in_flight -= 1
         gate.done(step)
 
-    with Loop() as loop:
-        device = NbdDevice.connect(loop, parse_uri(uri))
+    with (
+        TraceWithData(path) as source,
+        Loop() as loop,
+        NbdDevice.connect(loop, parse_uri(uri)) as device,
+    ):
         steps = schedule(source.trace.ops())
         step = next(steps, None)
         while step is not None or in_flight:
@@ -43,7 +46,6 @@ def play(path: Path, uri: str) -> int:
             device.kick()
             if in_flight:
                 loop.poll()
-        device.disconnect()
     return failed
 
 

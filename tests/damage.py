@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from analysis.provenance import explain
-from tracer.digest import digest
+from tracer.closing import Closing
 from tracer.evidence import Evidence
 from tracer.op import CARRIES_DATA, MUTATING, SECTOR, Kind, Op
-from tracer.payload import PayloadWriter, payload_path
 from tracer.source import TraceWithData
-from tracer.trace import End, Header, TraceWriter, pack_op
+from tracer.trace import End, Header
+from tracer.trace_output import TraceOutput
 from tracer.verdict import Finding
 
 Request = tuple[Kind, int, int | bytes]
@@ -33,28 +33,23 @@ def write_trace(
 ) -> Path:
     """A trace of requests, ``together`` at a time in flight; ``failed`` ones did on both sides."""
     header = Header(size=size, payloads=payloads, trim=trim, start_image="recorded")
-    writer = TraceWriter(path, header)
-    store = PayloadWriter(payload_path(path), header.id) if payloads == "full" else None
     count = 0
-    for seq, (kind, offset, what) in enumerate(requests):
-        data = what if isinstance(what, bytes) else noise(what, seq)
-        time = seq // together * 100
-        op = Op(seq, int(kind), 0, offset, len(data), submitted=time, completed=time + 50)
-        if seq in failed:
-            op.reference_status = op.test_status = 5
-        if kind in CARRIES_DATA:
-            op.digest = digest(data)
-            if store is not None:
-                op.payload = store.put(op.digest, data)
-        writer.write([pack_op(op)])
-        count += 1
-    if store is not None:
-        store.close()
-    writer.close(End(count, 0, 0, "clean"))
+    with TraceOutput(path, header) as output:
+        for seq, (kind, offset, what) in enumerate(requests):
+            data = what if isinstance(what, bytes) else noise(what, seq)
+            time = seq // together * 100
+            op = Op(seq, int(kind), 0, offset, len(data), submitted=time, completed=time + 50)
+            if seq in failed:
+                op.reference_status = op.test_status = 5
+            if kind in CARRIES_DATA:
+                output.store(op, data)
+            output.op(op)
+            count += 1
+        output.close(End(count, 0, 0, "clean"))
     return path
 
 
-class Disk:
+class Disk(Closing):
     """A trace, what each of its ops brings, and what the disk holds after any of them: worked out here
     byte by byte, with nothing of what is under test but the source."""
 
@@ -63,6 +58,9 @@ class Disk:
         self.ops = list(self.source.trace.ops())
         self.size = self.source.trace.header.size
         self.trims_clear = self.source.trace.header.trim == "any"
+
+    def close(self) -> None:
+        self.source.close()
 
     def data(self, seq: int) -> bytes:
         """What an op leaves behind."""

@@ -53,18 +53,17 @@ def times(ops: list[Op]) -> list[tuple[int, int]]:
 
 def disk_after(path: Path, size: int) -> bytes:
     """What a disk holds after a trace's ops, by seq."""
-    source = TraceWithData(path)
     disk = bytearray(size)
-    for op in sorted(source.trace.ops(), key=lambda op: op.seq):
-        if op.kind in (Kind.TRIM, Kind.ZERO):
-            disk[op.offset : op.end] = bytes(op.length)
-        elif op.kind in (Kind.WRITE, Kind.START):
-            data = source.data(op)
-            assert data is not None
-            disk[op.offset : op.end] = data
-        elif op.kind == Kind.READ and source.real:
-            assert digest(bytes(disk[op.offset : op.end])) == op.digest
-    source.close()
+    with TraceWithData(path) as source:
+        for op in sorted(source.trace.ops(), key=lambda op: op.seq):
+            if op.kind in (Kind.TRIM, Kind.ZERO):
+                disk[op.offset : op.end] = bytes(op.length)
+            elif op.kind in (Kind.WRITE, Kind.START):
+                data = source.data(op)
+                assert data is not None
+                disk[op.offset : op.end] = data
+            elif op.kind == Kind.READ and source.real:
+                assert digest(bytes(disk[op.offset : op.end])) == op.digest
     return bytes(disk)
 
 
@@ -77,13 +76,11 @@ def survey(path: Path, content: bytes, name: str) -> str | None:
     """Read a file as a format, without writing a trace; what is wrong with it."""
     path.write_bytes(content)
     form = IMPORTS[name]
-    source = form.source(path)
-    try:
-        form.read(source, Survey(source, None))
-    except TraceError as error:
-        return str(error)
-    finally:
-        source.close()
+    with form.source(path) as file:
+        try:
+            form.read(file, Survey(file, None))
+        except TraceError as error:
+            return str(error)
     return None
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,14 @@ def finish(process: subprocess.Popen[str], number: int | None = signal.SIGINT) -
     return process.returncode, out, err
 
 
+def descriptors() -> dict[str, str]:
+    """The open file descriptors of this process, and what each is of."""
+    names = os.listdir("/proc/self/fd")  # with that of the list itself, which is closed by now
+    return {
+        name: os.readlink(path) for name in names if os.path.lexists(path := f"/proc/self/fd/{name}")
+    }
+
+
 @contextmanager
 def file_size_limit(limit: int) -> Iterator[None]:
     """Writes beyond ``limit`` bytes of any file fail, after a partial one, as they do on a full disk."""
@@ -138,11 +147,24 @@ def file_size_limit(limit: int) -> Iterator[None]:
 # ---------------------------------------------------------------- traces
 
 
-def read_trace(path: Path) -> tuple[Trace, list[Op]]:
-    """A trace, closed already, and its ops."""
-    opened = Trace(path)
-    ops = list(opened.ops())
-    return opened, ops
+@dataclass(frozen=True)
+class Recorded:
+    """What a trace holds beside its ops."""
+
+    header: Header
+    marks: list[Mark]
+    mismatches: list[Mismatch]
+    end: End | None
+    torn_bytes: int
+
+
+def read_trace(path: Path) -> tuple[Recorded, list[Op]]:
+    """What is in a trace, and its ops."""
+    with Trace(path) as opened:
+        found = Recorded(
+            opened.header, opened.marks(), opened.mismatches(), opened.end, opened.torn_bytes
+        )
+        return found, list(opened.ops())
 
 
 def changed(kind: int, start: int, end: int, *, failed: bool = False) -> Op:

@@ -20,11 +20,12 @@ import analysis
 from analysis import records
 from analysis.columns import OPS, WRITERS
 from analysis.layout import OP_DTYPE
-from tests.support import ENDED
+from tests.support import ENDED, descriptors
 from tests.support import write_trace as write
 from tracer.errors import TraceError, UsageError
 from tracer.op import MUTATING, NO_TIME, SECTOR, Fault, Flag, Kind, Op
-from tracer.trace import KNOWN_FLAGS, RECORD_SIZE, Mark, Mismatch, Trace, pack_op
+from tracer.trace import KNOWN_FLAGS, RECORD_SIZE, End, Header, Mark, Mismatch, Trace, pack_op
+from tracer.trace_output import TraceOutput
 
 # the file is written anew by every example
 rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -181,7 +182,8 @@ def test_what_is_no_record_is_refused_as_the_reader_refuses_it(
     content[len(content) - (len(many) + 1 - which) * RECORD_SIZE + at] = byte
     path.write_bytes(content)
     try:
-        read = list(Trace(path).ops())
+        with Trace(path) as opened:
+            read = list(opened.ops())
         good = all(number < 1 << 63 for op in read for number in numbers(op))
     except TraceError:
         good = False
@@ -209,12 +211,33 @@ def test_a_file_that_is_no_trace(path: Path) -> None:
 
 
 def test_a_recording_that_is_no_longer_used_is_closed(path: Path) -> None:
+    """Queries hold on to it, and nothing else does."""
+    before = descriptors()
     t = analysis.open(write(path, [Op(0, int(Kind.WRITE), length=1)]))
     assert len(t.ops.collect()) == len(t.history(0)) == 1
+    lazy, batches = t.ops, t.batches()
     gone = weakref.ref(t)
     del t
     gc.collect()
+    assert len(lazy.collect()) == len(next(batches)) == 1
+    del lazy, batches
+    gc.collect()
     assert gone() is None
+    assert descriptors() == before
+
+
+def test_a_recording_is_closed_when_its_block_is_left(path: Path) -> None:
+    before = descriptors()
+    with TraceOutput(path, Header(SECTOR)) as output:
+        op = Op(0, int(Kind.WRITE), length=SECTOR)
+        output.store(op, b"x" * SECTOR)
+        output.op(op)
+        output.close(End(1, 0, 0, "clean"))
+    with analysis.open(path) as t:
+        assert t.bytes(0) == b"x" * SECTOR
+        assert len(descriptors()) == len(before) + 3
+    assert descriptors() == before
+    t.close()
 
 
 def test_marks_and_mismatches(path: Path) -> None:

@@ -14,7 +14,7 @@ from tracer.errors import StorageError, TraceError, UsageError
 from tracer.op import SECTOR, Kind, Op
 from tracer.payload import payload_path
 from tracer.source import by_seq
-from tracer.trace import Mark, Trace, TraceWriter, pack_op
+from tracer.trace import Mark, TraceWriter, pack_op
 
 WORKLOAD = (
     "write -P 1 0 64k", "write -P 2 1M 128k", "read 1M 4k", "discard 1M 64k", "write -z 32k 16k",
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     """Two writes, and a mark between them."""
     many = [write_op(0, 1), write_op(1, 2)]
     path = write(tmp_path / "some.trace", many)
-    writer = TraceWriter(path, Trace(path).header)
+    writer = TraceWriter(path, read_trace(path)[0].header)
     writer.write([pack_op(many[0][0])])
     writer.mark(Mark(1, 0, "between"))
     writer.write([pack_op(many[1][0])])
@@ -91,7 +91,7 @@ def test_moments(path: Path, tmp_path: Path) -> None:
 
 
 def test_before_the_first_op_the_disk_is_blank(path: Path, tmp_path: Path) -> None:
-    writer = TraceWriter(path, Trace(path).header)
+    writer = TraceWriter(path, read_trace(path)[0].header)
     writer.mark(Mark(0, 0, "begin"))
     writer.write([pack_op(write_op(0, 0)[0])])
     writer.abandon()

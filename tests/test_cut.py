@@ -16,9 +16,10 @@ from tracer.cut import cut
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Fault, Kind, Op
-from tracer.payload import PayloadReader, PayloadWriter, payload_path
+from tracer.payload import PayloadReader
 from tracer.source import TraceWithData, by_seq
-from tracer.trace import End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
+from tracer.trace import End, Header, Mark, Mismatch
+from tracer.trace_output import TraceOutput
 from tracer.writers import CHUNK, LastWriters
 
 rewritten = settings(
@@ -69,36 +70,32 @@ def histories(draw: st.DrawFn) -> History:
 def write_history(path: Path, history: History, payloads: str, trim: str) -> Path:
     """A trace of it."""
     header = Header(DISK, payloads, trim=trim)
-    writer = TraceWriter(path, header)
-    store = PayloadWriter(payload_path(path), header.id) if payloads == "full" else None
-    for op in history.ops:
-        if op.kind == Kind.WRITE and not op.reference_status:
-            content = history.contents[op.seq]
-            data = bytes(content and (content + at) % 255 + 1 for at in range(op.length))
-            op.digest = digest(data)
-            op.payload = store.put(op.digest, data) if store is not None else NO_PAYLOAD
-        writer.write([pack_op(op)])
-    if store is not None:
-        store.close()
-    writer.close(End(len(history.ops), 0, 1000, "clean"))
+    with TraceOutput(path, header) as output:
+        for op in history.ops:
+            if op.kind == Kind.WRITE and not op.reference_status:
+                content = history.contents[op.seq]
+                data = bytes(content and (content + at) % 255 + 1 for at in range(op.length))
+                output.store(op, data)
+            output.op(op)
+        output.close(End(len(history.ops), 0, 1000, "clean"))
     return path
 
 
 def states(path: Path) -> dict[int, bytes]:
     """What the reference holds after each op, by its number, as a replay makes it; -1: at the start."""
-    source = TraceWithData(path)
-    disk = bytearray(source.trace.header.size)
-    found = {-1: bytes(disk)}
-    for op in by_seq(source.trace.ops()):
-        if not op.reference_status:
-            if op.kind in (Kind.WRITE, Kind.START):
-                data = source.data(op)
-                assert data is not None
-                disk[op.offset : op.end] = data
-            elif op.kind == Kind.ZERO or (op.kind == Kind.TRIM and source.trace.header.trim == "any"):
-                disk[op.offset : op.end] = bytes(op.length)
-        found[op.seq] = bytes(disk)
-    source.close()
+    with TraceWithData(path) as source:
+        disk = bytearray(source.trace.header.size)
+        trims_clear = source.trace.header.trim == "any"
+        found = {-1: bytes(disk)}
+        for op in by_seq(source.trace.ops()):
+            if not op.reference_status:
+                if op.kind in (Kind.WRITE, Kind.START):
+                    data = source.data(op)
+                    assert data is not None
+                    disk[op.offset : op.end] = data
+                elif op.kind == Kind.ZERO or (op.kind == Kind.TRIM and trims_clear):
+                    disk[op.offset : op.end] = bytes(op.length)
+            found[op.seq] = bytes(disk)
     return found
 
 
@@ -110,14 +107,12 @@ def test_every_op_of_a_part_leaves_the_disk_as_it_did_in_the_whole(
     whole = write_history(tmp_path / "whole.trace", history, payloads, trim)
     first, upto = history.first, history.upto
     inside = [op for op in history.ops if first <= op.seq < upto]
-    source = TraceWithData(whole)
-    if not inside:
-        with pytest.raises(UsageError, match="from #"):
-            cut(source, first, upto, tmp_path / "part.trace", force=True)
-        source.close()
-        return
-    result = cut(source, first, upto, tmp_path / "part.trace", force=True)
-    source.close()
+    with TraceWithData(whole) as source:
+        if not inside:
+            with pytest.raises(UsageError, match="from #"):
+                cut(source, first, upto, tmp_path / "part.trace", force=True)
+            return
+        result = cut(source, first, upto, tmp_path / "part.trace", force=True)
 
     before, after = states(whole), states(tmp_path / "part.trace")
     part, found = read_trace(tmp_path / "part.trace")
@@ -187,7 +182,7 @@ def test_a_part_verifies_and_replays(tmp_path: Path, payloads: str) -> None:
     done = trace("replay", "p.trace", "--driver", "raw", cwd=tmp_path)
     assert "25 ops in 1 run" in done.stdout
     shown = trace("show", "p.trace", cwd=tmp_path).stdout
-    whole = Trace(tmp_path / "w.trace").header.id
+    whole = read_trace(tmp_path / "w.trace")[0].header.id
     assert f"cut:       #16 on are ops #17 to #25 of {whole}" in shown
 
 
@@ -198,7 +193,7 @@ def test_a_defect_shows_in_the_part_that_holds_its_culprit(tmp_path: Path) -> No
     driver = write_driver(tmp_path, "zero-too-long")
     arguments = ("replay", "p.trace", "--driver", driver, "--json", "--no-plot")
     verdict = json.loads(trace(*arguments, cwd=tmp_path, expect=1).stdout)
-    start_ops = Trace(tmp_path / "p.trace").header.cut["start_ops"]
+    start_ops = read_trace(tmp_path / "p.trace")[0].header.cut["start_ops"]
     assert verdict["culprit"]["seq"] - start_ops + 18 == 19
 
 
@@ -211,34 +206,31 @@ def test_the_whole_of_a_trace_is_a_part_of_it(tmp_path: Path) -> None:
 
 def test_marks_and_mismatches_go_along(tmp_path: Path) -> None:
     path = tmp_path / "m.trace"
-    header = Header(4096)
-    writer, store = TraceWriter(path, header), PayloadWriter(payload_path(path), header.id)
     data, wrong = bytes([1]) * 512, bytes([2]) * 512
-    position, evidence = store.put(digest(data), data), store.put(digest(wrong), wrong)
-    for seq in range(6):
-        writer.mark(Mark(seq, seq * 10, f"m{seq}"))
-        op = Op(seq, int(Kind.WRITE), 0, seq * 512, 512, seq * 10, seq * 10 + 5)
-        op.payload, op.digest = position, digest(data)
-        writer.write([pack_op(op)])
-        fault = Mismatch(seq, Fault.DATA, seq * 512, 512, 0, 0, 9, evidence, digest(wrong))
-        writer.mismatch(fault)
-    writer.mark(Mark(6, 99, "m6"))
-    writer.mismatch(Mismatch(6, Fault.FINAL, 0, 512, 0, 0, 9, NO_PAYLOAD, ZERO_DIGEST))
-    store.close()
-    writer.close(End(6, 7, 100, "damaged"))
+    with TraceOutput(path, Header(4096)) as output:
+        evidence = output.put(digest(wrong), wrong)
+        for seq in range(6):
+            output.mark(Mark(seq, seq * 10, f"m{seq}"))
+            op = Op(seq, int(Kind.WRITE), 0, seq * 512, 512, seq * 10, seq * 10 + 5)
+            output.store(op, data)
+            output.op(op)
+            fault = Mismatch(seq, Fault.DATA, seq * 512, 512, 0, 0, 9, evidence, digest(wrong))
+            output.mismatch(fault)
+        output.mark(Mark(6, 99, "m6"))
+        output.mismatch(Mismatch(6, Fault.FINAL, 0, 512, 0, 0, 9, NO_PAYLOAD, ZERO_DIGEST))
+        output.close(End(6, 7, 100, "damaged"))
 
     trace("cut", path, "--from", "m2", "--to", "m4", "-o", "a.trace", cwd=tmp_path)
     part, ops = read_trace(tmp_path / "a.trace")
-    assert [(mark.name, mark.seq) for mark in part.marks()] == [("m2", 2), ("m3", 3), ("m4", 4)]
+    assert [(mark.name, mark.seq) for mark in part.marks] == [("m2", 2), ("m3", 3), ("m4", 4)]
     assert [op.offset // 512 for op in ops] == [0, 1, 2, 3]
-    assert [(one.seq, one.fault) for one in part.mismatches()] == [(2, Fault.DATA), (3, Fault.DATA)]
-    reader = PayloadReader(tmp_path / "a.payloads", part.header.id)
-    assert reader.read(part.mismatches()[0].payload, 512) == wrong
-    reader.close()
+    assert [(one.seq, one.fault) for one in part.mismatches] == [(2, Fault.DATA), (3, Fault.DATA)]
+    with PayloadReader(tmp_path / "a.payloads", part.header.id) as reader:
+        assert reader.read(part.mismatches[0].payload, 512) == wrong
 
     trace("cut", path, "--from", "4", "-o", "b.trace", cwd=tmp_path)
-    part = Trace(tmp_path / "b.trace")
-    assert [(one.seq, one.fault) for one in part.mismatches()][-1] == (6, Fault.FINAL)
+    part, _ = read_trace(tmp_path / "b.trace")
+    assert [(one.seq, one.fault) for one in part.mismatches][-1] == (6, Fault.FINAL)
     assert part.end == End(6, 3, 55, "cut")
 
 
@@ -283,12 +275,11 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     make_trace(tmp_path / "w.trace", WORKLOAD)
     make_trace(tmp_path / "p.trace", [(Kind.WRITE, 0, 512, 0)])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    source = TraceWithData(tmp_path / "w.trace")
-    open_before = len(os.listdir("/proc/self/fd"))
-    with file_size_limit(100_000), pytest.raises(StorageError, match="cannot write"):
-        cut(source, 3, 20, tmp_path / "p.trace", force=True)
-    assert len(os.listdir("/proc/self/fd")) == open_before
-    source.close()
+    with TraceWithData(tmp_path / "w.trace") as source:
+        open_before = len(os.listdir("/proc/self/fd"))
+        with file_size_limit(100_000), pytest.raises(StorageError, match="cannot write"):
+            cut(source, 3, 20, tmp_path / "p.trace", force=True)
+        assert len(os.listdir("/proc/self/fd")) == open_before
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -30,9 +30,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def disk(path: Path) -> Iterator[FileDevice]:
-    device = FileDevice(path)
-    yield device
-    device.close()
+    with FileDevice(path) as device:
+        yield device
 
 
 def test_what_a_file_can_do(disk: FileDevice) -> None:
@@ -76,9 +75,8 @@ def test_zeroes_at_the_end_do_not_make_the_file_larger(disk: FileDevice, path: P
 @pytest.mark.parametrize("kind", [Kind.FLUSH, Kind.CACHE])
 @pytest.mark.parametrize("durable", [True, False])
 def test_requests_that_change_nothing(path: Path, kind: Kind, durable: bool) -> None:
-    device = FileDevice(path, durable=durable)
-    assert device.execute(kind, Flag.FUA, 0, 0, None) == (0, None, [])
-    device.close()
+    with FileDevice(path, durable=durable) as device:
+        assert device.execute(kind, Flag.FUA, 0, 0, None) == (0, None, [])
     assert path.read_bytes() == pattern(SIZE)
 
 
@@ -97,9 +95,8 @@ def test_a_file_that_was_cut_short_is_an_error(disk: FileDevice, path: Path) -> 
 
 
 def test_a_write_that_fails_has_its_errno(path: Path) -> None:
-    device = FileDevice(path, read_only=True)
-    assert device.execute(Kind.WRITE, 0, 0, 5, b"hello") == (errno.EBADF, None, [])
-    device.close()
+    with FileDevice(path, read_only=True) as device:
+        assert device.execute(Kind.WRITE, 0, 0, 5, b"hello") == (errno.EBADF, None, [])
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -177,9 +174,8 @@ def device(loop: Loop, tmp_path: Path) -> Iterator[NbdDevice]:
                "blocksize-maximum=64K", "blocksize-error-policy=error"]  # fmt: skip
     with background(*command, cwd=tmp_path):
         wait_until(path.exists)
-        device = NbdDevice.connect(loop, Address(path=str(path)))
-        yield device
-        device.close()
+        with NbdDevice.connect(loop, Address(path=str(path))) as device:
+            yield device
 
 
 def do(

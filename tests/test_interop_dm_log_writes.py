@@ -20,10 +20,9 @@ from tests.foreign import (
     every_cut,
     replays_clean,
 )
-from tests.support import MIB, need, pattern, peer
+from tests.support import MIB, need, pattern, peer, read_trace
 from tracer.errors import TraceError, UsageError
 from tracer.op import Flag
-from tracer.trace import Trace
 
 FUA, METADATA = 2, 16
 
@@ -91,7 +90,7 @@ def test_a_log_of_the_kernel_s(tmp_path: Path) -> None:
         (WRITE, 4096, 4096, Flag.FUA), (WRITE, 0, 4096), (FLUSH,), (WRITE, 4096, 4096), (FLUSH,),
         (TRIM, 65536, 65536), (WRITE, 0, 4096),
     ]  # fmt: skip
-    marks = [(mark.seq, mark.name) for mark in Trace(tmp_path / "k.trace").marks()]
+    marks = [(mark.seq, mark.name) for mark in read_trace(tmp_path / "k.trace")[0].marks]
     assert marks == [(3, "here"), (7, "dm-log-writes-end")]
     assert disk_after(tmp_path / "k.trace", MIB) == bytes(4096) + b"c" * 4096 + bytes(MIB - 8192)
     replays_clean(tmp_path / "k.trace")
@@ -122,9 +121,8 @@ def test_entries_flags_and_marks(tmp_path: Path) -> None:
         (FLUSH,),
         (WRITE, 12288, 512, Flag.FUA),
     ]
-    opened = Trace(tmp_path / "s.trace")
-    assert [(mark.seq, mark.name) for mark in opened.marks()] == [(1, "mkfs is done")]
-    opened.close()
+    opened, _ = read_trace(tmp_path / "s.trace")
+    assert [(mark.seq, mark.name) for mark in opened.marks] == [(1, "mkfs is done")]
     assert disk_after(tmp_path / "s.trace", MIB)[12288:12800] == pattern(512, 3)
     assert all(a.completed < b.submitted for a, b in pairwise(ops))
 

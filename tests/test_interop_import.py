@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.interop.foreign_file import TextFile
 from analysis.interop.formats import IMPORTS
 from analysis.interop.importing import guess, import_trace
 from analysis.interop.order import nearly_sorted
 from analysis.interop.sink import Survey
-from analysis.interop.source import Lines
 from tests.foreign import bring_in
 from tests.support import MIB, entries, file_size_limit, read_trace, trace
 from tracer.errors import Exit, StorageError, TraceError, UsageError
@@ -161,8 +161,8 @@ def test_ops_by_submission(order: list[int], missing: int) -> None:
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40))
 def test_a_source_s_order_holds_whatever_its_times_say(steps: list[tuple[int, bool]]) -> None:
     """What ended before another began, in the order of the source, is before it in the trace."""
-    source = Lines(Path("/dev/null"))
-    sink = Survey(source, None)
+    with TextFile(Path("/dev/null")) as file:
+        sink = Survey(file, None)
     in_flight: list[tuple[int, list[Op]]] = []
     happened: list[tuple[str, Op]] = []
     for at, begins in steps:
@@ -174,7 +174,6 @@ def test_a_source_s_order_holds_whatever_its_times_say(steps: list[tuple[int, bo
             _, begun = in_flight.pop(at % len(in_flight))
             sink.end(begun, at)
             happened.append(("end", begun[0]))
-    source.close()
     for index, (what, op) in enumerate(happened):
         for later, after in happened[index + 1 :]:
             if (what, later) == ("end", "begin"):

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.lifetimes import VERSIONS
-from tests.support import pattern
+from tests.support import pattern, read_trace
 from tracer.checkout import checkout
 from tracer.digest import digest, stand_in
 from tracer.errors import TraceError, UsageError
 from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, SECTOR, ZERO_DIGEST, Kind, Op
-from tracer.payload import PayloadWriter, payload_path
 from tracer.trace import Header, TraceWriter, pack_op
+from tracer.trace_output import TraceOutput
 from tracer.verdict import Finding, SectorRange, Verdict, VerdictKind, to_json
 from tracer.verdict import Recording as Recorded
 
@@ -62,16 +62,11 @@ def write(
     path: Path, many: list[tuple[Op, bytes]], order: list[int] | None = None, **header: Any
 ) -> Path:
     """A trace of ops and what they bring, its records in some order."""
-    whole = Header(SIZE, **header)
-    writer = TraceWriter(path, whole)
-    if whole.payloads == "full":
-        payloads = PayloadWriter(payload_path(path), whole.id)
+    with TraceOutput(path, Header(SIZE, **header)) as output:
         for op, data in many:
             if op.kind in CARRIES_DATA:
-                op.payload = payloads.put(op.digest, data)
-        payloads.close()
-    writer.write([pack_op(many[place][0]) for place in order or range(len(many))])
-    writer.abandon()
+                op.payload = output.put(op.digest, data)
+        output.write([pack_op(many[place][0]) for place in order or range(len(many))])
     return path
 
 
@@ -223,7 +218,7 @@ def test_a_payload_that_is_missing_matters_only_where_it_shows(tmp_path: Path) -
     ]
     path = write(tmp_path / "some.trace", many)
     many[0][0].payload = 1 << 40
-    header = analysis.open(path).header
+    header = read_trace(path)[0].header
     writer = TraceWriter(path, header)
     writer.write([pack_op(op) for op, _ in many])
     writer.abandon()

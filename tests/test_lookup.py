@@ -106,9 +106,8 @@ def test_blocks_of_a_payload_store(tmp_path: Path) -> None:
     for data in contents:
         writer.put(digest(data), data)
     writer.close()
-    reader = PayloadReader(path, "id")
-    blocks = list(reader.blocks(lambda at, length: True))
-    assert b"".join(data for _, data in blocks) == b"".join(contents)
-    assert len(blocks) > 1
-    assert list(reader.blocks(lambda at, length: at > 0)) == blocks[1:]
-    reader.close()
+    with PayloadReader(path, "id") as reader:
+        blocks = list(reader.blocks(lambda at, length: True))
+        assert b"".join(data for _, data in blocks) == b"".join(contents)
+        assert len(blocks) > 1
+        assert list(reader.blocks(lambda at, length: at > 0)) == blocks[1:]

@@ -58,7 +58,7 @@ def io(uri: str, *commands: str) -> None:
 
 
 def marks(path: Path) -> list[tuple[str, int]]:
-    return [(mark.name, mark.seq) for mark in Trace(path).marks()]
+    return [(mark.name, mark.seq) for mark in read_trace(path)[0].marks]
 
 
 # ---------------------------------------------------------------- running recordings
@@ -72,8 +72,8 @@ def test_marks_stand_between_the_ops_around_them(tmp_path: Path) -> None:
         told = json.loads(trace("mark", "räum auf", "--json", cwd=tmp_path).stdout)
         io(uri, "write -P 3 8k 4k")
         assert finish(process)[0] == 0
-    opened, ops = read_trace(tmp_path / "t.trace")
-    assert marks(opened.path) == [("start", 0), ("räum auf", told["seq"])]
+    _, ops = read_trace(tmp_path / "t.trace")
+    assert marks(tmp_path / "t.trace") == [("start", 0), ("räum auf", told["seq"])]
     assert (told["schema"], told["name"]) == (1, "räum auf")
     writes = [op for op in ops if op.kind == Kind.WRITE]
     assert writes[1].seq < told["seq"] <= writes[2].seq
@@ -97,7 +97,7 @@ def test_the_socket_is_private_and_goes_with_the_recording(tmp_path: Path, runti
     with recording("t.trace", *RAW, cwd=tmp_path) as (process, _):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         [path] = folder.iterdir()
-        assert path.name == f"{Trace(tmp_path / 't.trace').header.id}.control"
+        assert path.name == f"{read_trace(tmp_path / 't.trace')[0].header.id}.control"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         finish(process)
     assert entries(folder) == []
@@ -179,7 +179,7 @@ def test_a_mark_that_cannot_be_written_ends_the_recording(tmp_path: Path) -> Non
         code, _out, err = finish(process, None)
     assert code == 202, err
     assert marks(tmp_path / "t.trace") == [("one", 0)]
-    assert Trace(tmp_path / "t.trace").torn_bytes == 0
+    assert read_trace(tmp_path / "t.trace")[0].torn_bytes == 0
 
 
 def test_a_recorder_that_stands_still_is_not_waited_for(
@@ -343,7 +343,7 @@ def test_names_that_it_may_not(tmp_path: Path, name: str, reason: str) -> None:
     assert str(raised.value).isprintable()
 
 
-def write(path: Path, count: int, placed: list[tuple[int, str]], *, closed: bool = True) -> Trace:
+def write(path: Path, count: int, placed: list[tuple[int, str]], *, closed: bool = True) -> Path:
     writer = TraceWriter(path, Header(4096, "hash"))
     for seq in range(count):
         if closed or seq != 2:  # a killed recorder has no record of what was in flight
@@ -354,44 +354,48 @@ def write(path: Path, count: int, placed: list[tuple[int, str]], *, closed: bool
         writer.close(End(count, 0, 100, "clean"))
     else:
         writer.abandon()
-    return Trace(path)
+    return path
 
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_an_op_is_included_and_a_mark_stands_before_its_op(tmp_path: Path, closed: bool) -> None:
-    opened = write(tmp_path / "t.trace", 6, [(3, "here"), (3, "here"), (6, "end")], closed=closed)
-    assert [resolve(opened, text) for text in ("4", "#4", "here", "end")] == [4, 4, 3, 6]
-    assert [resolve_upto(opened, text) for text in ("4", "#4", "here", "end")] == [5, 5, 3, 6]
-    lost = 0 if closed else 1
-    assert [count_upto(opened, text) for text in ("0", "4", "here", "end")] == [
-        1, 5 - lost, 3 - lost, 6 - lost,
-    ]  # fmt: skip
-    with pytest.raises(UsageError, match="has no op #6: the last is #5"):
-        resolve(opened, "6")
+    write(tmp_path / "t.trace", 6, [(3, "here"), (3, "here"), (6, "end")], closed=closed)
+    with Trace(tmp_path / "t.trace") as opened:
+        assert [resolve(opened, text) for text in ("4", "#4", "here", "end")] == [4, 4, 3, 6]
+        assert [resolve_upto(opened, text) for text in ("4", "#4", "here", "end")] == [5, 5, 3, 6]
+        lost = 0 if closed else 1
+        assert [count_upto(opened, text) for text in ("0", "4", "here", "end")] == [
+            1, 5 - lost, 3 - lost, 6 - lost,
+        ]  # fmt: skip
+        with pytest.raises(UsageError, match="has no op #6: the last is #5"):
+            resolve(opened, "6")
 
 
 def test_numbers_go_up_to_the_highest_though_some_have_no_record(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path / "t.trace", Header(4096, "hash"))
     writer.write([pack_op(Op(seq, int(Kind.FLUSH))) for seq in (5, 0)])
     writer.close(End(2, 0, 1, "failed"))
-    assert resolve(Trace(tmp_path / "t.trace"), "5") == 5
+    with Trace(tmp_path / "t.trace") as opened:
+        assert resolve(opened, "5") == 5
 
 
 def test_an_unknown_mark_is_told_those_that_there_are(tmp_path: Path) -> None:
-    opened = write(tmp_path / "t.trace", 3, [(0, "a"), (1, "b\x1b"), (2, "twice"), (3, "twice")])
-    with pytest.raises(UsageError) as raised:
-        resolve(opened, "c")
-    expected = "has no mark 'c'; its marks: a (before #0), b\\x1b (before #1), twice (before #2), "
-    assert expected in str(raised.value)
-    with pytest.raises(UsageError, match=r"has no mark 'none\\x1b';"):
-        resolve(opened, "none\x1b")
-    with pytest.raises(UsageError, match=r"stands before 2 ops \(#2, #3\): give the number"):
-        resolve(opened, "twice")
+    write(tmp_path / "t.trace", 3, [(0, "a"), (1, "b\x1b"), (2, "twice"), (3, "twice")])
+    with Trace(tmp_path / "t.trace") as opened:
+        with pytest.raises(UsageError) as raised:
+            resolve(opened, "c")
+        expected = "has no mark 'c'; its marks: a (before #0), b\\x1b (before #1), twice (before #2), "
+        assert expected in str(raised.value)
+        with pytest.raises(UsageError, match=r"has no mark 'none\\x1b';"):
+            resolve(opened, "none\x1b")
+        with pytest.raises(UsageError, match=r"stands before 2 ops \(#2, #3\): give the number"):
+            resolve(opened, "twice")
     many = write(tmp_path / "m.trace", 1, [(0, f"m{number}") for number in range(30)])
-    with pytest.raises(UsageError, match=r"m19 \(before #0\), and 10 more$"):
-        resolve(many, "c")
-    with pytest.raises(UsageError, match="it has none"):
-        resolve(write(tmp_path / "n.trace", 0, []), "0")
+    with Trace(many) as opened, pytest.raises(UsageError, match=r"m19 \(before #0\), and 10 more$"):
+        resolve(opened, "c")
+    none = write(tmp_path / "n.trace", 0, [])
+    with Trace(none) as opened, pytest.raises(UsageError, match="it has none"):
+        resolve(opened, "0")
 
 
 def test_a_replay_goes_up_to_an_op_or_a_mark(tmp_path: Path) -> None:

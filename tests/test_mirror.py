@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support import changed, pattern
+from tracer.closing import Closing
 from tracer.compare import Comparison
 from tracer.device import CONNECTION_LOST, Data, Done, FileDevice
 from tracer.mirror import Difference, Flight, Mirror, common_extents, false_hole
@@ -109,7 +110,7 @@ def is_fast(offset: int) -> bool:
     return offset // SECTOR % 2 == 0
 
 
-class Bench:
+class Bench(Closing):
     """A mirror between a reference file and a fake, and what came of it."""
 
     def __init__(
@@ -171,9 +172,8 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench(image: Path) -> Iterator[Bench]:
-    bench = Bench(image)
-    yield bench
-    bench.close()
+    with Bench(image) as bench:
+        yield bench
 
 
 def ranges(difference: Difference) -> list[tuple[int, int]]:

@@ -1,7 +1,6 @@
 """The payload store: what was put reads back, and what is damaged says so."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,21 +47,9 @@ def store(path: Path, *contents: bytes) -> list[int]:
     return positions
 
 
-@pytest.fixture
-def opened(path: Path) -> Iterator[list[PayloadReader]]:
-    """Readers that a test opened; closed after it."""
-    readers: list[PayloadReader] = []
-    yield readers
-    for reader in readers:
-        reader.close()
-
-
 def load(path: Path, places: list[tuple[int, int]]) -> list[bytes]:
-    reader = PayloadReader(path, ID)
-    try:
+    with PayloadReader(path, ID) as reader:
         return [reader.read(position, length) for position, length in places]
-    finally:
-        reader.close()
 
 
 def handmade(path: Path, *blocks: tuple[int, int, bytes], header: object = None) -> None:
@@ -121,11 +108,11 @@ def test_zeroes_are_not_stored(path: Path) -> None:
     assert len(path.read_bytes()) == len(msgpack.packb(HEADER))
 
 
-def test_an_empty_store(path: Path, opened: list[PayloadReader]) -> None:
+def test_an_empty_store(path: Path) -> None:
     store(path)
-    opened.append(PayloadReader(path, ID))
-    assert opened[0].end == 0
-    assert not opened[0].torn
+    with PayloadReader(path, ID) as reader:
+        assert reader.end == 0
+        assert not reader.torn
 
 
 @pytest.mark.parametrize("length", [BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 3, 32 << 20])
@@ -184,31 +171,31 @@ def test_cut_anywhere_the_payloads_in_whole_blocks_read(path: Path) -> None:
     for cut in range(header, len(whole) + 1):
         path.write_bytes(whole[:cut])
         there = sum(end <= cut for end in ends[1:])
-        reader = PayloadReader(path, ID)
-        assert reader.end == there * 700
-        assert reader.torn == (cut not in ends)
-        for at, data in enumerate(contents):
-            if at < there:
-                assert reader.read(at * 700, 700) == data
-            else:
-                with pytest.raises(TraceError, match="missing"):
-                    reader.read(at * 700, 700)
-        reader.close()
+        with PayloadReader(path, ID) as reader:
+            assert reader.end == there * 700
+            assert reader.torn == (cut not in ends)
+            for at, data in enumerate(contents):
+                if at < there:
+                    assert reader.read(at * 700, 700) == data
+                else:
+                    with pytest.raises(TraceError, match="missing"):
+                        reader.read(at * 700, 700)
 
 
-def test_a_payload_that_is_only_partly_there(path: Path, opened: list[PayloadReader]) -> None:
+def test_a_payload_that_is_only_partly_there(path: Path) -> None:
     handmade(path, (0, 700, frame(pattern(700))))
-    opened.append(PayloadReader(path, ID))
-    with pytest.raises(TraceError, match="the payload at 700 is missing"):
-        opened[0].read(600, 200)
+    with (
+        PayloadReader(path, ID) as reader,
+        pytest.raises(TraceError, match="the payload at 700 is missing"),
+    ):
+        reader.read(600, 200)
 
 
 @pytest.mark.parametrize("position", [1, 1 << 40, NO_PAYLOAD])
-def test_a_position_where_nothing_is(path: Path, opened: list[PayloadReader], position: int) -> None:
+def test_a_position_where_nothing_is(path: Path, position: int) -> None:
     store(path, b"x")
-    opened.append(PayloadReader(path, ID))
-    with pytest.raises(TraceError, match="is missing"):
-        opened[0].read(position, 1)
+    with PayloadReader(path, ID) as reader, pytest.raises(TraceError, match="is missing"):
+        reader.read(position, 1)
 
 
 # ---------------------------------------------------------------- what is no store, or damaged

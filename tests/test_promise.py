@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import MIB, recording, trace
+from tests.support import MIB, read_trace, recording, trace
 from tracer.device import NbdDevice
 from tracer.digest import digest
 from tracer.loop import Loop
 from tracer.nbd.uri import parse_uri
 from tracer.op import Kind
 from tracer.payload import PayloadReader, payload_path
-from tracer.trace import Trace
 from tracer.verify import verify
 
 DEPTH = 16
@@ -26,18 +25,17 @@ def write_until_dead(uri: str, chance: random.Random, kill_after: float, kill: o
     acknowledged: list[bytes] = []
     in_flight = 0
     assert callable(kill)
-    with Loop() as loop:
-        device = NbdDevice.connect(loop, parse_uri(uri))
+    with Loop() as loop, NbdDevice.connect(loop, parse_uri(uri)) as device:
         deadline: float | None = time.monotonic() + kill_after
         while device.lost is None:
             while in_flight < DEPTH and device.lost is None:
                 data = chance.randbytes(512 * chance.randint(1, 16))
 
-                def done(error: int, *_: object, mark: bytes = digest(data)) -> None:
+                def done(error: int, *_: object, key: bytes = digest(data)) -> None:
                     nonlocal in_flight
                     in_flight -= 1
                     if not error:
-                        acknowledged.append(mark)
+                        acknowledged.append(key)
 
                 in_flight += 1
                 offset = 512 * chance.randrange((4 * MIB - len(data)) // 512)
@@ -47,7 +45,6 @@ def write_until_dead(uri: str, chance: random.Random, kill_after: float, kill: o
             if deadline is not None and time.monotonic() > deadline:
                 kill()
                 deadline = None
-        device.close()
     return acknowledged
 
 
@@ -58,14 +55,14 @@ def test_killing_the_recorder_loses_no_acknowledged_op(tmp_path: Path, round_: i
         acknowledged = write_until_dead(uri, chance, chance.uniform(0, 0.3), process.kill)
         assert process.wait() == -signal.SIGKILL
     path = tmp_path / "k.trace"
-    recorded = Trace(path)
-    ops = {op.digest: op for op in recorded.ops()}
+    recorded, found_ops = read_trace(path)
+    ops = {op.digest: op for op in found_ops}
     assert recorded.end is None
     assert acknowledged, "the guest had no time to do anything"
     assert set(acknowledged) <= ops.keys()
     # each payload is there and right, or verify says that it is not
-    reader = PayloadReader(payload_path(path), recorded.header.id)
-    lost = sum(op.payload + op.length > reader.end for op in ops.values())
+    with PayloadReader(payload_path(path), recorded.header.id) as reader:
+        lost = sum(op.payload + op.length > reader.end for op in ops.values())
     found = verify(path)
     assert (found.missing, found.damaged) == (lost, 0)
     assert any("not closed" in problem for problem in found.problems)
@@ -85,8 +82,7 @@ def test_sync_puts_payloads_on_the_disk_before_a_flush_is_answered(tmp_path: Pat
         uri,
     ):
         answers: list[int] = []
-        with Loop() as loop:
-            device = NbdDevice.connect(loop, parse_uri(uri))
+        with Loop() as loop, NbdDevice.connect(loop, parse_uri(uri)) as device:
             data = random.Random(5).randbytes(4096)
             for kind, length, payload in ((Kind.WRITE, 4096, data), (Kind.FLUSH, 0, None)):
                 device.submit(int(kind), 0, 0, length, payload, lambda error, *_: answers.append(error))
@@ -94,7 +90,6 @@ def test_sync_puts_payloads_on_the_disk_before_a_flush_is_answered(tmp_path: Pat
                 while len(answers) < 1 + (kind == Kind.FLUSH):
                     loop.poll(1)
             process.kill()
-            device.close()
         assert answers == [0, 0]
         process.wait()
     found = verify(tmp_path / "s.trace")

@@ -48,7 +48,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
     yield make
     for disk in disks:
-        disk.source.close()
+        disk.close()
 
 
 @pytest.fixture(params=["full", "hash"])
@@ -503,5 +503,5 @@ def test_missing_payloads_say_so(make: Make, tmp_path: Path) -> None:
     pieces = differences(good, bad)
     path = payload_path(tmp_path / "t.trace")
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(TraceError, match="missing"):
-        explain(Disk(tmp_path / "t.trace").source, 11, 6, pieces)
+    with Disk(tmp_path / "t.trace") as broken, pytest.raises(TraceError, match="missing"):
+        explain(broken.source, 11, 6, pieces)

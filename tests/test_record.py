@@ -26,7 +26,6 @@ from tracer.driver_spec import FORMATS, parse_driver
 from tracer.errors import DriverError
 from tracer.op import NO_PAYLOAD, NO_TIME, ZERO_DIGEST, Flag, Kind, Op
 from tracer.payload import PayloadReader, payload_path
-from tracer.trace import Trace
 
 SIZE = 8 * MIB
 
@@ -69,18 +68,16 @@ def mine(folder: Path) -> list[Op]:
 
 def rebuild(path: Path) -> bytes:
     """What the disk holds at the end, from the trace and its payloads alone."""
-    opened = Trace(path)
-    payloads = PayloadReader(payload_path(path), opened.header.id)
+    opened, ops = read_trace(path)
     disk = bytearray(opened.header.size)
-    for op in opened.ops():
-        data = bytes(op.length)
-        if op.payload != NO_PAYLOAD:
-            data = payloads.read(op.payload, op.length)
-            assert digest(data) == op.digest
-        if op.kind in CHANGES and not op.test_status:
-            disk[op.offset : op.end] = data
-    payloads.close()
-    opened.close()
+    with PayloadReader(payload_path(path), opened.header.id) as payloads:
+        for op in ops:
+            data = bytes(op.length)
+            if op.payload != NO_PAYLOAD:
+                data = payloads.read(op.payload, op.length)
+                assert digest(data) == op.digest
+            if op.kind in CHANGES and not op.test_status:
+                disk[op.offset : op.end] = data
     return bytes(disk)
 
 
@@ -530,10 +527,9 @@ def test_what_the_disk_holds_at_the_start_is_recorded(tmp_path: Path, driver: st
     assert start == ops[: len(start)]
     assert {(op.connection, op.submitted, op.completed) for op in start} == {(0, 0, 0)}
     held = bytearray(SIZE)
-    payloads = PayloadReader(tmp_path / "t.payloads", opened.header.id)
-    for op in start:
-        held[op.offset : op.end] = payloads.read(op.payload, op.length)
-    payloads.close()
+    with PayloadReader(tmp_path / "t.payloads", opened.header.id) as payloads:
+        for op in start:
+            held[op.offset : op.end] = payloads.read(op.payload, op.length)
     assert bytes(held) == data
     assert rebuild(tmp_path / "t.trace") == (tmp_path / "t.raw").read_bytes()
 

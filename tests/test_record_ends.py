@@ -117,7 +117,7 @@ def test_blkverifys_example(unlike: Path) -> None:
     assert "verdict:  damaged (raw)" in done.stdout
     assert "read failed: Input/output error" in done.stdout
     opened, ops = read_trace(unlike / "t.trace")
-    first, last = opened.mismatches()
+    first, last = opened.mismatches
     assert (first.fault, first.offset, first.length) == (Fault.DATA, 0, 512)
     assert ops[first.seq - ops[0].seq].kind == Kind.READ
     assert (last.fault, last.offset, last.length) == (Fault.FINAL, 0, 512)
@@ -307,8 +307,7 @@ def test_a_kill_loses_nothing_that_a_guest_saw_done(tmp_path: Path) -> None:
             for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
             if word.startswith("--socket=")
         )
-        with Loop() as loop:
-            device = NbdDevice.connect(loop, parse_uri(uri))
+        with Loop() as loop, NbdDevice.connect(loop, parse_uri(uri)) as device:
 
             def write(at: int) -> None:
                 def acknowledged(error: int, *_: object) -> None:
@@ -328,7 +327,6 @@ def test_a_kill_loses_nothing_that_a_guest_saw_done(tmp_path: Path) -> None:
                 if len(done) > 500 and process.returncode is None:
                     process.kill()
                     process.wait()
-            device.close()
     opened, ops = read_trace(tmp_path / "t.trace")
     assert opened.end is None
     recorded = {op.seq for op in ops if op.kind == Kind.WRITE}
@@ -687,7 +685,7 @@ def test_a_full_disk_for_the_reference_is_not_the_drivers_fault(tmp_path: Path, 
     assert f"failed on {small}/good.raw: No space left on device" in done.stderr
     assert done.stdout.split()[1] == "EIO"
     opened, _ = read_trace(tmp_path / "t.trace")
-    assert opened.mismatches() == []
+    assert opened.mismatches == []
 
 
 def test_an_image_that_cannot_be_made_is_not_the_drivers_fault(tmp_path: Path) -> None:

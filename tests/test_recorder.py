@@ -18,9 +18,9 @@ from tracer.device import Done, FileDevice
 from tracer.loop import Loop
 from tracer.nbd.client import Client, Reply
 from tracer.op import Buffer, Kind
-from tracer.payload import PayloadWriter
 from tracer.recorder import Recorder
-from tracer.trace import Header, Trace, TraceWriter
+from tracer.trace import Header, Trace
+from tracer.trace_output import TraceOutput
 
 SIZE = 1 << 20
 
@@ -81,20 +81,17 @@ class Visitor:
 
 
 class Bench:
-    def __init__(self, folder: Path, stack: ExitStack, payloads: PayloadWriter | None = None) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, payloads: str = "hash") -> None:
         for name in ("good.raw", "test.raw"):
             (folder / name).write_bytes(bytes(SIZE))
         self.stack = stack
         self.loop = stack.enter_context(Loop())
-        self.reference = FileDevice(folder / "good.raw")
-        self.test = Slow(folder / "test.raw")
-        stack.callback(self.reference.close)
-        stack.callback(self.test.close)
+        self.reference = stack.enter_context(FileDevice(folder / "good.raw"))
+        self.test = stack.enter_context(Slow(folder / "test.raw"))
         self.path = folder / "t.trace"
-        self.writer = TraceWriter(self.path, Header(SIZE))
-        stack.callback(self.writer.abandon)
+        self.output = stack.enter_context(TraceOutput(self.path, Header(SIZE, payloads)))
         self.recorder = Recorder(
-            self.loop, self.reference, self.test, Comparison(), self.writer, payloads,
+            self.loop, self.reference, self.test, Comparison(), self.output,
             say=lambda _: None,
         )  # fmt: skip
         stack.callback(self.recorder.disconnect_guests)
@@ -105,10 +102,8 @@ class Bench:
         return visitor
 
     def recorded(self) -> list[int]:
-        trace = Trace(self.path)
-        seqs = [op.seq for op in trace.ops()]
-        trace.close()
-        return seqs
+        with Trace(self.path) as trace:
+            return [op.seq for op in trace.ops()]
 
 
 @pytest.fixture
@@ -174,10 +169,11 @@ def test_a_trace_disk_that_stands_still_makes_the_guest_wait(
     pipe = tmp_path / "t.payloads"
     os.mkfifo(pipe)
     disk = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    payloads = PayloadWriter(pipe, "one")
     source = random.Random(0)
     with ExitStack() as stack:
-        bench = Bench(tmp_path, stack, payloads)
+        bench = Bench(tmp_path, stack, "full")
+        payloads = bench.output.payloads
+        assert payloads is not None
         guest = bench.visitor()
         for at in range(count):
             guest.client.request(Kind.WRITE, 0, at * size, size, source.randbytes(size))

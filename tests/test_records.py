@@ -62,7 +62,8 @@ def test_one_changed_bit_in_a_tile(path: Path, which: int, byte: int, bit: int) 
     content[len(content) - (2 * TILE - which) * RECORD_SIZE + byte] ^= 1 << bit
     path.write_bytes(content)
     try:
-        read = list(Trace(path).ops())
+        with Trace(path) as opened:
+            read = list(opened.ops())
         times = (number for op in read for number in (op.seq, op.submitted, op.reference_ns, op.test_ns))
         good = all(number < 1 << 63 for number in times)
         good = good and all(op.completed < 1 << 63 or op.completed == NO_TIME for op in read)
@@ -72,7 +73,8 @@ def test_one_changed_bit_in_a_tile(path: Path, which: int, byte: int, bit: int) 
     if good:
         assert t.ops.collect()["seq"].sort().to_list() == sorted(op.seq for op in read)
     else:
-        where = Trace(path).records_at + which * RECORD_SIZE
+        with Trace(path) as opened:
+            where = opened.records_at + which * RECORD_SIZE
         with pytest.raises(TraceError, match=f"no record where one should be, at byte {where}$"):
             _ = t.count
 

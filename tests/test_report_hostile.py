@@ -134,11 +134,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("hostile")
     path = hostile_trace(folder / f"{NAME}.trace")
     (folder / "verdict.json").write_text(json.dumps(hostile_verdict(path)))
-    recording, verdict = analysis.open(path), load(folder / "verdict.json")
-    return {
-        "trace": of_trace(recording, NAME),
-        "verdict": of_verdict(recording, verdict, NAME),
-    }
+    verdict = load(folder / "verdict.json")
+    with analysis.open(path) as recording:
+        return {
+            "trace": of_trace(recording, NAME),
+            "verdict": of_verdict(recording, verdict, NAME),
+        }
 
 
 @pytest.fixture(params=["trace", "verdict"])

@@ -12,8 +12,8 @@ from tests.faulty.workload import WORKLOAD, make_trace, write_driver
 from tests.support import entries, finish, need, peer, read_trace, recording, trace
 from tracer.digest import digest
 from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
-from tracer.payload import PayloadWriter, payload_path
 from tracer.trace import End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
+from tracer.trace_output import TraceOutput
 
 # ---------------------------------------------------------------- strip
 
@@ -45,19 +45,20 @@ def test_a_defect_shows_without_payloads(tmp_path: Path) -> None:
 
 def test_none_of_the_data_is_left(tmp_path: Path) -> None:
     path = tmp_path / "w.trace"
-    header = Header(4096)
-    writer, store = TraceWriter(path, header), PayloadWriter(payload_path(path), header.id)
     secret, wrong = b"secret" * 100, b"other!" * 100
-    op = Op(0, int(Kind.WRITE), 0, 0, 600, 1, 2, payload=store.put(digest(secret), secret))
-    writer.write([pack_op(replace(op, digest=digest(secret)))])
-    mismatch = Mismatch(0, Fault.DATA, 0, 600, 0, 0, 3, store.put(digest(wrong), wrong), digest(wrong))
-    writer.mark(Mark(0, 1, "m"))
-    writer.mismatch(mismatch)
-    store.close()
-    writer.close(End(1, 1, 5, "damaged"))
+    op = Op(0, int(Kind.WRITE), 0, 0, 600, 1, 2)
+    with TraceOutput(path, Header(4096)) as output:
+        output.store(op, secret)
+        output.op(op)
+        payload = output.put(digest(wrong), wrong)
+        mismatch = Mismatch(0, Fault.DATA, 0, 600, 0, 0, 3, payload, digest(wrong))
+        output.mark(Mark(0, 1, "m"))
+        output.mismatch(mismatch)
+        output.close(End(1, 1, 5, "damaged"))
     trace("strip", path, "-o", "s.trace", cwd=tmp_path)
-    stripped = Trace(tmp_path / "s.trace")
-    assert list(stripped.records()) == [
+    with Trace(tmp_path / "s.trace") as stripped:
+        records = list(stripped.records())
+    assert records == [
         replace(op, digest=digest(secret), payload=NO_PAYLOAD),
         Mark(0, 1, "m"),
         replace(mismatch, payload=NO_PAYLOAD),

@@ -2,7 +2,6 @@
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -65,11 +64,7 @@ class Bench:
             file.write(data)
 
     def sweep(self, **options: object) -> Sweep:
-        with ExitStack() as stack:
-            loop = stack.enter_context(Loop())
-            reference, test = FileDevice(self.raw), Bad(self.test)
-            stack.callback(reference.close)
-            stack.callback(test.close)
+        with Loop() as loop, FileDevice(self.raw) as reference, Bad(self.test) as test:
             test.defect = self.defect
             return sweep(loop, reference, test, self.comparison, **options)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import file_size_limit
+from tests.support import file_size_limit, read_trace
 from tracer.errors import Exit, StorageError, TraceError
 from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
 from tracer.trace import (
@@ -93,10 +93,8 @@ def write(path: Path, records: list[Any], header: Header | None = None) -> Path:
 
 
 def read(path: Path) -> list[Record]:
-    trace = Trace(path)
-    records = list(trace.records())
-    trace.close()
-    return records
+    with Trace(path) as trace:
+        return list(trace.records())
 
 
 @pytest.fixture
@@ -116,15 +114,14 @@ def good(path: Path) -> bytes:
 @rewritten
 @given(st.lists(st.one_of(ops(), marks, mismatches()), max_size=10), ends)
 def test_every_record_reads_back(path: Path, records: list[Record], end: End) -> None:
-    trace = Trace(write(path, [*records, end]))
-    assert list(trace.records()) == [*records, end]
-    assert list(trace.ops()) == [record for record in records if isinstance(record, Op)]
-    assert trace.marks() == [record for record in records if isinstance(record, Mark)]
-    assert trace.mismatches() == [record for record in records if isinstance(record, Mismatch)]
-    assert trace.end == end
-    assert trace.count == len(records) + 1
-    assert trace.torn_bytes == 0
-    trace.close()
+    with Trace(write(path, [*records, end])) as trace:
+        assert list(trace.records()) == [*records, end]
+        assert list(trace.ops()) == [record for record in records if isinstance(record, Op)]
+        assert trace.marks() == [record for record in records if isinstance(record, Mark)]
+        assert trace.mismatches() == [record for record in records if isinstance(record, Mismatch)]
+        assert trace.end == end
+        assert trace.count == len(records) + 1
+        assert trace.torn_bytes == 0
 
 
 def test_the_header_reads_back(path: Path) -> None:
@@ -132,7 +129,7 @@ def test_the_header_reads_back(path: Path) -> None:
         SIZE, "hash", {"name": "qcow2", "serve": ["a", "b"]}, {"name": "host"}, {"qemu-nbd": "7.2"},
         123, "old-or-zero", start_image="recorded",
     )  # fmt: skip
-    assert Trace(write(path, [], header)).header == header
+    assert read_trace(write(path, [], header))[0].header == header
 
 
 def test_every_trace_has_an_id_of_its_own() -> None:
@@ -157,7 +154,7 @@ def test_many_ops_in_one_call(path: Path) -> None:
     many = [replace(OP, seq=seq) for seq in range(1000)]
     writer.write([pack_op(op) for op in many])
     writer.close(End(1000, 0, 0, "clean"))
-    assert list(Trace(path).ops()) == many
+    assert read_trace(path)[1] == many
 
 
 def test_what_was_written_is_in_the_file_at_once(path: Path) -> None:
@@ -165,7 +162,7 @@ def test_what_was_written_is_in_the_file_at_once(path: Path) -> None:
     writer = TraceWriter(path, Header(SIZE))
     for seq in range(3):
         writer.write([pack_op(replace(OP, seq=seq))])
-        assert [op.seq for op in Trace(path).ops()] == list(range(seq + 1))
+        assert [op.seq for op in read_trace(path)[1]] == list(range(seq + 1))
     writer.abandon()
 
 
@@ -209,16 +206,16 @@ def test_packed_ops_are_msgpack_of_a_fixed_size(many: list[Op]) -> None:
 
 
 def test_a_trace_that_was_not_closed_says_so(path: Path) -> None:
-    trace = Trace(write(path, SOME))
-    assert trace.end is None
-    assert list(trace.records()) == SOME
+    with Trace(write(path, SOME)) as trace:
+        assert trace.end is None
+        assert list(trace.records()) == SOME
 
 
 def test_a_trace_without_records(path: Path) -> None:
-    trace = Trace(write(path, []))
-    assert trace.count == 0
-    assert trace.end is None
-    assert list(trace.records()) == []
+    with Trace(write(path, [])) as trace:
+        assert trace.count == 0
+        assert trace.end is None
+        assert list(trace.records()) == []
 
 
 def test_any_prefix_reads_back_up_to_its_last_whole_record(path: Path, good: bytes) -> None:
@@ -231,11 +228,10 @@ def test_any_prefix_reads_back_up_to_its_last_whole_record(path: Path, good: byt
                 Trace(path)
             continue
         whole, torn = divmod(cut - start, RECORD_SIZE)
-        trace = Trace(path)
-        assert list(trace.records()) == records[:whole]
-        assert trace.torn_bytes == torn
-        assert trace.end is None
-        trace.close()
+        with Trace(path) as trace:
+            assert list(trace.records()) == records[:whole]
+            assert trace.torn_bytes == torn
+            assert trace.end is None
 
 
 @pytest.mark.parametrize("room", [0, 1, RECORD_SIZE - 1, RECORD_SIZE, 2 * RECORD_SIZE + 50])
@@ -247,10 +243,10 @@ def test_a_disk_that_is_full_for_a_while_tears_no_record(path: Path, room: int) 
         writer.write([pack_op(replace(OP, seq=seq)) for seq in (6, 7, 8)])
     assert str(path) in str(caught.value)
     writer.close(End(1, 0, 0, "incomplete"))
-    trace = Trace(path)
-    assert next(trace.ops()) == OP
-    assert trace.torn_bytes == 0
-    assert trace.end == End(1, 0, 0, "incomplete")
+    with Trace(path) as trace:
+        assert next(trace.ops()) == OP
+        assert trace.torn_bytes == 0
+        assert trace.end == End(1, 0, 0, "incomplete")
 
 
 def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
@@ -366,7 +362,7 @@ def test_a_header_that_lacks_a_field(path: Path, name: str) -> None:
 
 def test_fields_of_a_later_release_are_passed_over(path: Path) -> None:
     path.write_bytes(msgpack.packb({**asdict(Header(SIZE)), "mood": "sunny"}))
-    assert Trace(path).header.size == SIZE
+    assert read_trace(path)[0].header.size == SIZE
 
 
 # ---------------------------------------------------------------- damaged records
@@ -378,10 +374,11 @@ def damaged(path: Path, record: bytes) -> None:
     at = path.stat().st_size
     with path.open("ab") as file:
         file.write(record + pack_op(OP))
-    records = Trace(path).records()
-    assert [next(records), next(records)] == SOME[:2]
-    with pytest.raises(TraceError, match=f"no record where one should be, at byte {at}$"):
-        next(records)
+    with Trace(path) as trace:
+        records = trace.records()
+        assert [next(records), next(records)] == SOME[:2]
+        with pytest.raises(TraceError, match=f"no record where one should be, at byte {at}$"):
+            next(records)
 
 
 @pytest.mark.parametrize(
@@ -453,9 +450,9 @@ def test_damage_anywhere_is_an_error_or_another_record(path: Path, data: st.Data
         bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bad)
     try:
-        trace = Trace(path)
-        _ = trace.end, trace.marks(), trace.mismatches()
-        records = list(trace.records())
+        with Trace(path) as trace:
+            _ = trace.end, trace.marks(), trace.mismatches()
+            records = list(trace.records())
     except TraceError:
         why_not(path)
     else:
@@ -466,5 +463,5 @@ def test_an_end_that_is_damaged_is_an_error(path: Path, good: bytes) -> None:
     bad = bytearray(good)
     bad[-RECORD_SIZE] = 0x96
     path.write_bytes(bad)
-    with pytest.raises(TraceError):
-        _ = Trace(path).end
+    with Trace(path) as trace, pytest.raises(TraceError):
+        _ = trace.end

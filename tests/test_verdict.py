@@ -12,7 +12,7 @@ from tests.faulty.workload import WORKLOAD, make_trace, write_driver
 from tests.support import need, peer, trace
 from tracer import verdict_file
 from tracer.errors import Exit, UsageError
-from tracer.trace import Fault
+from tracer.op import Fault
 from tracer.verdict import (
     EFFORT,
     HOW,

@@ -7,7 +7,7 @@ from pathlib import Path
 from tracer.device import FileDevice
 from tracer.driver import make_raw
 from tracer.errors import StorageError, UsageError
-from tracer.files import check_free, whole
+from tracer.files import check_new, replaced, whole
 from tracer.marks import last_op, resolve_upto
 from tracer.op import Kind, Leaves, changing_kinds, effect
 from tracer.payload import payload_path
@@ -41,37 +41,28 @@ def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = F
     The image appears whole or not at all. Raises UsageError where it is there already and ``force`` is
     not given, TraceError where the trace or a payload cannot be read, StorageError.
     """
-    _check_output(trace, image, force)
-    source = TraceWithData(trace)
-    try:
+    if replaced((image,), (trace, payload_path(trace))):
+        raise UsageError(f"{image} cannot be both the image and the trace or its payloads")
+    check_new(image, force)
+    with TraceWithData(trace) as source:
         header = source.trace.header
         before = resolve_upto(source.trace, at) if at is not None else last_op(source.trace) + 1
         made = Checkout(str(trace), str(image), before, header.size, header.payloads)
-        with whole(image) as partial:
-            make_raw(partial, made.size)
-            _apply(source, partial, made)
-    except OSError as error:
-        raise StorageError(f"cannot write {image}: {error.strerror}") from error
-    finally:
-        source.close()
+        try:
+            with whole(image) as folder:
+                partial = folder / image.name
+                make_raw(partial, made.size)
+                _apply(source, partial, made)
+        except OSError as error:
+            raise StorageError(f"cannot write {image}: {error.strerror}") from error
     return made
-
-
-def _check_output(trace: Path, image: Path, force: bool) -> None:
-    if image.exists():
-        if not image.is_file():
-            raise UsageError(f"{image} is no file: name another")
-        if any(own.exists() and image.samefile(own) for own in (trace, payload_path(trace))):
-            raise UsageError(f"{image} cannot be both the image and the trace or its payloads")
-    check_free(image, force)
 
 
 def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
     """Do to an image what was done to the reference when recorded. Raises OSError."""
     trace = source.trace
     changing = changing_kinds(trace.header.trim)
-    device = FileDevice(image, durable=False)
-    try:
+    with FileDevice(image, durable=False) as device:
         with bar("checking out", made.before, "ops") as progress:
             for op in by_seq(trace.ops()):
                 if op.seq >= made.before:
@@ -91,5 +82,3 @@ def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
                 if error:
                     raise OSError(error, os.strerror(error))
         made.allocated = os.fstat(device.fd).st_blocks * 512  # st_blocks counts 512 bytes each, always
-    finally:
-        device.close()

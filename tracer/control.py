@@ -208,9 +208,8 @@ def _reach(trace: Path | None) -> socket.socket:
         return peer
     name = ""
     if trace is not None:
-        opened = Trace(trace)
-        name = f"{opened.header.id}{SUFFIX}"
-        opened.close()
+        with Trace(trace) as opened:
+            name = f"{opened.header.id}{SUFFIX}"
     found = dict(_running(told))
     chosen = [path for path in found if trace is None or path.name == name]
     if len(chosen) == 1:

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracer.errors import UsageError
-from tracer.op import ZERO_DIGEST, Fault, Kind, Leaves, Op, effect
+from tracer.op import NO_PAYLOAD, NO_TIME, ZERO_DIGEST, Buffer, Fault, Kind, Leaves, Op, effect
 from tracer.payload import payload_path
 from tracer.progress import bar
-from tracer.rewrite import Rewriter, check_output, derived, new_trace
+from tracer.rewrite import check_output, derived, new_trace
 from tracer.source import TraceWithData, by_seq
 from tracer.trace import End, Mark, Mismatch
+from tracer.trace_output import TraceOutput
 from tracer.writers import LastWriters
 
 Progress = Callable[[int], None]
@@ -66,15 +67,15 @@ def cut(source: TraceWithData, first: int, upto: int, out: Path, *, force: bool 
             start_bytes = 0
             for op, data in _with_data(source, _start(source, first, writers, progress)):
                 start_bytes += op.length
-                written.op(op, data)
-            _copy(source, first, upto, count - first, written, progress)
-            ops = written.ops - count
-            if not ops:
+                _append(written, op, data)
+            end = _copy(source, first, upto, count - first, written, progress)
+            if not end.ops:
                 raise UsageError(f"{trace.path} has no record of any op from #{first} to #{upto - 1}")
-            written.finish(End(written.ops, written.mismatches, written.last, "cut"))
+            written.sync()
+            written.close(replace(end, ops=count + end.ops))
     payloads = payload_path(out)
     return Cut(
-        str(trace.path), str(out), first, upto - 1, ops, count, start_bytes, out.stat().st_size,
+        str(trace.path), str(out), first, upto - 1, end.ops, count, start_bytes, out.stat().st_size,
         payloads.stat().st_size if header.payloads == "full" else 0,
     )  # fmt: skip
 
@@ -115,8 +116,8 @@ def _start(
     for op in _before(source, first, progress):
         if effect(op, source.trace.header.trim).leaves is not Leaves.DATA:
             continue
-        for start, end, mark in _pieces(op, writers, whole=source.real):
-            yield Op(seq, int(Kind.START), 0, start, end - start, completed=0, digest=mark), op
+        for start, end, key in _pieces(op, writers, whole=source.real):
+            yield Op(seq, int(Kind.START), 0, start, end - start, completed=0, digest=key), op
             seq += 1
 
 
@@ -161,16 +162,21 @@ def _with_data(
 
 
 def _copy(
-    source: TraceWithData, first: int, upto: int, shift: int, written: Rewriter, progress: Progress
-) -> None:
-    """Append the ops, marks and mismatches of the part, with numbers shifted."""
+    source: TraceWithData, first: int, upto: int, shift: int, written: TraceOutput, progress: Progress
+) -> End:
+    """Append the ops, marks and mismatches of the part, with numbers shifted. Return the end record for
+    these alone."""
+    ops = mismatches = last = 0
     for record in source.trace.records():
         progress(1)
         if isinstance(record, Op):
             if first <= record.seq < upto:
                 data = source.data(record) if source.real else None
                 record.seq += shift
-                written.op(record, data)
+                _append(written, record, data)
+                ops += 1
+                if record.completed != NO_TIME:
+                    last = max(last, record.completed)
         elif isinstance(record, Mark):
             if first <= record.seq <= upto:  # one that stands at the end may be what it was cut by
                 written.mark(replace(record, seq=record.seq + shift))
@@ -178,5 +184,16 @@ def _copy(
             # what was found after the run has the number that the next op would have had
             after_run = record.seq == upto and record.fault == Fault.FINAL
             if first <= record.seq < upto or after_run:
-                data = source.returned(record)
-                written.mismatch(replace(record, seq=record.seq + shift), data)
+                actual = source.returned(record)
+                payload = NO_PAYLOAD if actual is None else written.put(record.digest, actual)
+                written.mismatch(replace(record, seq=record.seq + shift, payload=payload))
+                mismatches += 1
+    return End(ops, mismatches, last, "cut")
+
+
+def _append(written: TraceOutput, op: Op, data: Buffer | None) -> None:
+    """Append an op and, if they are known, the bytes that it brings."""
+    op.payload = NO_PAYLOAD
+    if data is not None:
+        written.store(op, bytes(data))
+    written.op(op)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from tracer import sparse
 from tracer.channel import Channel
+from tracer.closing import Closing
 from tracer.errors import NbdError, StorageError, Unreachable
 from tracer.loop import Loop
 from tracer.lower import Part, lower
@@ -55,7 +56,7 @@ class Device(Protocol):
     def close(self) -> None: ...
 
 
-class FileDevice:
+class FileDevice(Closing):
     """A raw image file, served in process. Every request is done when ``submit`` returns.
 
     With ``durable=False`` flushes and FUA are not passed on to the disk: right for a reference image,
@@ -66,11 +67,13 @@ class FileDevice:
         self.path = path
         self.lost: Exception | None = None
         self._durable = durable
+        self.fd = -1
         try:
             self.fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+            size = os.lseek(self.fd, 0, os.SEEK_END)
         except OSError as error:
+            self.close()
             raise StorageError(f"cannot open {path}: {error.strerror}") from error
-        size = os.lseek(self.fd, 0, os.SEEK_END)
         self.export = p.Export(size, EVERYTHING)
 
     def submit(
@@ -130,7 +133,7 @@ class FileDevice:
             self.fd = -1
 
 
-class NbdDevice:
+class NbdDevice(Closing):
     """An NBD server's export, over one connection.
 
     ``lost`` is None while the connection holds; when it breaks, what was in flight is done with
@@ -165,12 +168,15 @@ class NbdDevice:
             raise Unreachable(f"cannot connect to {address.uri()}: {error.strerror or error}") from error
         device = cls(loop, sock, address.export)
         deadline = time.monotonic() + timeout
-        while device.client.export is None and device.lost is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                device.channel.close()
-                raise NbdError(f"{address.uri()} did not finish negotiating in {timeout:g} s")
-            loop.poll(left)
+        try:
+            while device.client.export is None and device.lost is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise NbdError(f"{address.uri()} did not finish negotiating in {timeout:g} s")
+                loop.poll(left)
+        except BaseException:
+            device.channel.close()
+            raise
         if device.client.export is None:
             raise NbdError(f"{address.uri()}: {device.lost}")
         device.export = device.client.export
@@ -220,14 +226,15 @@ class NbdDevice:
         self.channel.send()
 
     def disconnect(self) -> None:
-        """Say goodbye and close."""
+        """Say goodbye and close; a second time does nothing."""
         if self.lost is None:
             self.client.disconnect()
             self.channel.send()
             self.lost = NbdError("we disconnected")
         self.channel.close()
 
-    close = disconnect
+    def close(self) -> None:
+        self.disconnect()
 
     def _replied(self, reply: Reply) -> None:
         self._waiting.pop(reply.cookie)(reply.error, reply.data, reply.extents)

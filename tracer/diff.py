@@ -61,8 +61,12 @@ class Diff:
 
 def diff_traces(a: Path, b: Path, *, timing: bool = False) -> Diff:
     """Compare two recordings op by op; with ``timing`` their times as well. Raises TraceError."""
-    left, right = Trace(a), Trace(b)
-    result = Diff("traces", str(a), str(b))
+    with Trace(a) as left, Trace(b) as right:
+        return _compare_traces(left, right, timing)
+
+
+def _compare_traces(left: Trace, right: Trace, timing: bool) -> Diff:
+    result = Diff("traces", str(left.path), str(right.path))
     for name in DISK:
         one, other = getattr(left.header, name), getattr(right.header, name)
         if one != other:
@@ -81,8 +85,6 @@ def diff_traces(a: Path, b: Path, *, timing: bool = False) -> Diff:
             alike += 1
             progress(1)
     result.alike = alike
-    left.close()
-    right.close()
     if result.op_a is not None and result.op_b is not None:
         for name in names:
             one, other = _shown(result.op_a, name), _shown(result.op_b, name)

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgpack
 import zstandard
 
+from tracer.closing import Closing
 from tracer.errors import StorageError, TraceError, UsageError
 from tracer.header import MAX_HEADER, parse_header
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST
@@ -78,8 +79,8 @@ class PayloadWriter:
 
     def __init__(self, path: Path, trace_id: str) -> None:
         self.path = path
-        self.error: OSError | None = None
-        """What the thread met when it could not write: nothing is stored from then on."""
+        self.error: StorageError | None = None
+        """Why the thread could not write: nothing is stored from then on."""
         self._position = 0
         self._known: dict[bytes, int] = {}
         self._block: list[bytes | bytearray] = []
@@ -96,7 +97,7 @@ class PayloadWriter:
                 self._file.close()
                 raise
         except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+            raise self._failure(error) from error
         self._thread = threading.Thread(target=self._run, name="payloads", daemon=True)
         self._thread.start()
 
@@ -143,14 +144,17 @@ class PayloadWriter:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Write all that was put. Raises StorageError if anything could not be written."""
+        """Write all that was put; a second time does nothing. Raises StorageError if anything could not
+        be written."""
+        if self._file.closed:
+            return
         if self._block:
             self._hand_over()
         self._queue.put([])
         self._thread.join()
         self._file.close()
         if self.error is not None:
-            raise StorageError(f"cannot write {self.path}: {self.error.strerror}")
+            raise self.error
 
     def sync(self) -> None:
         """Wait until all that was put is on the disk. What goes wrong ends up in ``error``."""
@@ -164,7 +168,10 @@ class PayloadWriter:
         try:
             os.fdatasync(self._file.fileno())
         except OSError as error:
-            self.error = self.error or error
+            self.error = self.error or self._failure(error)
+
+    def _failure(self, error: OSError) -> StorageError:
+        return StorageError(f"cannot write {self.path}: {error.strerror}")
 
     def _hand_over(self) -> None:
         block, self._block, self._block_size = self._block, [], 0
@@ -184,7 +191,7 @@ class PayloadWriter:
                 try:
                     self._write(pack_block_head(self._written, len(data), len(frame)) + frame)
                 except OSError as error:
-                    self.error = error
+                    self.error = self._failure(error)
             self._written += len(data)
 
     def _write(self, data: bytes) -> None:
@@ -201,7 +208,7 @@ class _Block:
     frame_size: int
 
 
-class PayloadReader:
+class PayloadReader(Closing):
     """Reads payloads back by position. Keeps the last few blocks in memory."""
 
     CACHED = 8
@@ -222,11 +229,10 @@ class PayloadReader:
         self._decompressor = zstandard.ZstdDecompressor()
         try:
             self._scan(trace_id)
-        except OSError as error:
+        except BaseException as error:
             self.close()
-            raise TraceError(f"cannot read the payloads {path}: {error.strerror}") from error
-        except TraceError:
-            self.close()
+            if isinstance(error, OSError):
+                raise TraceError(f"cannot read the payloads {path}: {error.strerror}") from error
             raise
 
     def read(self, position: int, length: int) -> bytes:
@@ -249,8 +255,10 @@ class PayloadReader:
                 yield block.position, self._unpack(block)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
+        """Close the file; a second time does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _find(self, position: int) -> int:
         index = bisect_right(self._starts, position) - 1

@@ -23,8 +23,9 @@ from tracer.mirror import MAX_BYTES, MAX_OPS, Difference, Flight, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request, Server
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, SECTOR, ZERO_DIGEST, Fault, Flag, Kind, Op
-from tracer.payload import LINGER, PayloadWriter
-from tracer.trace import Mark, Mismatch, TraceWriter, pack_op
+from tracer.payload import LINGER
+from tracer.trace import Mark, Mismatch, pack_op
+from tracer.trace_output import TraceOutput
 
 MAX_UNSENT = MAX_BYTES
 """Bytes of replies that one guest does not fetch. Beyond that its requests wait."""
@@ -72,8 +73,7 @@ class Recorder:
         reference: FileDevice,
         test: Device,
         comparison: Comparison,
-        trace: TraceWriter,
-        payloads: PayloadWriter | None,
+        output: TraceOutput,
         *,
         stop_on_mismatch: bool = True,
         sync: bool = False,
@@ -102,8 +102,8 @@ class Recorder:
         """What went wrong with our own files, if that is why."""
         self.seq = 0
         self._loop = loop
-        self._trace = trace
-        self._payloads = payloads
+        self._output = output
+        self._payloads = output.payloads
         self._stop_on_mismatch = stop_on_mismatch
         self._sync = sync
         self._say = say
@@ -158,14 +158,13 @@ class Recorder:
 
     def record_start(self, offset: int, data: bytes) -> None:
         """Record a piece of the start image: both sides have it already."""
-        op = Op(self.seq, int(Kind.START), 0, offset, len(data), digest=digest(data))
+        op = Op(self.seq, int(Kind.START), 0, offset, len(data))
         op.completed = op.submitted = 0
         self.seq += 1
-        if self._payloads is not None:
-            op.payload = self._payloads.put(op.digest, data)
+        self._output.store(op, data)
         self.counts[op.kind] += 1
         self.bytes[op.kind] += op.length
-        self._trace.write([pack_op(op)])
+        self._output.write([pack_op(op)])
 
     def mark(self, name: str) -> Mark:
         """Record a named moment, before the next op. Raises UsageError where nothing more is recorded,
@@ -174,7 +173,7 @@ class Recorder:
             raise UsageError(f"the recording is ending: {self.stopped}")
         mark = Mark(self.seq, self._now(), name)
         try:
-            self._trace.mark(mark)
+            self._output.mark(mark)
         except StorageError as error:
             self.error = error
             self.stopped = str(error)
@@ -265,8 +264,7 @@ class Recorder:
             try:
                 self._record(finished, now)
                 if self._payloads is not None and self._payloads.error is not None:
-                    reason = self._payloads.error.strerror
-                    raise StorageError(f"cannot write {self._payloads.path}: {reason}")
+                    raise self._payloads.error
             except StorageError as error:
                 self.error = error
                 self.stopped = str(error)
@@ -286,15 +284,13 @@ class Recorder:
             self.bytes[op.kind] += op.length
             if op.reference_status and not op.refused:
                 broken = op
-        self._trace.write(records)
+        self._output.write(records)
         if broken is not None:  # the reference is ours: no driver is to blame for it
             reason = os.strerror(broken.reference_status)
             where = self.mirror.reference.path
             raise StorageError(f"op {broken.describe()} failed on {where}: {reason}")
         if self._sync and any(f.op.kind == Kind.FLUSH or f.op.flags & Flag.FUA for f in finished):
-            if self._payloads is not None:
-                self._payloads.sync()
-            self._trace.sync()
+            self._output.sync()
         for flight in finished:
             for difference in flight.differences:
                 self.note(difference, now)
@@ -304,7 +300,7 @@ class Recorder:
     def note_range(self, start: int, end: int) -> None:
         """Record another damaged range of bytes, found after the run. Says nothing."""
         self.mismatches += 1
-        self._trace.mismatch(
+        self._output.mismatch(
             Mismatch(
                 self.seq, Fault.FINAL, start, end - start, 0, 0, self._now(), NO_PAYLOAD, ZERO_DIGEST
             )
@@ -318,15 +314,15 @@ class Recorder:
             # without bytes: a broken driver may differ in every read of a long recording
             self.differences.append(replace(difference, expected=b"", actual=b""))
         op = difference.op
-        payload, mark = NO_PAYLOAD, digest(difference.actual)
+        payload, key = NO_PAYLOAD, digest(difference.actual)
         if self._payloads is not None and difference.actual:
-            payload = self._payloads.put(mark, difference.actual)
-        self._trace.mismatch(
+            payload = self._payloads.put(key, difference.actual)
+        self._output.mismatch(
             Mismatch(
                 op.seq if op is not None else self.seq,
                 difference.fault, difference.offset, difference.length,
                 difference.expected_status, difference.actual_status,
-                self._now() if now is None else now, payload, mark,
+                self._now() if now is None else now, payload, key,
             )
         )  # fmt: skip
         self._say(describe(difference))

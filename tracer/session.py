@@ -18,14 +18,15 @@ from tracer.listener import listen, listen_address
 from tracer.loop import Loop
 from tracer.mirror import Difference
 from tracer.op import KIND_BY_NUMBER, SECTOR, Fault, Kind, Op
-from tracer.outputs import open_outputs, remove_outputs
-from tracer.payload import PayloadWriter, new_payload_path, payload_path
+from tracer.outputs import open_output, record_start, remove_outputs
+from tracer.payload import new_payload_path, payload_path
 from tracer.plan import Plan
 from tracer.progress import LiveLine, bar
 from tracer.ranges import RangeSet
 from tracer.recorder import Recorder
 from tracer.sweep import sweep
-from tracer.trace import End, TraceWriter
+from tracer.trace import End
+from tracer.trace_output import TraceOutput
 from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, VerdictKind
 
 MAX_FINAL = 1000
@@ -42,22 +43,24 @@ def record(plan: Plan, say: Callable[[str], None]) -> Recording:
         loop = stack.enter_context(Loop())
         images = Images(plan)
         try:
-            reference = FileDevice(images.raw, durable=False)
-            stack.callback(reference.close)
+            reference = stack.enter_context(FileDevice(images.raw, durable=False))
             running = stack.enter_context(plan.driver.start(loop, images.test, images.size))
             comparison = Comparison(plan.trim)
             if not plan.trust_start:
                 compare_start(loop, reference, running, comparison)
-            recorder, trace, payloads = open_outputs(plan, loop, reference, running, comparison, say)
+            output = stack.enter_context(open_output(plan, reference))
+            recorder = Recorder(
+                loop, reference, running.device, comparison, output,
+                stop_on_mismatch=plan.on_mismatch == "stop", sync=plan.sync, say=say,
+            )  # fmt: skip
+            record_start(recorder, reference)
         except BaseException:
             images.remove_new()
             raise
         try:
-            return _Session(plan, loop, running, recorder, trace, payloads, comparison, say).run()
+            return _Session(plan, loop, running, recorder, output, comparison, say).run()
         except UsageError:  # the address is taken, or the command cannot be run: nothing was recorded
-            trace.abandon()
-            if payloads is not None:
-                payloads.close()
+            output.abandon()
             remove_outputs(plan)
             images.remove_new()
             raise
@@ -72,8 +75,7 @@ class _Session:
         loop: Loop,
         running: Running,
         recorder: Recorder,
-        trace: TraceWriter,
-        payloads: PayloadWriter | None,
+        output: TraceOutput,
         comparison: Comparison,
         say: Callable[[str], None],
     ) -> None:
@@ -81,8 +83,7 @@ class _Session:
         self.loop = loop
         self.running = running
         self.recorder = recorder
-        self.trace = trace
-        self.payloads = payloads
+        self.output = output
         self.comparison = comparison
         self.say = say
         self.line = LiveLine()
@@ -120,7 +121,7 @@ class _Session:
         """Listen for ``trace mark`` until the stack unwinds; return where. No marks, no harm: where that
         cannot be had it is said, and the recording goes on."""
         try:
-            listener = control.Control(self.loop, self.plan.trace, self.trace.id, self.recorder.mark)
+            listener = control.Control(self.loop, self.plan.trace, self.output.id, self.recorder.mark)
         except OSError as error:
             self.say(f"blkbox: trace mark will not work: {error}")
             return ""
@@ -183,14 +184,9 @@ class _Session:
                     self._judge(VerdictKind.UNDECIDABLE, reason)
             told = str(self.verdict) if closing is None else "incomplete"
             end = End(recorder.seq, recorder.mismatches, time.monotonic_ns() - recorder.started, told)
-            self.trace.close(end)
+            self.output.close(end)
         except BlkboxError as error:
             closing = closing or error
-        if self.payloads is not None:
-            try:
-                self.payloads.close()
-            except BlkboxError as error:
-                closing = closing or error
         if closing is not None:
             raise closing
 
@@ -239,7 +235,7 @@ class _Session:
                 SectorRange(sector=sector, sectors=sectors) for sector, sectors in self.damage.sectors()
             ],
             trace_bytes=plan.trace.stat().st_size,
-            payload_bytes=payloads.stat().st_size if self.payloads is not None else 0,
+            payload_bytes=payloads.stat().st_size if self.output.payloads is not None else 0,
             connections=recorder.connections,
             guest_exit=self.guest.exited if self.guest is not None else None,
         )

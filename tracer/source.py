@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tracer.closing import Closing
 from tracer.digest import digest, stand_in
 from tracer.errors import TraceError
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Buffer, Op
@@ -10,7 +11,7 @@ from tracer.payload import PayloadReader, payload_path
 from tracer.trace import MAX_LENGTH, Mismatch, Trace
 
 
-class TraceWithData:
+class TraceWithData(Closing):
     """A trace opened for replaying, with its payloads. Raises TraceError where they are not there."""
 
     def __init__(self, path: Path) -> None:
@@ -20,7 +21,11 @@ class TraceWithData:
         self.payloads: PayloadReader | None = None
         """The payload store; None where the trace has digests alone."""
         if self.real:
-            self.payloads = PayloadReader(payload_path(path), self.trace.header.id)
+            try:
+                self.payloads = PayloadReader(payload_path(path), self.trace.header.id)
+            except BaseException:
+                self.trace.close()
+                raise
 
     def data(self, op: Op) -> Buffer | None:
         """The bytes that an op brings, or None where it brings none. Raises TraceError."""
@@ -49,7 +54,7 @@ class TraceWithData:
         return data if digest(data) == mismatch.digest else None
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a second time does nothing."""
         self.trace.close()
         if self.payloads is not None:
             self.payloads.close()

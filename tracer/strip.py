@@ -1,12 +1,12 @@
 """A trace without its payloads: the same ops, with digests alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tracer.op import Op
+from tracer.op import NO_PAYLOAD, Op
 from tracer.progress import bar
 from tracer.rewrite import check_output, derived, new_trace
-from tracer.trace import End, Mark, Mismatch, Trace
+from tracer.trace import Mark, Mismatch, Trace
 
 
 @dataclass(slots=True)
@@ -26,21 +26,23 @@ def strip(source: Path, out: Path, *, force: bool = False) -> Stripped:
     that was not closed stays so. Raises UsageError where ``out`` cannot be used, TraceError where the
     source is damaged."""
     check_output(out, source, force=force)
-    trace = Trace(source)
-    end: End | None = None
+    ops = 0
     with (
+        Trace(source) as trace,
         new_trace(out, derived(trace.header, payloads="hash")) as written,
         bar("stripping", trace.count, "records") as progress,
     ):
         for record in trace.records():
             progress(1)
             if isinstance(record, Op):
-                written.op(record, None)
+                record.payload = NO_PAYLOAD
+                written.op(record)
+                ops += 1
             elif isinstance(record, Mark):
                 written.mark(record)
             elif isinstance(record, Mismatch):
-                written.mismatch(record, None)
+                written.mismatch(replace(record, payload=NO_PAYLOAD))
         end = trace.end
-        written.finish(end)
-    trace.close()
-    return Stripped(str(source), str(out), written.ops, end is not None, out.stat().st_size)
+        written.sync()
+        written.close(end)
+    return Stripped(str(source), str(out), ops, end is not None, out.stat().st_size)

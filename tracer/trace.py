@@ -18,6 +18,7 @@ from typing import Any
 import msgpack
 
 from tracer import digest
+from tracer.closing import Closing
 from tracer.errors import StorageError, TraceError
 from tracer.header import MAX_HEADER, parse_header
 from tracer.op import KIND_BY_NUMBER, Fault, Flag, Op, TrimRule
@@ -168,7 +169,11 @@ class TraceWriter:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
-        self._write(msgpack.packb(asdict(header)))
+        try:
+            self._write(msgpack.packb(asdict(header)))
+        except BaseException:
+            self.abandon()
+            raise
 
     def write(self, records: list[bytes]) -> None:
         """Append packed records in one system call. Raises StorageError."""
@@ -194,11 +199,13 @@ class TraceWriter:
         try:
             self._write(_pack_end(end))
         finally:
-            os.close(self._fd)
+            self.abandon()
 
     def abandon(self) -> None:
-        """Close the file as it is: readers will find it not closed."""
-        os.close(self._fd)
+        """Close the file as it is: readers will find it not closed. A second time does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _write(self, data: bytes) -> None:
         try:
@@ -213,7 +220,7 @@ class TraceWriter:
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
 
 
-class Trace:
+class Trace(Closing):
     """A trace opened for reading. Iterating over ``records()`` takes memory for one record at a time."""
 
     def __init__(self, path: Path) -> None:
@@ -222,10 +229,12 @@ class Trace:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self.file_size = os.fstat(self._fd).st_size
-            head = os.pread(self._fd, MAX_HEADER, 0)
-        except OSError as error:
-            raise TraceError(f"cannot open {path}: {error.strerror}") from error
-        self.header, self.records_at = _parse_header(path, head)
+            self.header, self.records_at = _parse_header(path, os.pread(self._fd, MAX_HEADER, 0))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise TraceError(f"cannot open {path}: {error.strerror}") from error
+            raise
         self.count = (self.file_size - self.records_at) // RECORD_SIZE
         """Whole records in the file, of every kind."""
         self.torn_bytes = (self.file_size - self.records_at) % RECORD_SIZE
@@ -267,9 +276,6 @@ class Trace:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __del__(self) -> None:
-        self.close()
 
     def read(self, first: int, count: int) -> bytes:
         """Up to ``count`` whole records of any kind, as they are in the file, from the ``first`` on."""

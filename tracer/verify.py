@@ -1,5 +1,6 @@
 """Is a trace whole, closed, and are all its payloads there and right?"""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,14 +33,21 @@ class Verification:
 
 def verify(path: Path) -> Verification:
     """Read all of a trace and its payloads. Raises TraceError only where it is no trace at all."""
-    trace = Trace(path)
     result = Verification(str(path))
-    reader = None
-    if trace.header.payloads == "full":
-        try:
-            reader = PayloadReader(payload_path(path), trace.header.id)
-        except TraceError as error:
-            result.add(str(error))
+    with ExitStack() as stack:
+        trace = stack.enter_context(Trace(path))
+        reader = None
+        if trace.header.payloads == "full":
+            try:
+                reader = stack.enter_context(PayloadReader(payload_path(path), trace.header.id))
+            except TraceError as error:
+                result.add(str(error))
+        _verify(trace, reader, result)
+    return result
+
+
+def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) -> None:
+    """Add what is wrong."""
     highest, first_bad = -1, ""
     try:
         with bar("verifying", trace.count, "records") as progress:
@@ -66,12 +74,8 @@ def verify(path: Path) -> Verification:
     if first_bad:
         counts = f"{result.missing} payloads are missing and {result.damaged} damaged"
         result.add(f"{counts}; the first: {first_bad}")
-    if reader is not None:
-        if reader.torn:
-            result.add(f"{reader.path} is cut off within a block")
-        reader.close()
-    trace.close()
-    return result
+    if reader is not None and reader.torn:
+        result.add(f"{reader.path} is cut off within a block")
 
 
 def _check_payload(result: Verification, reader: PayloadReader, op: Op) -> str:

@@ -32,11 +32,11 @@ def history(
     from tracer.marks import resolve_upto
     from tracer.trace import Trace
 
-    recording = analysis.open(trace)
-    if not 0 <= sector < recording.sectors:
-        raise UsageError(f"there is no sector {sector}: the disk's last is {recording.sectors - 1}")
-    before = recording.last + 1 if at is None else resolve_upto(Trace(trace), at)
-    found = recording.versions(range(sector, sector + 1))
+    with analysis.open(trace) as recording, Trace(trace) as opened:
+        if not 0 <= sector < recording.sectors:
+            raise UsageError(f"there is no sector {sector}: the disk's last is {recording.sectors - 1}")
+        before = recording.last + 1 if at is None else resolve_upto(opened, at)
+        found = recording.versions(range(sector, sector + 1))
     rows = [row for row in found.rows(named=True) if row["seq"] is None or row["seq"] < before]
     for row in rows:
         row["read_by"] = [seq for seq in row["read_by"] if seq < before]

@@ -64,9 +64,11 @@ def plot(
     import analysis
     from analysis import plots
 
-    recording = analysis.open(source)
-    # before ops can be read they are sought, which is one more time through the trace
-    with bar("reading", recording.records * (1 + plots.READS[kind]), "ops") as progress:
+    with (
+        analysis.open(source) as recording,
+        # before ops can be read they are sought, which is one more time through the trace
+        bar("reading", recording.records * (1 + plots.READS[kind]), "ops") as progress,
+    ):
         recording.watch = progress
         if verdict is not None:
             figure = plots.damage(recording, verdict)

@@ -50,8 +50,10 @@ def report(
     import analysis
     from analysis.report import READS, of_trace, of_verdict
 
-    recording = analysis.open(path)
-    with bar("reading", recording.records * READS, "ops") as progress:
+    with (
+        analysis.open(path) as recording,
+        bar("reading", recording.records * READS, "ops") as progress,
+    ):
         recording.watch = progress
         if verdict is None:
             page = of_trace(recording, source.name)

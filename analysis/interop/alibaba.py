@@ -9,8 +9,8 @@ done, so each is done before the next.
 
 import re
 
+from analysis.interop.foreign_file import TextFile, titled
 from analysis.interop.sink import Sink
-from analysis.interop.source import Lines, titled
 from tracer.op import Kind, Op
 
 MICROSECOND = 1000
@@ -26,7 +26,7 @@ def recognise(head: bytes) -> bool:
     return titled(head, _TITLE, _LINE)
 
 
-def read(source: Lines, sink: Sink) -> None:
+def read(source: TextFile, sink: Sink) -> None:
     """Give the requests of a disk (``419``) to a sink. Raises TraceError."""
     for fields in source.rows(_TITLE, _LINE, "device,R or W,offset,length,timestamp"):
         device, kind, offset, length, stamp = fields

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 
 from analysis.interop.blk_events import Event, Matcher, begins_with
+from analysis.interop.foreign_file import TextFile
 from analysis.interop.sink import Sink
-from analysis.interop.source import Lines
 from tracer.op import SECTOR, Kind
 
 _EVENT = re.compile(
@@ -36,20 +36,17 @@ def recognise(head: bytes) -> bool:
     return _EVENT.fullmatch(next(lines, "")) is not None
 
 
-def read(source: Lines, sink: Sink) -> None:
+def read(source: TextFile, sink: Sink) -> None:
     """Give the requests of a device (``8,0``) to a sink. Raises TraceError."""
-    again = Lines(source.path)
-    try:
+    with TextFile(source.path) as again:
         begins = begins_with(_events(again), sink.device)
-    finally:
-        again.close()
     matcher = Matcher(sink, begins)
     for event in _events(source):
         matcher.see(event)
     matcher.finish()
 
 
-def _events(source: Lines) -> Iterator[Event]:
+def _events(source: TextFile) -> Iterator[Event]:
     """The events that tell of requests."""
     for line in source:
         if not line.strip():
@@ -63,7 +60,7 @@ def _events(source: Lines) -> Iterator[Event]:
             yield _event(source, match)
 
 
-def _event(source: Lines, match: re.Match[str]) -> Event:
+def _event(source: TextFile, match: re.Match[str]) -> Event:
     rwbs = _RWBS.fullmatch(match["rwbs"])
     if rwbs is None:
         raise source.error(f"{match['rwbs']!r} is no kind of request that is known here")
@@ -90,7 +87,7 @@ def _event(source: Lines, match: re.Match[str]) -> Event:
     return event
 
 
-def _error(source: Lines, text: str | None) -> int:
+def _error(source: TextFile, text: str | None) -> int:
     """A completion's errno, in brackets."""
     number = (text or "").rstrip("]").strip()
     return source.integer(number.removeprefix("-"), "errno")

@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from analysis.interop.blk_events import Event, Matcher, begins_with
+from analysis.interop.foreign_file import BinaryFile
 from analysis.interop.order import nearly_sorted
 from analysis.interop.sink import Sink
-from analysis.interop.source import Octets
 from tracer.op import Kind
 
 MAGIC = 0x65617400
@@ -60,14 +60,12 @@ def recognise(head: bytes) -> bool:
     return _order(head[:4]) is not None
 
 
-def read(source: Octets, sink: Sink) -> None:
+def read(source: BinaryFile, sink: Sink) -> None:
     """Give the requests of a device (``8,0``) to a sink. Raises TraceError."""
     with ExitStack() as stack:
 
-        def other(path: Path) -> Octets:
-            opened = Octets(path)
-            stack.callback(opened.close)
-            return opened
+        def other(path: Path) -> BinaryFile:
+            return stack.enter_context(BinaryFile(path))
 
         paths = _cpus(source.path)
         begins = begins_with(_merged([_events(other(path)) for path in paths]), sink.device)
@@ -105,7 +103,7 @@ def _order(magic: bytes) -> str | None:
     return None
 
 
-def _events(source: Octets, clock: Callable[[int, int], None] | None = None) -> Iterator[Event]:
+def _events(source: BinaryFile, clock: Callable[[int, int], None] | None = None) -> Iterator[Event]:
     """The events that tell of requests; ``clock`` is told the wall time."""
     while source.rest:
         source.record = source.at

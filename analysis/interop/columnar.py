@@ -1,22 +1,20 @@
 """Parquet and Arrow IPC files of a trace's ops: the columns of ``Recording.ops`` (analysis/frames.py),
 in batches. Marks, mismatches and payloads are left out."""
 
-from typing import TYPE_CHECKING
-
 from analysis.interop.job import Job
 from tracer.errors import StorageError
 from tracer.trace import Trace
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def parquet(job: Job) -> dict[str, int]:
     """Write the ops as Parquet, compressed with zstd; return what was left out."""
     from polars.exceptions import ComputeError
 
+    import analysis
+
     try:
-        _ops(job).sink_parquet(job.new)
+        with analysis.open(job.trace) as recording:
+            recording.ops.sink_parquet(job.new)
     except ComputeError as error:
         if "os error" not in str(error):
             raise
@@ -30,19 +28,15 @@ def arrow(job: Job) -> dict[str, int]:
     return what was left out."""
     import polars as pl
 
-    # without the views of Arrow 1.4, which older readers do not know
-    _ops(job).sink_ipc(job.new, compat_level=pl.CompatLevel.oldest())
+    import analysis
+
+    with analysis.open(job.trace) as recording:
+        # without the views of Arrow 1.4, which older readers do not know
+        recording.ops.sink_ipc(job.new, compat_level=pl.CompatLevel.oldest())
     return _left_out(job)
 
 
-def _ops(job: Job) -> "pl.LazyFrame":
-    import analysis  # here, since it loads polars
-
-    return analysis.open(job.trace).ops
-
-
 def _left_out(job: Job) -> dict[str, int]:
-    trace = Trace(job.trace)
-    found = {"mark": len(trace.marks()), "mismatch": len(trace.mismatches())}
-    trace.close()
+    with Trace(job.trace) as trace:
+        found = {"mark": len(trace.marks()), "mismatch": len(trace.mismatches())}
     return {what: count for what, count in found.items() if count}

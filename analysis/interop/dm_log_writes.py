@@ -10,12 +10,11 @@ There are no times in it: each entry comes a microsecond after the one before.
 
 import struct
 from collections import Counter
-from contextlib import closing
 from typing import BinaryIO
 
+from analysis.interop.foreign_file import BinaryFile
 from analysis.interop.job import Job
 from analysis.interop.sink import Sink, pieces
-from analysis.interop.source import Octets
 from tracer.errors import UsageError
 from tracer.op import SECTOR, Flag, Kind, Op
 from tracer.source import TraceWithData
@@ -45,7 +44,7 @@ def recognise(head: bytes) -> bool:
     return head[:8] == MAGIC.to_bytes(8, "little")
 
 
-def read(source: Octets, sink: Sink) -> None:
+def read(source: BinaryFile, sink: Sink) -> None:
     """Give the entries of a log to a sink. Raises TraceError."""
     magic, version, entries, sector_size = SUPER.unpack(source.take(SUPER.size))
     if magic != MAGIC:
@@ -60,7 +59,7 @@ def read(source: Octets, sink: Sink) -> None:
         _entry(source, sink, sector_size, number * STEP)
 
 
-def _entry(source: Octets, sink: Sink, sector_size: int, now: int) -> None:
+def _entry(source: BinaryFile, sink: Sink, sector_size: int, now: int) -> None:
     sector, sectors, flags, name_length = ENTRY.unpack(source.take(ENTRY.size))
     if flags & ~(FLUSH | FUA | DISCARD | MARK | METADATA) or not (flags or sectors):
         raise source.error("no entry where one should be")
@@ -96,9 +95,8 @@ def _entry(source: Octets, sink: Sink, sector_size: int, now: int) -> None:
 def write(job: Job) -> dict[str, int]:
     """Write what a trace changed as a log; return what was left out, and how often. Raises UsageError
     where a request is in parts of sectors."""
-    source = TraceWithData(job.trace)
     left_out: Counter[str] = Counter()
-    with closing(source), job.new.open("wb") as file:
+    with TraceWithData(job.trace) as source, job.new.open("wb") as file:
         log = _Log(file)
         for record in source.trace.records():
             job.progress(1)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from analysis.interop.formats import EXPORTS
 from analysis.interop.job import Job
-from analysis.interop.staged import staged
 from tracer.errors import StorageError, UsageError
+from tracer.files import check_new, whole
 from tracer.progress import bar
 from tracer.trace import Trace
 
@@ -31,15 +31,16 @@ def export_trace(path: Path, output: Path, *, name: str | None = None, force: bo
     then.
     """
     name = name or by_suffix(output)
-    trace = Trace(path)
-    with staged(output, force=force) as folder, bar("exporting", trace.count, "ops") as progress:
+    with Trace(path) as trace:
+        count = trace.count
+    check_new(output, force)
+    with whole(output) as folder, bar("exporting", count, "ops") as progress:
         new = folder / output.name
         try:
             left_out = EXPORTS[name].write(Job(path, new, output, progress))
         except OSError as error:
             raise StorageError(f"cannot write {output}: {error.strerror or error}") from error
         size = new.stat().st_size
-    trace.close()
     return Exported(str(output), str(path), name, size, left_out)
 
 

@@ -9,11 +9,10 @@ zeroes, no FUA and no payloads: what it writes when it runs such a log is its ow
 
 import re
 from collections import Counter
-from contextlib import closing
 
+from analysis.interop.foreign_file import TextFile
 from analysis.interop.job import Job
 from analysis.interop.sink import Sink, pieces
-from analysis.interop.source import Lines
 from tracer.op import Kind, Op
 from tracer.source import by_seq
 from tracer.trace import Trace
@@ -37,7 +36,7 @@ def recognise(head: bytes) -> bool:
     return _HEADER.match(head.decode(errors="replace")) is not None
 
 
-def read(source: Lines, sink: Sink) -> None:
+def read(source: TextFile, sink: Sink) -> None:
     """Give the requests of an iolog to a sink; a device is a file's name. Raises TraceError."""
     lines = iter(source)
     header = _HEADER.match(next(lines, ""))
@@ -74,10 +73,9 @@ ACTIONS = {Kind.READ: "read", Kind.WRITE: "write", Kind.ZERO: "write", Kind.STAR
 def write(job: Job) -> dict[str, int]:
     """Write a trace's requests as a version 3 iolog; return what was left out, and how often. The file
     in it is named after the iolog: ``--replay_redirect`` names another."""
-    trace = Trace(job.trace)
     name = re.sub(r"[^\w.-]", "_", job.output.stem) + ".raw"
     left_out: Counter[str] = Counter()
-    with closing(trace), job.new.open("w") as file:
+    with Trace(job.trace) as trace, job.new.open("w") as file:
         file.write(f"fio version 3 iolog\n0 {name} add\n0 {name} open\n")
         last = 0
         for op in by_seq(trace.ops()):

@@ -16,9 +16,9 @@ from analysis.interop import (
     perfetto,
     qemu_io,
 )
+from analysis.interop.foreign_file import BinaryFile, TextFile
 from analysis.interop.job import Job
 from analysis.interop.sink import Sink
-from analysis.interop.source import Lines, Octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Import:
 
     title: str
     recognise: Callable[[bytes], bool]
-    source: type[Lines] | type[Octets]
+    source: type[TextFile] | type[BinaryFile]
     read: Callable[[Any, Sink], None]
     """Gives what is in a ``source`` to a sink."""
     payloads: str = "hash"
@@ -53,19 +53,21 @@ class Export:
 
 
 IMPORTS = {
-    "qemu-io": Import("qemu-io script", qemu_io.recognise, Lines, qemu_io.read, "full"),
+    "qemu-io": Import("qemu-io script", qemu_io.recognise, TextFile, qemu_io.read, "full"),
     "dm-log-writes": Import(
         "log of dm-log-writes or blklogwrites",
         dm_log_writes.recognise,
-        Octets,
+        BinaryFile,
         dm_log_writes.read,
         "full",
     ),
-    "blktrace": Import("blktrace", blktrace.recognise, Octets, blktrace.read, empty=blktrace.CPU_FILE),
-    "blkparse": Import("blkparse", blkparse.recognise, Lines, blkparse.read),
-    "msr": Import("MSR Cambridge trace", msr.recognise, Lines, msr.read),
-    "alibaba": Import("Alibaba block trace", alibaba.recognise, Lines, alibaba.read),
-    "fio": Import("fio iolog", fio_iolog.recognise, Lines, fio_iolog.read),
+    "blktrace": Import(
+        "blktrace", blktrace.recognise, BinaryFile, blktrace.read, empty=blktrace.CPU_FILE
+    ),
+    "blkparse": Import("blkparse", blkparse.recognise, TextFile, blkparse.read),
+    "msr": Import("MSR Cambridge trace", msr.recognise, TextFile, msr.read),
+    "alibaba": Import("Alibaba block trace", alibaba.recognise, TextFile, alibaba.read),
+    "fio": Import("fio iolog", fio_iolog.recognise, TextFile, fio_iolog.read),
 }
 
 

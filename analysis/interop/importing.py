@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from analysis.interop.formats import IMPORTS, Import
+from analysis.interop.foreign_file import HEAD, ForeignFile
+from analysis.interop.formats import IMPORTS
 from analysis.interop.sink import Survey, Writer
-from analysis.interop.source import HEAD
-from analysis.interop.staged import staged
 from tracer.device import FileDevice
 from tracer.driver import make_raw
 from tracer.errors import TraceError, UsageError
-from tracer.payload import PayloadWriter, new_payload_path, payload_path
+from tracer.files import check_new, whole
+from tracer.payload import new_payload_path
 from tracer.progress import bar
 from tracer.text import plain
-from tracer.trace import MAX_SIZE, Header, TraceWriter
+from tracer.trace import MAX_SIZE, Header
+from tracer.trace_output import TraceOutput
 
 SHOWN = 10
 """Devices that an error names."""
@@ -57,20 +58,15 @@ def import_trace(
     payloads_at = new_payload_path(target)
     name = name or guess(path)
     form = IMPORTS[name]
-    with staged(target, payloads_at, force=force) as folder, ExitStack() as stack:
-        first = form.source(path)
-        first.progress = progress = stack.enter_context(bar("importing", 2 * first.size))
-        survey = Survey(first, device)
-        _read(form, survey)
+    for new in (target, payloads_at):
+        check_new(new, force)
+    with form.source(path) as file:
+        total = 2 * file.size
+    with whole(payloads_at, target) as folder, bar("importing", total) as progress:
+        with form.source(path, progress) as file:
+            survey = Survey(file, device)
+            form.read(file, survey)
         disk = _disk_size(path, survey, device, size)
-        new = folder / target.name
-        keeps = form.payloads == "full"
-        shadow = None
-        if keeps and survey.reads:
-            image = folder / "disk.raw"
-            make_raw(image, disk)
-            shadow = FileDevice(image, durable=False)
-            stack.callback(shadow.close)
         header = Header(
             size=disk,
             payloads=form.payloads,
@@ -78,19 +74,17 @@ def import_trace(
             tools={"blkbox": version("blkbox"), "python": platform.python_version()},
             started=survey.started,
         )
-        trace = TraceWriter(new, header)
-        try:
-            payloads = PayloadWriter(payload_path(new), header.id) if keeps else None
-            writer = Writer(form.source(path, progress), survey.device, trace, payloads, shadow)
-            try:
-                _read(form, writer)
-            finally:
-                if payloads is not None:
-                    payloads.close()
-        except BaseException:
-            trace.abandon()
-            raise
-        writer.close()
+        with ExitStack() as stack:
+            shadow = None
+            if form.payloads == "full" and survey.reads:
+                image = folder / "disk.raw"
+                make_raw(image, disk)
+                shadow = stack.enter_context(FileDevice(image, durable=False))
+            output = stack.enter_context(TraceOutput(folder / target.name, header))
+            again: ForeignFile = stack.enter_context(form.source(path, progress))
+            writer = Writer(again, survey.device, output, shadow)
+            form.read(again, writer)
+            output.close(writer.end_record())
     return Imported(
         trace=str(target), source=str(path), format=name, device=survey.device, size=disk,
         ops=writer.ops, payloads=form.payloads, skipped=dict(writer.skipped),
@@ -110,15 +104,6 @@ def guess(path: Path) -> str:
         what = f"could be {' or '.join(found)}" if found else "is of no format that is known here"
         raise TraceError(f"{path} {what}: give --format with one of {', '.join(IMPORTS)}")
     return found[0]
-
-
-def _read(form: Import, sink: Survey | Writer) -> None:
-    """One reading of the file."""
-    source = sink.source
-    try:
-        form.read(source, sink)
-    finally:
-        source.close()
 
 
 def _disk_size(path: Path, survey: Survey, wanted: str | None, size: int | None) -> int:

@@ -12,9 +12,9 @@ import heapq
 import re
 from collections.abc import Iterator
 
+from analysis.interop.foreign_file import TextFile, titled
 from analysis.interop.order import nearly_sorted
 from analysis.interop.sink import Begun, Sink
-from analysis.interop.source import Lines, titled
 from tracer.op import Kind, Op
 
 TICK = 100
@@ -37,7 +37,7 @@ def recognise(head: bytes) -> bool:
     return titled(head, _TITLE, _LINE)
 
 
-def read(source: Lines, sink: Sink) -> None:
+def read(source: TextFile, sink: Sink) -> None:
     """Give the requests of a disk (``usr_0``, as its file is named) to a sink. Raises TraceError."""
     in_flight: list[tuple[int, int, Begun]] = []
     requests = nearly_sorted(_requests(source, sink), WINDOW, lambda request: request[0].submitted)
@@ -51,7 +51,7 @@ def read(source: Lines, sink: Sink) -> None:
         sink.end(begun, at)
 
 
-def _requests(source: Lines, sink: Sink) -> Iterator[tuple[Op, int]]:
+def _requests(source: TextFile, sink: Sink) -> Iterator[tuple[Op, int]]:
     """Requests, and when each was done."""
     for fields in source.rows(_TITLE, _LINE, "timestamp,host,disk,type,offset,size,response time"):
         ticks, host, disk, kind, offset, length, took = fields

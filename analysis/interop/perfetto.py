@@ -11,7 +11,6 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 
 from analysis.interop.job import Job
 from tracer.op import KIND_BY_NUMBER, NO_TIME, SECTOR, Fault, Kind, Op, flag_names
@@ -26,9 +25,8 @@ Perfetto takes thread 0 for the process's main one, which has the process's numb
 def write(job: Job) -> dict[str, int]:
     """Write a trace's ops, marks and mismatches as JSON, an event at a time; return what was left
     out."""
-    trace = Trace(job.trace)
     left_out: Counter[str] = Counter()
-    with closing(trace), job.new.open("w") as file:
+    with Trace(job.trace) as trace, job.new.open("w") as file:
         file.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
         file.write(_name("process_name", PROCESS, job.trace.name))
         for mark in trace.marks():

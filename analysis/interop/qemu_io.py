@@ -10,8 +10,8 @@ A script tells no times: each command comes a microsecond after the one before. 
 import getopt
 import re
 
+from analysis.interop.foreign_file import TextFile
 from analysis.interop.sink import Begun, Sink, pieces
-from analysis.interop.source import Lines
 from tracer.op import Flag, Kind, Op
 
 STEP = 1000
@@ -58,7 +58,7 @@ def recognise(head: bytes) -> bool:
     return False
 
 
-def read(source: Lines, sink: Sink) -> None:
+def read(source: TextFile, sink: Sink) -> None:
     """Give the commands of a script to a sink. Raises TraceError at the first that is none, or that a
     trace cannot say."""
     in_flight: list[Begun] = []
@@ -90,7 +90,7 @@ def _finish(sink: Sink, in_flight: list[Begun], now: int) -> None:
     in_flight.clear()
 
 
-def _begin(source: Lines, sink: Sink, name: str, words: list[str], now: int) -> Begun:
+def _begin(source: TextFile, sink: Sink, name: str, words: list[str], now: int) -> Begun:
     try:
         found, rest = getopt.gnu_getopt(words, OPTIONS[name])
     except getopt.GetoptError as error:
@@ -112,7 +112,7 @@ def _begin(source: Lines, sink: Sink, name: str, words: list[str], now: int) -> 
     return sink.begin(op)
 
 
-def _write(source: Lines, sink: Sink, name: str, op: Op, options: dict[str, str]) -> Begun:
+def _write(source: TextFile, sink: Sink, name: str, op: Op, options: dict[str, str]) -> Begun:
     """A write, of a pattern or of zeroes."""
     if "-s" in options:
         raise source.error(f"{name} -s: what is in another file cannot be imported")
@@ -134,7 +134,7 @@ def _write(source: Lines, sink: Sink, name: str, op: Op, options: dict[str, str]
     return begun
 
 
-def _pattern(source: Lines, word: str | None) -> int:
+def _pattern(source: TextFile, word: str | None) -> int:
     """A byte, as strtol(3) reads it with base 0."""
     if word is None:
         return PATTERN
@@ -148,7 +148,7 @@ def _pattern(source: Lines, word: str | None) -> int:
     return byte
 
 
-def _size(source: Lines, word: str) -> int:
+def _size(source: TextFile, word: str) -> int:
     """A number of bytes, as qemu_strtosz reads it (util/cutils.c): ``512``, ``0x200``, ``64k``,
     ``1.5M``."""
     match = _SIZE.fullmatch(word)

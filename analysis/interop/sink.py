@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 from blake3 import blake3
 
-from analysis.interop.source import Source
+from analysis.interop.foreign_file import ForeignFile
 from tracer.device import FileDevice
 from tracer.digest import digest
 from tracer.errors import StorageError
 from tracer.op import CARRIES_DATA, Kind, Op
-from tracer.payload import PayloadWriter
-from tracer.trace import MAX_LENGTH, MAX_MARK, MAX_SIZE, End, Mark, TraceWriter, pack_op
+from tracer.trace import MAX_LENGTH, MAX_MARK, MAX_SIZE, End, Mark
+from tracer.trace_output import TraceOutput
 
 MEBIBYTE = 1 << 20
 
@@ -27,9 +27,6 @@ keep the alignment of the whole."""
 MAX_TIME = 1 << 62
 """Nanoseconds from the first request to the last, and from 1970 to the first: 146 years. Frames have 63
 bits for a time."""
-
-RECORDS = 4096
-"""Records that are written at once."""
 
 Begun = list[Op]
 """A request that was begun: an op, or several where it is too large for one."""
@@ -59,7 +56,7 @@ class Sink:
     keeps_data = False
     """Whether what writes wrote is looked at: a reader may skip it otherwise."""
 
-    def __init__(self, source: Source, device: str | None) -> None:
+    def __init__(self, source: ForeignFile, device: str | None) -> None:
         self.source = source
         self.device = device
         self.devices: Counter[str] = Counter()
@@ -160,7 +157,7 @@ class Sink:
 class Survey(Sink):
     """The first reading: how large the disk must be, and what will be needed."""
 
-    def __init__(self, source: Source, device: str | None) -> None:
+    def __init__(self, source: ForeignFile, device: str | None) -> None:
         super().__init__(source, device)
         self.highest = 0
         """The byte after the last one that any request touches."""
@@ -182,7 +179,7 @@ class Survey(Sink):
 
 
 class Writer(Sink):
-    """The second reading: into a trace, with payloads where ``payloads`` takes them.
+    """The second reading: into a trace, with payloads if it keeps them.
 
     ``shadow`` is an image to try everything on, for the digests of what reads return; without one, reads
     have the digest of zeroes.
@@ -192,30 +189,25 @@ class Writer(Sink):
 
     def __init__(
         self,
-        source: Source,
+        source: ForeignFile,
         device: str | None,
-        trace: TraceWriter,
-        payloads: PayloadWriter | None,
+        output: TraceOutput,
         shadow: FileDevice | None,
     ) -> None:
         super().__init__(source, device)
-        self._trace = trace
-        self._payloads = payloads
+        self._output = output
         self._shadow = shadow
-        self._records: list[bytes] = []
 
-    def close(self) -> None:
-        """Write what is left, and the end. Raises StorageError."""
-        self._write()
-        self._trace.close(End(self.ops, 0, self._now, "imported"))
+    def end_record(self) -> End:
+        """The end record of what was read."""
+        return End(self.ops, 0, self._now, "imported")
 
     def _begun(self, op: Op, data: bytes | None) -> None:
         if op.kind in CARRIES_DATA:
             if data is None:
                 op.digest = made_up(op)
             else:
-                op.digest = digest(data)
-                self._store(op, data)
+                self._output.store(op, data)
         if self._shadow is not None:
             status, got, _ = self._shadow.execute(op.kind, op.flags, op.offset, op.length, data)
             if status:
@@ -225,24 +217,8 @@ class Writer(Sink):
             if got is not None:
                 op.digest = digest(got)
 
-    def _store(self, op: Op, data: bytes) -> None:
-        payloads = self._payloads
-        assert payloads is not None
-        payloads.wait_for_room()
-        op.payload = payloads.put(op.digest, data)
-
     def _ended(self, op: Op) -> None:
-        self._records.append(pack_op(op))
-        if len(self._records) >= RECORDS:
-            self._write()
+        self._output.op(op)
 
     def _marked(self, mark: Mark) -> None:
-        self._write()
-        self._trace.mark(mark)
-
-    def _write(self) -> None:
-        if self._payloads is not None and self._payloads.error is not None:
-            raise StorageError(f"cannot write {self._payloads.path}: {self._payloads.error.strerror}")
-        if self._records:
-            self._trace.write(self._records)
-            self._records = []
+        self._output.mark(mark)

@@ -96,9 +96,11 @@ def replay(
     picture = _plot_path(trace, plot, no_plot, force)
     if keep is not None and keep.exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
-    source = TraceWithData(trace)
-    ops = count_upto(source.trace, upto) if upto is not None else None
-    with tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary:
+    with (
+        TraceWithData(trace) as source,
+        tempfile.TemporaryDirectory(prefix="blkbox-replay-") as temporary,
+    ):
+        ops = count_upto(source.trace, upto) if upto is not None else None
         options = ReplayOptions(
             driver=parse_driver(driver),
             work=keep if keep is not None else Path(temporary),
@@ -123,7 +125,6 @@ def replay(
     verdict = msgspec.structs.replace(verdict, command=command)
     if picture is not None and (verdict.damage or verdict.culprit):
         verdict = msgspec.structs.replace(verdict, plot=_draw(verdict, picture))
-    source.close()
     if as_json:
         print(json.dumps(to_json(verdict), indent=2))
     else:
@@ -171,7 +172,8 @@ def _draw(verdict: "Verdict", path: Path) -> str | None:
     from tracer.errors import BlkboxError
 
     try:
-        plots.save(plots.damage(analysis.open(verdict.trace), verdict), path)
+        with analysis.open(verdict.trace) as recording:
+            plots.save(plots.damage(recording, verdict), path)
     except (OSError, BlkboxError) as error:  # the verdict took long to find: tell it all the same
         _say(f"no plot: {error}")
         return None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tracer.digest import digest
 from tracer.op import CARRIES_DATA, Flag, Kind, Op
-from tracer.payload import PayloadWriter, payload_path
-from tracer.trace import End, Header, TraceWriter, pack_op
+from tracer.trace import End, Header
+from tracer.trace_output import TraceOutput
 
 KIB = 1024
 SIZE = 4 << 20
@@ -76,25 +76,20 @@ def make_trace(
     Reads are recorded as they were on a perfect disk."""
     disk, source = bytearray(size), random.Random(0)
     header = Header(size=size, payloads=payloads)
-    writer = TraceWriter(path, header)
-    store = PayloadWriter(payload_path(path), header.id) if payloads == "full" else None
-    for seq, (kind, offset, length, flags) in enumerate(requests):
-        group = seq // together
-        op = Op(seq, int(kind), flags, offset, length, submitted=group * 100, completed=group * 100 + 50)
-        if kind in CARRIES_DATA:
-            data = source.randbytes(length)
-            op.digest = digest(data)
-            if store is not None:
-                op.payload = store.put(op.digest, data)
-            disk[offset : offset + length] = data
-        elif kind in (Kind.ZERO, Kind.TRIM):
-            disk[offset : offset + length] = bytes(length)
-        elif kind == Kind.READ:
-            op.digest = digest(bytes(disk[offset : offset + length]))
-        writer.write([pack_op(op)])
-    if store is not None:
-        store.close()
-    writer.close(End(len(requests), 0, len(requests) * 100, "clean"))
+    with TraceOutput(path, header) as output:
+        for seq, (kind, offset, length, flags) in enumerate(requests):
+            start = seq // together * 100
+            op = Op(seq, int(kind), flags, offset, length, submitted=start, completed=start + 50)
+            if kind in CARRIES_DATA:
+                data = source.randbytes(length)
+                output.store(op, data)
+                disk[offset : offset + length] = data
+            elif kind in (Kind.ZERO, Kind.TRIM):
+                disk[offset : offset + length] = bytes(length)
+            elif kind == Kind.READ:
+                op.digest = digest(bytes(disk[offset : offset + length]))
+            output.op(op)
+        output.close(End(len(requests), 0, len(requests) * 100, "clean"))
     return path
 
 

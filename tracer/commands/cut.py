@@ -35,13 +35,10 @@ def cut(
     from tracer.source import TraceWithData
     from tracer.text import size
 
-    source = TraceWithData(trace)
-    try:
+    with TraceWithData(trace) as source:
         begin = resolve(source.trace, first)
         end = resolve_upto(source.trace, last) if last is not None else last_op(source.trace) + 1
         result = cut(source, begin, end, out, force=force)
-    finally:
-        source.close()
     if as_json:
         print(json.dumps(asdict(result), indent=2))
     else:

@@ -37,34 +37,34 @@ def show(
     from tracer.op import MUTATING, SECTOR
     from tracer.trace import Trace
 
-    source = Trace(trace)
-    if not ops and sector is None and (first or last is not None):
-        raise UsageError("--from and --to go with --ops or --sector")
-    if last is not None and last < first:
-        raise UsageError(f"--to {last} comes before --from {first}")
-    if sector is not None and sector * SECTOR >= source.header.size:
-        raise UsageError(
-            f"the disk has {source.header.size // SECTOR} sectors; there is none numbered {sector}"
-        )
-    if not ops and sector is None:
-        facts = summary(source)
-        print(json.dumps(facts, indent=2) if as_json else _page(facts))
-        return 0
+    with Trace(trace) as source:
+        if not ops and sector is None and (first or last is not None):
+            raise UsageError("--from and --to go with --ops or --sector")
+        if last is not None and last < first:
+            raise UsageError(f"--to {last} comes before --from {first}")
+        if sector is not None and sector * SECTOR >= source.header.size:
+            raise UsageError(
+                f"the disk has {source.header.size // SECTOR} sectors; there is none numbered {sector}"
+            )
+        if not ops and sector is None:
+            facts = summary(source)
+            print(json.dumps(facts, indent=2) if as_json else _page(facts))
+            return 0
 
-    def wanted(op: "Op") -> bool:
-        inside = op.seq >= first and (last is None or op.seq <= last)
-        return inside and (
-            sector is None or (op.offset < (sector + 1) * SECTOR and op.end > sector * SECTOR)
-        )
+        def wanted(op: "Op") -> bool:
+            inside = op.seq >= first and (last is None or op.seq <= last)
+            return inside and (
+                sector is None or (op.offset < (sector + 1) * SECTOR and op.end > sector * SECTOR)
+            )
 
-    found = sorted(filter(wanted, source.ops()), key=lambda op: op.seq)
-    writers = [op.seq for op in found if op.kind in MUTATING and not op.reference_status]
-    writer = writers[-1] if sector is not None and writers else None
-    if as_json:
-        rows = [as_dict(op) for op in found]
-        print(json.dumps({"schema": 1, "ops": rows, "last_writer": writer}, indent=2))
-    else:
-        print(_listing(found, writer))
+        found = sorted(filter(wanted, source.ops()), key=lambda op: op.seq)
+        writers = [op.seq for op in found if op.kind in MUTATING and not op.reference_status]
+        writer = writers[-1] if sector is not None and writers else None
+        if as_json:
+            rows = [as_dict(op) for op in found]
+            print(json.dumps({"schema": 1, "ops": rows, "last_writer": writer}, indent=2))
+        else:
+            print(_listing(found, writer))
     return 0
 
 
@@ -88,7 +88,7 @@ def summary(trace: "Trace") -> dict[str, Any]:
             mismatches.append({"seq": record.seq, "fault": Fault(record.fault).name.lower(),
                                "offset": record.offset, "length": record.length})  # fmt: skip
         elif isinstance(record, Mark):
-            marks.append({"seq": record.seq, "time": record.time, "name": record.name})
+            marks.append(asdict(record))
     end = trace.end
     return {
         "schema": 1,

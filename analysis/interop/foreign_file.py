@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tracer import text
+from tracer.closing import Closing
 from tracer.errors import TraceError
 
 MAX_LINE = 1 << 16
@@ -20,8 +21,8 @@ STEP = 1 << 16
 """Bytes of text that are read between two reports of progress."""
 
 
-class Source:
-    """A foreign file. ``progress`` is told of bytes that were read."""
+class ForeignFile(Closing):
+    """A foreign file. ``progress`` gets the numbers of bytes that are read."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
         self.path = path
@@ -29,9 +30,13 @@ class Source:
         self._file: BinaryIO
         try:
             self._file = path.open("rb")
+        except OSError as error:
+            raise TraceError(f"cannot open {path}: {error.strerror}") from error
+        try:
             self.size = self._file.seek(0, os.SEEK_END)  # a log may be on a block device
             self._file.seek(0)
         except OSError as error:
+            self.close()
             raise TraceError(f"cannot open {path}: {error.strerror}") from error
 
     def where(self) -> str:
@@ -43,10 +48,11 @@ class Source:
         return TraceError(f"{self.path}: {self.where()}: {problem}")
 
     def close(self) -> None:
+        """Close the file; a second time does nothing."""
         self._file.close()
 
 
-class Lines(Source):
+class TextFile(ForeignFile):
     """A text file, line by line. ``number`` is that of the line given last, from 1."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
@@ -90,12 +96,12 @@ class Lines(Source):
 
 
 def titled(head: bytes, title: str, row: re.Pattern[str]) -> bool:
-    """Whether the first line of a file is what ``Lines.rows`` takes."""
+    """Whether the first line of a file is what ``TextFile.rows`` takes."""
     first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
     return first.startswith(title) or row.fullmatch(first) is not None
 
 
-class Octets(Source):
+class BinaryFile(ForeignFile):
     """A binary file, front to back. ``at`` is the next byte."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
