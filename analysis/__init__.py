@@ -12,30 +12,38 @@
 Pictures are in ``analysis.plots``, which loads matplotlib; this module does not.
 """
 
-import importlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.damaged import damage
-    from analysis.frames import Recording
+    import polars as pl
 
-__all__ = ["Recording", "damage", "open"]
+    from analysis.frames.frames import Frames
+    from tracer.verdict import Recording, Verdict
 
+__all__ = ["damage", "open"]
 
-def open(path: str | os.PathLike[str]) -> "Recording":
-    """The recording in a trace file. Reads the header only. Raises TraceError."""
-    from analysis.frames import Recording
-
-    return Recording(Path(path))
+# polars is loaded by the functions that need it: other modules of this package do not
 
 
-_LAZY = {"Recording": "analysis.frames", "damage": "analysis.damaged"}
+def open(path: str | os.PathLike[str]) -> "Frames":
+    """The frames of a trace file. Reads the header only. Raises TraceError."""
+    from analysis.frames.frames import Frames
+
+    return Frames(Path(path))
 
 
-def __getattr__(name: str) -> Any:
-    # polars is loaded when someone asks for it: the command's verbs are modules of this package
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+def damage(
+    verdict: "Verdict | Recording | Mapping[str, Any] | str | os.PathLike[str]",
+) -> "pl.DataFrame":
+    """The damaged ranges of a verdict, by sector; ``analysis.story.damage`` has the details. Raises
+    UsageError."""
+    from analysis.story.damage import damage
+
+    return damage(verdict)
+
+
+def __dir__() -> list[str]:
+    return __all__

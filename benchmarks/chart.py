@@ -34,11 +34,17 @@ def draw(iops: dict[str, dict[str, list[float]]]) -> Figure:
         middle = [statistics.median(values) for values in ratios]
         low = [m - min(values) for m, values in zip(middle, ratios, strict=True)]
         high = [max(values) - m for m, values in zip(middle, ratios, strict=True)]
-        axes.bar(places, middle, width, label=name, color=colour, hatch=hatch, edgecolor="black", lw=0.6)
-        axes.errorbar(places, middle, [low, high], fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+        axes.bar(
+            places, middle, width, label=name, color=colour, hatch=hatch, edgecolor="black", lw=0.6
+        )
+        axes.errorbar(
+            places, middle, [low, high], fmt="none", ecolor="black", elinewidth=0.8, capsize=2
+        )
         for place, value in zip(places, middle, strict=True):
             ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            axes.annotate(f"{value:.2f}", (place, 0.06), ha="center", size=8, rotation=90, bbox=ground)
+            axes.annotate(
+                f"{value:.2f}", (place, 0.06), ha="center", size=8, rotation=90, bbox=ground
+            )
     axes.axhline(1, color="#D55E00", lw=1.5, label="blkverify")
     axes.set_xticks(range(len(iops)), [cell.replace(" depth", "\ndepth") for cell in iops])
     axes.set_ylabel("throughput / blkverify's")

@@ -53,7 +53,9 @@ def fio(socket: Path, rw: str, bs: str, depth: int, seconds: float | None) -> tu
 def measure(peers: list[str], seconds: float, rounds: int) -> dict[str, Any]:
     """Throughput of every peer in every cell: a list of one figure per round, in requests per second."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp"))
+        )
         servers = {name: stack.enter_context(PEERS[name](folder, SIZE)) for name in peers}
         for socket, _ in servers.values():
             # so that every cluster is there; not in larger pieces, which some kernels keep in page cache
@@ -70,7 +72,9 @@ def measure(peers: list[str], seconds: float, rounds: int) -> dict[str, Any]:
                     rate, _ = fio(socket, rw, bs, depth, seconds)
                     iops.setdefault(cell, {}).setdefault(name, []).append(rate)
                     if name == "blkbox":
-                        cpu.setdefault(cell, []).append((cpu_seconds(pid) - before) / (rate * seconds))
+                        cpu.setdefault(cell, []).append(
+                            (cpu_seconds(pid) - before) / (rate * seconds)
+                        )
         memory = peak_memory(servers["blkbox"][1]) if "blkbox" in servers else 0
     return {
         "iops": iops,
@@ -89,7 +93,9 @@ def table(result: dict[str, Any], peers: list[str]) -> str:
     for cell, rates in result["iops"].items():
         middle = {name: statistics.median(values) for name, values in rates.items()}
         ratios = " | ".join(f"{middle[name] / middle[base]:.2f}" for name in peers)
-        cpu = f"{statistics.median(result['cpu_us'][cell]):.0f}" if cell in result["cpu_us"] else "-"
+        cpu = (
+            f"{statistics.median(result['cpu_us'][cell]):.0f}" if cell in result["cpu_us"] else "-"
+        )
         lines.append(f"| {cell} | {ratios} | {middle[base]:,.0f} | {cpu} |")
     return "\n".join(lines)
 

@@ -31,7 +31,9 @@ _EVENT = np.dtype(
     ]
 )  # fmt: skip
 _MAGIC = 0x65617407
-_WRITE, _QUEUE, _COMPLETE = (1 << bit + 16 for bit in (1, 4, 7))  # BLK_TC_*, in an action's upper half
+_WRITE, _QUEUE, _COMPLETE = (
+    1 << bit + 16 for bit in (1, 4, 7)
+)  # BLK_TC_*, in an action's upper half
 _Q, _C = 1 | _QUEUE | _WRITE, 8 | _COMPLETE | _WRITE
 
 
@@ -184,7 +186,10 @@ def main() -> None:
             make_blktrace(folder / "long.blktrace.0", options.ops)
             # text as people read it; and (-O -d) the one sorted file that btt takes
             steps["blkparse to text"] = ["blkparse", "-q", "-i", "long", "-o", "text"], folder
-            steps["blkparse to btt's file"] = ["blkparse", "-q", "-i", "long", "-O", "-d", "bin"], folder
+            steps["blkparse to btt's file"] = (
+                ["blkparse", "-q", "-i", "long", "-O", "-d", "bin"],
+                folder,
+            )
             steps["btt"] = ["btt", "-i", "bin", "-o", "told"], folder
         else:
             print("blkparse and btt are not installed (Debian: blktrace): left out")

@@ -18,16 +18,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from replay.player import Player, PlayOptions, Sides
-from tracer.compare import Comparison
-from tracer.device import EVERYTHING, Data, Done, FileDevice
 from tracer.digest import digest
-from tracer.driver import make_raw
-from tracer.loop import Loop
+from tracer.disk.device import Data, Done
+from tracer.disk.file import EVERYTHING, FileDevice
+from tracer.disk.loop import Loop
+from tracer.disk.raw import make_raw
+from tracer.mirror.comparison import Comparison
 from tracer.nbd.protocol import Export
 from tracer.op import Buffer, Kind, Op
-from tracer.source import TraceWithData
-from tracer.trace import End, Header, Trace, TraceWriter, pack_op
-from tracer.verify import verify
+from tracer.rework.verify import verify
+from tracer.trace.data import TraceWithData
+from tracer.trace.file import Trace, TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.records import End, pack_op
 
 SIZE = 64 << 30
 DEPTH = 16
@@ -138,7 +141,15 @@ def main() -> None:
         print(f"{path.stat().st_size >> 20} MiB\n")
         print("| step | ops/s | peak memory, MiB |\n|---|---:|---:|")
         for step in STEPS:
-            argv = [sys.executable, "-m", "benchmarks.long_trace", "--step", step, "--trace", str(path)]
+            argv = [
+                sys.executable,
+                "-m",
+                "benchmarks.long_trace",
+                "--step",
+                step,
+                "--trace",
+                str(path),
+            ]
             subprocess.run([*argv, "--ops", str(options.ops)], check=True)
 
 

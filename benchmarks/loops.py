@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from tracer.loop import Loop
+from tracer.disk.loop import Loop
 
 MESSAGE = 4096
 BUFFER = 256 * 1024

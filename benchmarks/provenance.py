@@ -24,11 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tracer.evidence import Evidence
+from tracer.mirror.evidence import Evidence
 from tracer.op import SECTOR, Kind, Op
-from tracer.source import TraceWithData
-from tracer.trace import End, Header
-from tracer.trace_output import TraceOutput
+from tracer.trace.data import TraceWithData
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import End
 
 SIZE = 8 << 30
 LENGTHS = (4 << 10, 4 << 10, 16 << 10, 64 << 10)

@@ -19,15 +19,18 @@ from pathlib import Path
 from benchmarks.peers import direct
 from replay.options import Order
 from replay.player import Player, PlayOptions, Sides
-from tracer.compare import Comparison
-from tracer.device import FileDevice, NbdDevice
 from tracer.digest import digest
-from tracer.driver import make_raw
-from tracer.loop import Loop
+from tracer.disk.export import NbdDevice
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.disk.raw import make_raw
+from tracer.mirror.comparison import Comparison
 from tracer.nbd.uri import Address
 from tracer.op import Kind, Op
-from tracer.source import TraceWithData
-from tracer.trace import End, Header, TraceWriter, pack_op
+from tracer.trace.data import TraceWithData
+from tracer.trace.file import TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.records import End, pack_op
 
 SIZE = 256 << 20
 DEPTH = 16

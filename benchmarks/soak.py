@@ -20,13 +20,14 @@ from pathlib import Path
 
 from benchmarks.datapath import fio
 from benchmarks.peers import blkbox, peak_memory
-from tracer.device import Data, NbdDevice
 from tracer.digest import digest
-from tracer.loop import Loop
+from tracer.disk.device import Data
+from tracer.disk.export import NbdDevice
+from tracer.disk.loop import Loop
 from tracer.nbd.uri import Address
 from tracer.op import Extents, Kind
-from tracer.trace import Trace
-from tracer.verify import verify
+from tracer.rework.verify import verify
+from tracer.trace.file import Trace
 
 DEPTH = 32
 KINDS = [Kind.WRITE] * 5 + [Kind.READ] * 4 + [Kind.ZERO, Kind.TRIM]
@@ -48,7 +49,9 @@ def guest(
                 at = chance.randrange(len(blob) - length)
                 data = blob[at : at + length] if kind == Kind.WRITE else None
 
-                def done(error: int, _d: Data | None, _e: Extents, data: bytes | None = data) -> None:
+                def done(
+                    error: int, _d: Data | None, _e: Extents, data: bytes | None = data
+                ) -> None:
                     nonlocal in_flight, done_count
                     in_flight -= 1
                     done_count += not error
@@ -75,7 +78,9 @@ def overlap(count: int, driver: str) -> None:
         with blkbox(Path(folder), str(size), *options) as (socket, pid):
             for half in (0, 1):
                 want = count // 2
-                ok = guest(socket, size, random.Random(half), lambda sent, want=want: sent < want, [])
+                ok = guest(
+                    socket, size, random.Random(half), lambda sent, want=want: sent < want, []
+                )
                 assert ok == want, f"{want - ok} ops failed"
                 memory.append(peak_memory(pid))
         with Trace(trace) as recorded:
@@ -143,7 +148,9 @@ def slow() -> None:
             requests, _ = fio(socket, "write", "1M", 256, 10)
             memory = peak_memory(pid)
     assert memory < 200 << 20, f"{memory >> 20} MiB"
-    print(f"slow: {requests:,.0f} writes of 1 MiB/s on a slow driver; peak memory {memory >> 20} MiB")
+    print(
+        f"slow: {requests:,.0f} writes of 1 MiB/s on a slow driver; peak memory {memory >> 20} MiB"
+    )
 
 
 def main() -> None:

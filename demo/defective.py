@@ -10,9 +10,9 @@ import socket
 import sys
 from pathlib import Path
 
-from tracer.channel import Channel
-from tracer.device import FileDevice
-from tracer.loop import Loop
+from tracer.disk.channel import Channel
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
 from tracer.nbd.server import Request, Server
 from tracer.op import Kind
 

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from replay.schedule import Gate, Step, schedule
-from tracer.device import Data, NbdDevice
-from tracer.loop import Loop
+from tracer.disk.device import Data
+from tracer.disk.export import NbdDevice
+from tracer.disk.loop import Loop
 from tracer.nbd.uri import parse_uri
 from tracer.op import Extents
-from tracer.source import TraceWithData
+from tracer.trace.data import TraceWithData
 
 DEPTH = 64
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
-TRACE = [sys.executable, "-m", "tracer"]
+TRACE = [sys.executable, "-m", "blkbox"]
 
 
 def run(title: str, arguments: list[str | Path], expected: int) -> str:

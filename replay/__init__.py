@@ -1,1 +1,1 @@
-"""What re-executes traces: the schedule, the player, and the search for the culprit."""
+"""Re-executes a trace on a driver: the schedule, the player, one run, and what it shows."""

@@ -7,7 +7,7 @@ Both are values that travel as arguments. Whoever wants another order makes one 
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracer.driver import Driver
+from tracer.driver.driver import Driver
 
 TIMEOUT = 30.0
 """Seconds that an op may take, unless the user says otherwise."""

@@ -6,12 +6,12 @@ The player makes an Outcome of what it saw; the runner adds what it finds once t
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracer.compare import Comparison
-from tracer.evidence import Evidence
-from tracer.mirror import Difference
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.difference import Difference
+from tracer.mirror.evidence import Evidence
+from tracer.mirror.sweep import Sweep
 from tracer.op import SECTOR, Op
 from tracer.ranges import RangeSet
-from tracer.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)

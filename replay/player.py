@@ -10,16 +10,18 @@ from replay.interleave import interleave
 from replay.options import AS_RECORDED, TIMEOUT, Order
 from replay.outcome import Outcome
 from replay.schedule import Gate, Step, schedule
-from tracer.compare import Comparison
-from tracer.device import CONNECTION_LOST, Data, Device, FileDevice
 from tracer.digest import digest
+from tracer.disk.device import CONNECTION_LOST, Data, Device
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.disk.waiter import Waiter
 from tracer.errors import StorageError, TraceError
-from tracer.loop import Loop
-from tracer.mirror import MAX_BYTES, MAX_OPS, Difference, Flight, Mirror
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.difference import Difference
+from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
 from tracer.op import CARRIES_DATA, NO_TIME, Extents, Fault, Kind, Op
 from tracer.ranges import RangeSet
-from tracer.source import TraceWithData
-from tracer.sweep import Waiter
+from tracer.trace.data import TraceWithData
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ class Player:
         self._sides = sides
         self._options = options
         self._depth = min(options.order.depth or MAX_OPS, MAX_OPS)
-        self._mirror = Mirror(sides.reference, sides.test, sides.comparison, self._done, insist=True)
+        self._mirror = Mirror(
+            sides.reference, sides.test, sides.comparison, self._done, insist=True
+        )
         self._gate = Gate()
         self._bytes = 0
         self._position_of: dict[int, int] = {}

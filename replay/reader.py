@@ -5,12 +5,12 @@ from contextlib import closing
 from pathlib import Path
 
 from replay.options import ReplayOptions
-from tracer.compare import Comparison
-from tracer.device import FileDevice
-from tracer.driver import make_raw
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.disk.raw import make_raw
 from tracer.errors import Undecidable, UsageError
-from tracer.loop import Loop
-from tracer.sweep import sweep
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.sweep import sweep
 
 
 def try_reader(options: ReplayOptions, size: int) -> None:

@@ -15,18 +15,19 @@ from replay.cost import Cost, Purpose
 from replay.options import Order, ReplayOptions
 from replay.outcome import Outcome, Saved
 from replay.player import Player, PlayOptions, Probe, Sides
-from tracer import sparse
-from tracer.blank import make_blank
-from tracer.compare import Comparison
-from tracer.device import FileDevice
 from tracer.digest import is_zero
-from tracer.driver import Running, make_raw
+from tracer.disk import sparse
+from tracer.disk.blank import make_blank
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.disk.raw import make_raw
+from tracer.driver.driver import Running
 from tracer.errors import DriverError, DriverHung, NbdError, StorageError, Undecidable, UsageError
-from tracer.loop import Loop
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.sweep import Sweep, sweep
 from tracer.progress import bar
 from tracer.ranges import RangeSet
-from tracer.source import TraceWithData
-from tracer.sweep import Sweep, sweep
+from tracer.trace.data import TraceWithData
 
 ROOM = 16 << 20
 """Bytes: with less room on the images' file system, a failure is not blamed on the driver."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tracer.op import Op
-from tracer.source import with_completion_index
+from tracer.trace.order import with_completion_index
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from replay.outcome import Outcome
-from tracer.mirror import Difference
+from tracer.mirror.difference import Difference
 from tracer.op import SECTOR, Fault
 from tracer.ranges import RangeSet
 from tracer.verdict import SymptomKind, VerdictKind
@@ -52,7 +52,9 @@ def symptom_of(outcome: Outcome, ops: int) -> Symptom | None:
     if outcome.reopened is not None and outcome.reopened.first is not None:
         first = outcome.reopened.first
         reader = f" by {outcome.reader}" if outcome.reader else ""
-        reason = f"the image is wrong after a restart{reader}, first in sector {first.offset // SECTOR}"
+        reason = (
+            f"the image is wrong after a restart{reader}, first in sector {first.offset // SECTOR}"
+        )
         return Symptom(SymptomKind.REOPEN, reason, ops, difference=first)
     if outcome.check is not None:
         return Symptom(SymptomKind.CHECK, f"the check failed, {outcome.check.splitlines()[0]}", ops)

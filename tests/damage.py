@@ -6,11 +6,12 @@ from pathlib import Path
 
 from analysis.provenance import explain
 from tracer.closing import Closing
-from tracer.evidence import Evidence
+from tracer.mirror.evidence import Evidence
 from tracer.op import CARRIES_DATA, MUTATING, SECTOR, Kind, Op
-from tracer.source import TraceWithData
-from tracer.trace import End, Header
-from tracer.trace_output import TraceOutput
+from tracer.trace.data import TraceWithData
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import End
 from tracer.verdict import Finding
 
 Request = tuple[Kind, int, int | bytes]

@@ -15,8 +15,8 @@ from tests.support import read_trace, trace
 from tracer.digest import digest
 from tracer.errors import TraceError, UsageError
 from tracer.op import Kind, Op
-from tracer.source import TraceWithData
-from tracer.verify import verify
+from tracer.rework.verify import verify
+from tracer.trace.data import TraceWithData
 
 RECORDINGS = Path(__file__).parent / "recordings"
 """What the kernel wrote in a guest with Linux 6.1."""

@@ -72,8 +72,21 @@ def lost_write(
 ) -> dict[str, Any]:
     """A trace, and a verdict in verdict.json that its second write was lost, or ``more``."""
     make_trace(folder / "w.trace", requests, together=together)
-    op = {"seq": 1, "kind": "write", "offset": 1 << 20, "length": 4096, "flags": [], "submitted": 100}
-    one = {"sector": 2048, "sectors": 8, "class": "lost-write", "source": None, "text": "nothing there"}
+    op = {
+        "seq": 1,
+        "kind": "write",
+        "offset": 1 << 20,
+        "length": 4096,
+        "flags": [],
+        "submitted": 100,
+    }
+    one = {
+        "sector": 2048,
+        "sectors": 8,
+        "class": "lost-write",
+        "source": None,
+        "text": "nothing there",
+    }
     verdict = {
         "schema": 1, "verdict": "damaged", "reason": "the image is wrong", "driver": "some",
         "trace": "w.trace", "size": 4 << 20, "ops": 3, "culprit": op, "damage": [one],

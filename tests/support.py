@@ -18,7 +18,9 @@ import pytest
 
 from tests.faulty.disk import Damage
 from tracer.op import SECTOR, Kind, Op
-from tracer.trace import End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
+from tracer.trace.file import Trace, TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.records import End, Mark, Mismatch, pack_op
 
 # nbdsh is written for Debian's Python: let it find that one before any other
 PEER_ENV = {**os.environ, "PATH": "/usr/bin:/bin:" + os.environ.get("PATH", "")}
@@ -71,7 +73,7 @@ def trace(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``trace`` to its end, and check its exit code: one, or one of a few."""
     done = subprocess.run(
-        [sys.executable, "-m", "tracer", *map(str, argv)],
+        [sys.executable, "-m", "blkbox", *map(str, argv)],
         cwd=cwd,
         env=PEER_ENV,
         stdin=subprocess.DEVNULL,
@@ -110,14 +112,16 @@ def background(*argv: object, cwd: Path, **options: Any) -> Iterator[subprocess.
 @contextmanager
 def recording(*argv: object, cwd: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``trace record`` without a command, running: the process and the URI that it serves."""
-    with background(sys.executable, "-m", "tracer", "record", *argv, cwd=cwd) as process:
+    with background(sys.executable, "-m", "blkbox", "record", *argv, cwd=cwd) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         assert line.startswith("serving "), line + process.stderr.read()
         yield process, line.split()[1]
 
 
-def finish(process: subprocess.Popen[str], number: int | None = signal.SIGINT) -> tuple[int, str, str]:
+def finish(
+    process: subprocess.Popen[str], number: int | None = signal.SIGINT
+) -> tuple[int, str, str]:
     """Send a signal, wait for the end; return exit code, stdout and stderr."""
     if number is not None:
         process.send_signal(number)
@@ -129,7 +133,9 @@ def descriptors() -> dict[str, str]:
     """The open file descriptors of this process, and what each is of."""
     names = os.listdir("/proc/self/fd")  # with that of the list itself, which is closed by now
     return {
-        name: os.readlink(path) for name in names if os.path.lexists(path := f"/proc/self/fd/{name}")
+        name: os.readlink(path)
+        for name in names
+        if os.path.lexists(path := f"/proc/self/fd/{name}")
     }
 
 

@@ -17,15 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import records
-from analysis.columns import OPS, WRITERS
-from analysis.layout import OP_DTYPE
+from analysis.frames import records
+from analysis.frames.columns import OPS, WRITERS
+from analysis.frames.layout import OP_DTYPE
 from tests.support import ENDED, descriptors
 from tests.support import write_trace as write
 from tracer.errors import TraceError, UsageError
 from tracer.op import MUTATING, NO_TIME, SECTOR, Fault, Flag, Kind, Op
-from tracer.trace import KNOWN_FLAGS, RECORD_SIZE, End, Header, Mark, Mismatch, Trace, pack_op
-from tracer.trace_output import TraceOutput
+from tracer.trace.file import Trace
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import KNOWN_FLAGS, RECORD_SIZE, End, Mark, Mismatch, pack_op
 
 # the file is written anew by every example
 rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -83,7 +85,8 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
                 "completed": done,
                 "latency": None if done is None else done - submitted,
                 "in_flight": sum(
-                    other[6] <= submitted and max(other[6], other[7]) >= submitted for other in together
+                    other[6] <= submitted and max(other[6], other[7]) >= submitted
+                    for other in together
                 ),
                 "status": test_status or reference_status,
                 "reference_ns": ours,
@@ -137,7 +140,9 @@ def test_in_flight_counts_what_was_submitted_and_not_completed(path: Path, many:
 
 
 @rewritten
-@given(st.lists(ops(), max_size=10), st.integers(0, 12), st.integers(0, 12), st.sampled_from(Kind), u63)
+@given(
+    st.lists(ops(), max_size=10), st.integers(0, 12), st.integers(0, 12), st.sampled_from(Kind), u63
+)
 def test_queries_find_what_they_find_in_the_collected_frame(
     path: Path, many: list[Op], start: int, count: int, kind: Kind, least: int
 ) -> None:
@@ -149,13 +154,17 @@ def test_queries_find_what_they_find_in_the_collected_frame(
     assert lazy.slice(start, count).collect().equals(whole.slice(start, count))
     assert lazy.tail(count).select("digest").collect().equals(whole.tail(count).select("digest"))
     assert lazy.filter(kind=kind.label).collect().equals(whole.filter(kind=kind.label))
-    assert lazy.filter(big).select("in_flight").collect().equals(whole.filter(big).select("in_flight"))
+    assert (
+        lazy.filter(big).select("in_flight").collect().equals(whole.filter(big).select("in_flight"))
+    )
     assert lazy.select(pl.len()).collect().item() == len(whole)
 
 
 @rewritten
 @given(st.lists(ops(), min_size=1, max_size=8), st.integers(1, RECORD_SIZE - 1))
-def test_a_torn_trace_reads_up_to_its_last_whole_record(path: Path, many: list[Op], kept: int) -> None:
+def test_a_torn_trace_reads_up_to_its_last_whole_record(
+    path: Path, many: list[Op], kept: int
+) -> None:
     whole = write(path, many, end=None).read_bytes()
     path.write_bytes(whole[: len(whole) - RECORD_SIZE])
     expected = rows_of(path)

@@ -8,13 +8,14 @@ import pytest
 
 from tests.support import MIB, entries, file_size_limit, need, pattern, read_trace, trace
 from tests.test_lifetimes import SIZE, write
-from tracer.checkout import checkout
 from tracer.digest import digest
 from tracer.errors import StorageError, TraceError, UsageError
 from tracer.op import SECTOR, Kind, Op
-from tracer.payload import payload_path
-from tracer.source import by_seq
-from tracer.trace import Mark, TraceWriter, pack_op
+from tracer.rework.checkout import checkout
+from tracer.trace.file import TraceWriter
+from tracer.trace.order import by_seq
+from tracer.trace.payloads import payload_path
+from tracer.trace.records import Mark, pack_op
 
 WORKLOAD = (
     "write -P 1 0 64k", "write -P 2 1M 128k", "read 1M 4k", "discard 1M 64k", "write -z 32k 16k",
@@ -78,7 +79,9 @@ def test_a_blank_disk_takes_no_space(path: Path, tmp_path: Path) -> None:
 def test_a_mark_is_the_moment_before_its_op(path: Path, tmp_path: Path) -> None:
     out = trace("checkout", path, "--at", "between", "-o", "state.raw", cwd=tmp_path).stdout
     assert "after op #0: 1 ops changed it" in out
-    assert (tmp_path / "state.raw").read_bytes() == bytes(SECTOR) + pattern(SECTOR) + bytes(SIZE - 1024)
+    assert (tmp_path / "state.raw").read_bytes() == bytes(SECTOR) + pattern(SECTOR) + bytes(
+        SIZE - 1024
+    )
 
 
 def test_moments(path: Path, tmp_path: Path) -> None:
@@ -120,7 +123,9 @@ def test_the_trace_itself_is_not_replaced_even_so(path: Path, tmp_path: Path) ->
     (tmp_path / "link").hardlink_to(payload_path(path))
     before = [path.read_bytes(), payload_path(path).read_bytes()]
     for own in (path, payload_path(path), tmp_path / "link"):
-        with pytest.raises(UsageError, match="cannot be both the image and the trace or its payloads"):
+        with pytest.raises(
+            UsageError, match="cannot be both the image and the trace or its payloads"
+        ):
             checkout(path, own, force=True)
     for place, told in {
         tmp_path: "is no file",
@@ -155,7 +160,9 @@ def test_digests_alone_are_said_to_be_so(tmp_path: Path) -> None:
 def test_ops_that_failed_are_counted(tmp_path: Path) -> None:
     failed = write_op(0, 0)
     failed[0].reference_status = 28
-    made = checkout(write(tmp_path / "some.trace", [failed, write_op(1, 3)]), tmp_path / "state.raw")
+    made = checkout(
+        write(tmp_path / "some.trace", [failed, write_op(1, 3)]), tmp_path / "state.raw"
+    )
     assert (made.applied, made.failed) == (1, 1)
     assert (tmp_path / "state.raw").read_bytes()[:SECTOR] == bytes(SECTOR)
 
@@ -189,7 +196,9 @@ def test_history_up_to_an_op(busy: Path, tmp_path: Path) -> None:
     lines = trace("history", busy, "--sector", 0, "--at", 2, cwd=tmp_path).stdout.splitlines()
     assert len(lines) == 3
     assert lines[-1].endswith("#3  #1  <- held after op #2")
-    told = json.loads(trace("history", busy, "--sector", 0, "--at", 5, "--json", cwd=tmp_path).stdout)
+    told = json.loads(
+        trace("history", busy, "--sector", 0, "--at", 5, "--json", cwd=tmp_path).stdout
+    )
     assert (told["schema"], told["sector"], told["at"]) == (1, 0, 5)
     assert [one["seq"] for one in told["versions"]] == [None, 0, 3]
     assert [one["read_by"] for one in told["versions"]] == [[], [1], [4, 5]]
@@ -206,7 +215,9 @@ def test_history_up_to_an_op(busy: Path, tmp_path: Path) -> None:
         ([], "Missing option"),
     ],
 )
-def test_history_of_what_is_not_there(busy: Path, tmp_path: Path, options: list[str], told: str) -> None:
+def test_history_of_what_is_not_there(
+    busy: Path, tmp_path: Path, options: list[str], told: str
+) -> None:
     done = trace("history", busy, *options, cwd=tmp_path, expect=200)
     assert done.stderr.startswith("trace: ")
     assert told in done.stderr

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from blkbox.main import run
 from tests.faulty.workload import WORKLOAD, make_trace
 from tests.support import descriptors, entries
-from tracer.device import FileDevice
+from tracer.disk.file import FileDevice
 from tracer.errors import Exit, StorageError, TraceError
 from tracer.files import whole
-from tracer.main import run
 from tracer.op import Kind, Op
-from tracer.payload import PayloadReader, payload_path
-from tracer.source import TraceWithData
-from tracer.trace import End, Header, Trace
-from tracer.trace_output import TraceOutput
+from tracer.trace.data import TraceWithData
+from tracer.trace.file import Trace
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.payloads import PayloadReader, payload_path
+from tracer.trace.records import End
 
 GOOD = [
     "record r.trace --driver raw --size 1M -- true",

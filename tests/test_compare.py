@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import changed
-from tracer.compare import Comparison
+from tracer.mirror.comparison import Comparison
 from tracer.op import SECTOR, Kind, TrimRule
 
 OLD = b"o" * SECTOR
@@ -15,7 +15,9 @@ ZEROES = bytes(SECTOR)
 READS = (Kind.READ, Kind.FLUSH, Kind.CACHE, Kind.BLOCK_STATUS)
 
 
-def found(comparison: Comparison, expected: bytes, actual: bytes, at: int = 0) -> list[tuple[int, int]]:
+def found(
+    comparison: Comparison, expected: bytes, actual: bytes, at: int = 0
+) -> list[tuple[int, int]]:
     return list(comparison.differences(expected, actual, at))
 
 
@@ -155,7 +157,9 @@ def test_against_a_model_of_single_bytes(
     offset = data.draw(st.integers(0, DISK - 1))
     length = data.draw(st.integers(1, DISK - offset))
     # bytes of few values in runs, so that old, zero and new all come up
-    runs = st.lists(st.sampled_from([b"\0" * UNIT, b"o" * UNIT, b"n" * UNIT]), min_size=1, max_size=8)
+    runs = st.lists(
+        st.sampled_from([b"\0" * UNIT, b"o" * UNIT, b"n" * UNIT]), min_size=1, max_size=8
+    )
     expected = (b"".join(data.draw(runs)) * DISK)[:length]
     actual = (b"".join(data.draw(runs)) * DISK)[:length]
 

@@ -12,18 +12,21 @@ from hypothesis import strategies as st
 
 from tests.faulty.workload import SIZE, WORKLOAD, make_trace, write_driver
 from tests.support import entries, file_size_limit, need, read_trace, trace
-from tracer.cut import cut
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Fault, Kind, Op
-from tracer.payload import PayloadReader
-from tracer.source import TraceWithData, by_seq
-from tracer.trace import End, Header, Mark, Mismatch
-from tracer.trace_output import TraceOutput
-from tracer.writers import CHUNK, LastWriters
+from tracer.rework.cut import cut
+from tracer.rework.last_writers import CHUNK, LastWriters
+from tracer.trace.data import TraceWithData
+from tracer.trace.header import Header
+from tracer.trace.order import by_seq
+from tracer.trace.output import TraceOutput
+from tracer.trace.payloads import PayloadReader
+from tracer.trace.records import End, Mark, Mismatch
 
 rewritten = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=200,
 )
 
 DISK = 64
@@ -47,14 +50,18 @@ class History:
 @st.composite
 def histories(draw: st.DrawFn) -> History:
     """Ops of every kind. Some failed, some have no record, some completed late."""
-    chance = draw(st.randoms(use_true_random=False))  # spread evenly: small values would rarely overlap
+    chance = draw(
+        st.randoms(use_true_random=False)
+    )  # spread evenly: small values would rarely overlap
     count = chance.randint(1, 14)
     ops = []
     for seq in range(count):
         kind = chance.choice([Kind.WRITE] * 4 + [Kind.ZERO, Kind.TRIM, Kind.READ, Kind.FLUSH])
         start = chance.randrange(DISK)
         length = 0 if kind == Kind.FLUSH else chance.randint(1, DISK - start)
-        op = Op(seq, int(kind), 0, start if length else 0, length, seq * 10, seq * 10 + 5, connection=1)
+        op = Op(
+            seq, int(kind), 0, start if length else 0, length, seq * 10, seq * 10 + 5, connection=1
+        )
         op.reference_status = chance.choice([0] * 7 + [5])
         ops.append(op)
     if count > 1:
@@ -117,7 +124,10 @@ def test_every_op_of_a_part_leaves_the_disk_as_it_did_in_the_whole(
     before, after = states(whole), states(tmp_path / "part.trace")
     part, found = read_trace(tmp_path / "part.trace")
     shift = result.start_ops - first
-    assert [op.seq for op in found] == [*range(result.start_ops), *(op.seq + shift for op in inside)]
+    assert [op.seq for op in found] == [
+        *range(result.start_ops),
+        *(op.seq + shift for op in inside),
+    ]
     at_start = max((seq for seq in before if seq < first), default=-1)
     assert after[result.start_ops - 1] == before[at_start]
     for op in inside:
@@ -200,7 +210,9 @@ def test_a_defect_shows_in_the_part_that_holds_its_culprit(tmp_path: Path) -> No
 def test_the_whole_of_a_trace_is_a_part_of_it(tmp_path: Path) -> None:
     make_trace(tmp_path / "w.trace", WORKLOAD)
     trace("cut", "w.trace", "-o", "p.trace", cwd=tmp_path)
-    assert "28 ops are alike" in trace("diff", "w.trace", "p.trace", "--timing", cwd=tmp_path).stdout
+    assert (
+        "28 ops are alike" in trace("diff", "w.trace", "p.trace", "--timing", cwd=tmp_path).stdout
+    )
     assert read_trace(tmp_path / "p.trace")[0].header.start_image == "blank"
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import MIB, background, need, pattern, wait_until
-from tracer.device import CONNECTION_LOST, EVERYTHING, Data, FileDevice, NbdDevice
+from tracer.disk.device import CONNECTION_LOST, Data
+from tracer.disk.export import NbdDevice
+from tracer.disk.file import EVERYTHING, FileDevice
+from tracer.disk.loop import Loop
 from tracer.errors import Exit, NbdError, StorageError
-from tracer.loop import Loop
 from tracer.nbd import protocol as p
 from tracer.nbd.uri import Address
 from tracer.op import Extents, Flag, Kind
@@ -45,7 +47,9 @@ def test_a_read_is_done_at_once(disk: FileDevice) -> None:
     assert answers == [(0, pattern(SIZE)[1000:1500], [])]
 
 
-@pytest.mark.parametrize(("kind", "flags"), [(Kind.WRITE, 0), (Kind.WRITE, Flag.FUA), (Kind.START, 0)])
+@pytest.mark.parametrize(
+    ("kind", "flags"), [(Kind.WRITE, 0), (Kind.WRITE, Flag.FUA), (Kind.START, 0)]
+)
 def test_writes(disk: FileDevice, path: Path, kind: Kind, flags: int) -> None:
     assert disk.execute(kind, flags, 700, 5, memoryview(b"hello")) == (0, None, [])
     assert path.read_bytes() == pattern(SIZE)[:700] + b"hello" + pattern(SIZE)[705:]

@@ -11,7 +11,9 @@ from tracer.op import ZERO_DIGEST
 STEP = 1 << 16
 
 
-@pytest.mark.parametrize("length", [0, 1, 511, 512, STEP - 1, STEP, STEP + 1, 3 * STEP, 3 * STEP + 5])
+@pytest.mark.parametrize(
+    "length", [0, 1, 511, 512, STEP - 1, STEP, STEP + 1, 3 * STEP, 3 * STEP + 5]
+)
 def test_zeroes_of_any_length_are_zero(length: int) -> None:
     assert is_zero(bytes(length))
     assert is_zero(bytearray(length))

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import need
-from tracer.driver import Driver, exit_text, fill
-from tracer.driver_spec import FORMATS, parse_driver
+from tracer.driver.command import exit_text, fill
+from tracer.driver.driver import Driver
+from tracer.driver.spec import FORMATS, parse_driver
 from tracer.errors import BlkboxError, DriverError, Exit, UsageError
 from tracer.nbd.uri import Address
 
@@ -122,7 +123,9 @@ def test_uris_that_are_refused(text: str) -> None:
 
 def test_the_least_that_a_file_must_say(tmp_path: Path) -> None:
     driver = parse_driver(toml(tmp_path, SERVE))
-    assert driver == Driver("mine", serve=("server", "--socket={socket}", "{image}"), may_forget=True)
+    assert driver == Driver(
+        "mine", serve=("server", "--socket={socket}", "{image}"), may_forget=True
+    )
 
 
 def test_all_that_a_file_can_say(tmp_path: Path) -> None:
@@ -186,7 +189,13 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 def test_placeholders_are_filled_in() -> None:
     command = ("serve", "{image}:{size}", "{socket}", "{other}", "{}")
-    assert fill(command, image="/a", size=5, socket="/s") == ["serve", "/a:5", "/s", "{other}", "{}"]
+    assert fill(command, image="/a", size=5, socket="/s") == [
+        "serve",
+        "/a:5",
+        "/s",
+        "{other}",
+        "{}",
+    ]
 
 
 def test_commas_are_doubled_for_qemu() -> None:

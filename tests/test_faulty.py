@@ -38,7 +38,16 @@ def replay(folder: Path, name: str, form: str, expect: int = 1) -> Verdict:
     driver = write_driver(folder, name, form)
     # a hang is waited for twice, and two seconds are plenty for an op on a small file
     timeout = "2" if name == "hang" else "30"
-    arguments = ("replay", "w.trace", "--driver", driver, "--json", "--no-plot", "--timeout", timeout)
+    arguments = (
+        "replay",
+        "w.trace",
+        "--driver",
+        driver,
+        "--json",
+        "--no-plot",
+        "--timeout",
+        timeout,
+    )
     verdict: Verdict = json.loads(trace(*arguments, cwd=folder, expect=expect).stdout)
     return verdict
 
@@ -54,7 +63,9 @@ def verdict_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[C
             at = CASES.index(case)
             for one in CASES[at : at + workers]:
                 if one not in verdicts:
-                    verdicts[one] = pool.submit(replay, tmp_path_factory.mktemp("-".join(one)), *one)
+                    verdicts[one] = pool.submit(
+                        replay, tmp_path_factory.mktemp("-".join(one)), *one
+                    )
             return verdicts[case].result()
 
         yield verdict_on
@@ -80,7 +91,9 @@ def test_without_a_defect_it_is_clean(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_the_culprit_is_named_and_explained(verdict_on: Callable[[Case], Verdict], case: Case) -> None:
+def test_the_culprit_is_named_and_explained(
+    verdict_on: Callable[[Case], Verdict], case: Case
+) -> None:
     verdict, defect = verdict_on(case), DEFECTS[case[0]]
     assert_located(verdict, defect)
     assert_explained(verdict["culprit_damage"], defect.damage)

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from tracer.guest import FORWARDED, Signals
-from tracer.loop import Loop
+from tracer.disk.loop import Loop
+from tracer.recording.signals import FORWARDED, Signals
 
 
 @pytest.mark.parametrize("number", FORWARDED)

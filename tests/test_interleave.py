@@ -58,5 +58,7 @@ def test_seeds_differ_and_each_is_the_same_every_time() -> None:
     ("given_", "runs", "expected"),
     [(0, 1, [0]), (0, 6, [0, 1, 0, 3, 0, 5]), (4, 3, [4, 4, 4])],
 )
-def test_every_other_run_keeps_the_recorded_order(given_: int, runs: int, expected: list[int]) -> None:
+def test_every_other_run_keeps_the_recorded_order(
+    given_: int, runs: int, expected: list[int]
+) -> None:
     assert list(seeds(given_, runs)) == expected

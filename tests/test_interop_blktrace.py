@@ -239,7 +239,9 @@ def test_one_of_several_devices(tmp_path: Path) -> None:
     log = sample()
     log.add(1400, "D", W, 16, 8, device=SDB)
     log.add(1500, "C", W, 16, 8, device=SDB)
-    with pytest.raises(UsageError, match=re.escape("the devices 8,0 (17), 8,16 (2): give --device")):
+    with pytest.raises(
+        UsageError, match=re.escape("the devices 8,0 (17), 8,16 (2): give --device")
+    ):
         bring_in(tmp_path / "b.bin", log.content)
     _, ops = bring_in(tmp_path / "b.bin", log.content, device="8,16")
     assert brief(ops) == [(WRITE, 8192, 4096)]
@@ -296,7 +298,12 @@ CPU0 (sda):
 """
     made, ops = bring_in(tmp_path / "p.txt", text)
     assert (made.device, made.skipped) == ("8,0", {"passthrough or zone request": 1})
-    assert brief(ops) == [(WRITE, 223490 * 512, 4096), (FLUSH,), (FLUSH,), (WRITE, 4096, 4096, Flag.FUA)]
+    assert brief(ops) == [
+        (WRITE, 223490 * 512, 4096),
+        (FLUSH,),
+        (FLUSH,),
+        (WRITE, 4096, 4096, Flag.FUA),
+    ]
     assert times(ops) == [(0, 10), (20, 30), (40, 40), (41, 50)]
     assert [op.test_status for op in ops] == [0, 0, 0, 5]
 

@@ -74,7 +74,9 @@ def test_msr_requests_are_in_flight_together(tmp_path: Path) -> None:
 
 
 def test_alibaba(tmp_path: Path) -> None:
-    made, ops = bring_in(tmp_path / "io.csv", "device_id,opcode,offset,length,timestamp\n" + ALIBABA)
+    made, ops = bring_in(
+        tmp_path / "io.csv", "device_id,opcode,offset,length,timestamp\n" + ALIBABA
+    )
     assert (made.format, made.device, made.payloads) == ("alibaba", "419", "hash")
     assert brief(ops) == [
         (WRITE, 8792728, 16384),

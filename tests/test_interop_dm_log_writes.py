@@ -53,9 +53,7 @@ SAMPLE = log(
 
 def blklogwrites(image: Path, file: Path, options: str, *commands: str) -> None:
     """Run commands of qemu-io's on an image, with QEMU's logging."""
-    disk = (
-        f"driver=blklogwrites,file.driver=file,file.filename={image},log.driver=file,log.filename={file}"
-    )
+    disk = f"driver=blklogwrites,file.driver=file,file.filename={image},log.driver=file,log.filename={file}"
     words = [word for command in commands for word in ("-c", command)]
     peer("qemu-io", "-t", "writeback", "--image-opts", f"{disk},{options}", *words)
 
@@ -182,7 +180,10 @@ def test_what_a_log_cannot_say(tmp_path: Path) -> None:
             "byte 0: 513 is no sector size",
         ),
         (struct.pack("<QQQI", 0x6A736677736872, 1, 1, 1 << 31) + bytes(600), "byte 0: 2147483648"),
-        (SAMPLE[:1536] + struct.pack("<QQQQ", 0, 0, 8, 481) + SAMPLE[1568:], "byte 1536: a mark of 481"),
+        (
+            SAMPLE[:1536] + struct.pack("<QQQQ", 0, 0, 8, 481) + SAMPLE[1568:],
+            "byte 1536: a mark of 481",
+        ),
     ],
 )
 def test_what_is_no_log(tmp_path: Path, content: bytes, problem: str) -> None:

@@ -15,11 +15,11 @@ from tests.foreign import bring_in
 from tests.support import entries, file_size_limit, trace
 from tracer.errors import Exit, StorageError, TraceError, UsageError
 from tracer.op import NO_TIME, Fault, Flag, Kind, Op
-from tracer.trace import End, Header, Mark, Mismatch, TraceWriter, pack_op
+from tracer.trace.file import TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.records import End, Mark, Mismatch, pack_op
 
-SCRIPT = (
-    "write 0 4k\naio_write 64k 64k\naio_write -z 128k 64k\naio_read 1k 1k\naio_flush\nread 0 8k\nflush\n"
-)
+SCRIPT = "write 0 4k\naio_write 64k 64k\naio_write -z 128k 64k\naio_read 1k 1k\naio_flush\nread 0 8k\nflush\n"
 
 
 @pytest.fixture
@@ -34,7 +34,17 @@ def eventful(path: Path) -> Path:
     writer = TraceWriter(path, Header(size=1 << 20, payloads="hash", start_image="recorded"))
     ops = [
         Op(0, Kind.START, 0, 0, 512, 0, 0),
-        Op(1, Kind.WRITE, Flag.FUA, 512, 1000, 1_000_001, 3_000_002, test_status=5, reference_status=5),
+        Op(
+            1,
+            Kind.WRITE,
+            Flag.FUA,
+            512,
+            1000,
+            1_000_001,
+            3_000_002,
+            test_status=5,
+            reference_status=5,
+        ),
         Op(3, Kind.FLUSH, 0, 0, 0, 1_500_000, NO_TIME),
         Op(2, Kind.READ, 0, 4096, 4096, 1_200_000, 4_000_000),
         Op(4, Kind.TRIM, 0, 4096, 4096, 3_500_000, 5_000_000),
@@ -46,7 +56,9 @@ def eventful(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "read"), [("x.parquet", pl.read_parquet), ("x.arrow", pl.read_ipc)])
+@pytest.mark.parametrize(
+    ("name", "read"), [("x.parquet", pl.read_parquet), ("x.arrow", pl.read_ipc)]
+)
 def test_columns(recorded: Path, name: str, read: object) -> None:
     made = export_trace(recorded, recorded.with_name(name))
     assert callable(read)

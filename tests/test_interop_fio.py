@@ -79,9 +79,13 @@ def test_payloads_are_made_up_alike_and_differ(tmp_path: Path) -> None:
 
 def test_one_of_several_files(tmp_path: Path) -> None:
     both = V3 + "2400 /other write 0 4096\n2401 /other write 8192 4096\n"
-    with pytest.raises(UsageError, match=re.escape("the devices /disk (7), /other (2): give --device")):
+    with pytest.raises(
+        UsageError, match=re.escape("the devices /disk (7), /other (2): give --device")
+    ):
         bring_in(tmp_path / "f.iolog", both)
-    with pytest.raises(UsageError, match=re.escape("the devices /disk (7), /other (2): give --device")):
+    with pytest.raises(
+        UsageError, match=re.escape("the devices /disk (7), /other (2): give --device")
+    ):
         bring_in(tmp_path / "f.iolog", both, device="/none")
     made, ops = bring_in(tmp_path / "f.iolog", both, device="/other")
     assert made.device == "/other"
@@ -99,7 +103,9 @@ def test_what_fio_writes(tmp_path: Path) -> None:
     assert text.startswith("fio version 3 iolog\n")
     _, ops = bring_in(tmp_path / "f.iolog", text)
     assert sum(op.kind in (Kind.READ, Kind.WRITE) for op in ops) == 64
-    wanted = [line.split()[2:] for line in text.splitlines() if re.search(r"(read|write|sync) \d", line)]
+    wanted = [
+        line.split()[2:] for line in text.splitlines() if re.search(r"(read|write|sync) \d", line)
+    ]
     assert [[Kind(op.kind).label, str(op.offset), str(op.length)] for op in ops] == [
         ["flush", "0", "0"] if "sync" in action else [action, offset, length]
         for action, offset, length in wanted
@@ -119,7 +125,14 @@ def test_fio_runs_what_is_exported(tmp_path: Path) -> None:
     _, ops = bring_in(tmp_path / "s.txt", script)
     made = export_trace(tmp_path / "s.trace", tmp_path / "s.iolog")
     assert made.left_out == {}
-    guest = ["fio", "--name=j", "--read_iolog=s.iolog", "--ioengine=nbd", "--uri={nbd}", "--output=out"]
+    guest = [
+        "fio",
+        "--name=j",
+        "--read_iolog=s.iolog",
+        "--ioengine=nbd",
+        "--uri={nbd}",
+        "--output=out",
+    ]
     trace("record", "real.trace", "--driver", "raw", "--size", "1M", "--", *guest, cwd=tmp_path)
     recorded = sorted(read_trace(tmp_path / "real.trace")[1], key=lambda op: op.seq)[:-1]
     # fio has no write zeroes, and fio 3.33 leaves trims out ("bad ddir")
@@ -129,7 +142,9 @@ def test_fio_runs_what_is_exported(tmp_path: Path) -> None:
 
 
 def test_the_same_place_is_written_with_other_data(tmp_path: Path) -> None:
-    _, ops = bring_in(tmp_path / "f.iolog", V2 + "/disk write 774144 4096\n/disk write 774144 4096\n")
+    _, ops = bring_in(
+        tmp_path / "f.iolog", V2 + "/disk write 774144 4096\n/disk write 774144 4096\n"
+    )
     assert len({op.digest for op in ops if op.kind == Kind.WRITE}) == 3
 
 

@@ -18,8 +18,8 @@ from tests.foreign import bring_in
 from tests.support import MIB, entries, file_size_limit, read_trace, trace
 from tracer.errors import Exit, StorageError, TraceError, UsageError
 from tracer.op import Kind, Op
-from tracer.payload import payload_path
-from tracer.source import by_seq
+from tracer.trace.order import by_seq
+from tracer.trace.payloads import payload_path
 
 SCRIPT = "write -P 1 0 4k\nread 0 8k\n"
 FIO = "fio version 3 iolog\n5 /disk add\n7 /disk write 0 4096\n9 /disk read 0 4096\n"
@@ -200,7 +200,10 @@ def late(at: int) -> bytes:
             b"8,0 1 1 0.000000000 7 D W 8 + 8 [x]\n8,0 1 1 9999999999.000000000 7 D W 8 + 8 [x]\n",
         ),
         ("fio", b"fio version 3 iolog\n0 /d write 0 512\n99999999999999999999 /d write 0 512\n"),
-        ("fio", b"fio version 2 iolog\n/d write 0 512\n/d wait 99999999999999999999 0\n/d read 0 512\n"),
+        (
+            "fio",
+            b"fio version 2 iolog\n/d write 0 512\n/d wait 99999999999999999999 0\n/d read 0 512\n",
+        ),
         ("msr", b"1,usr,0,Read,0,512,1\n999999999999999999,usr,0,Read,0,512,1\n"),
         ("alibaba", b"1,R,0,512,1\n1,R,0,512,99999999999999999\n"),
     ],
@@ -214,7 +217,9 @@ def test_a_time_beyond_all_traces(tmp_path: Path, name: str, content: bytes) -> 
     assert entries(tmp_path) == ["x"]
 
 
-@pytest.mark.parametrize(("told", "errno"), [("65541", 5), ("-5", 5), ("65531", 5), ("40000", 4095)])
+@pytest.mark.parametrize(
+    ("told", "errno"), [("65541", 5), ("-5", 5), ("65531", 5), ("40000", 4095)]
+)
 def test_an_errno_has_16_bits(tmp_path: Path, told: str, errno: int) -> None:
     lines = f"8,0 1 1 0.0{'0' * 8} 7 D W 8 + 8 [x]\n8,0 1 1 0.0{'0' * 7}1 7 C W 8 + 8 [{told}]\n"
     _, ops = bring_in(tmp_path / "x.txt", lines)

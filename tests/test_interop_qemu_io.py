@@ -83,7 +83,17 @@ def test_qemu_io_does_the_same(tmp_path: Path) -> None:
     _, ops = bring_in(tmp_path / "s.txt", script)
     shell = f"qemu-io -f raw {{nbd}} < {tmp_path / 's.txt'}"
     trace(
-        "record", "real.trace", "--driver", "raw", "--size", "1M", "--", "sh", "-c", shell, cwd=tmp_path
+        "record",
+        "real.trace",
+        "--driver",
+        "raw",
+        "--size",
+        "1M",
+        "--",
+        "sh",
+        "-c",
+        shell,
+        cwd=tmp_path,
     )
     recorded = sorted(read_trace(tmp_path / "real.trace")[1], key=lambda op: op.seq)
 
@@ -128,7 +138,9 @@ def test_a_large_write_becomes_several(tmp_path: Path) -> None:
         ("\x1b[1m 0 1k", r"'\x1b[1m'"),
     ],
 )
-def test_what_cannot_be_said_is_an_error_with_its_line(tmp_path: Path, line: str, problem: str) -> None:
+def test_what_cannot_be_said_is_an_error_with_its_line(
+    tmp_path: Path, line: str, problem: str
+) -> None:
     with pytest.raises(TraceError, match=re.escape(problem)) as caught:
         bring_in(tmp_path / "s.txt", f"write 0 1k\n\n{line}\n", name="qemu-io")
     assert ": line 3: " in str(caught.value)

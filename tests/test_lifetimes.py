@@ -10,16 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis.lifetimes import VERSIONS
+from analysis.frames.lifetimes import VERSIONS
 from tests.support import pattern, read_trace
-from tracer.checkout import checkout
 from tracer.digest import digest, stand_in
 from tracer.errors import TraceError, UsageError
 from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, SECTOR, ZERO_DIGEST, Kind, Op
-from tracer.trace import Header, TraceWriter, pack_op
-from tracer.trace_output import TraceOutput
-from tracer.verdict import Finding, SectorRange, Verdict, VerdictKind, to_json
-from tracer.verdict import Recording as Recorded
+from tracer.rework.checkout import checkout
+from tracer.trace.file import TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import pack_op
+from tracer.verdict import Finding, Recording, SectorRange, Verdict, VerdictKind, to_json
 
 SECTORS = 12
 SIZE = SECTORS * SECTOR
@@ -41,13 +42,24 @@ def ops(draw: st.DrawFn) -> list[tuple[Op, bytes]]:
     many: list[tuple[Op, bytes]] = []
     starts = draw(st.lists(st.integers(0, SECTORS - 1), max_size=3, unique=True))
     wanted = [(Kind.START, at * SECTOR, SECTOR) for at in starts]
-    guests = [Kind.WRITE, Kind.WRITE, Kind.READ, Kind.READ, Kind.TRIM, Kind.ZERO, Kind.FLUSH, Kind.CACHE]
+    guests = [
+        Kind.WRITE,
+        Kind.WRITE,
+        Kind.READ,
+        Kind.READ,
+        Kind.TRIM,
+        Kind.ZERO,
+        Kind.FLUSH,
+        Kind.CACHE,
+    ]
     kinds = draw(st.lists(st.sampled_from(guests), max_size=14))
     wanted += [(kind, *(draw(ranges()) if kind != Kind.FLUSH else (0, 0))) for kind in kinds]
     for seq, (kind, offset, length) in enumerate(wanted):
         data = b""
         if kind in CARRIES_DATA:
-            data = draw(st.sampled_from([bytes(length), pattern(length, 1), pattern(length, seq + 2)]))
+            data = draw(
+                st.sampled_from([bytes(length), pattern(length, 1), pattern(length, seq + 2)])
+            )
         failed = kind != Kind.START and draw(st.integers(0, 9)) == 0
         status = draw(st.sampled_from([(5, 0), (5, 5), (0, 5)])) if failed else (0, 0)
         op = Op(
@@ -228,7 +240,9 @@ def test_a_payload_that_is_missing_matters_only_where_it_shows(tmp_path: Path) -
         t.expected(range(1), at=0)
 
 
-@pytest.mark.parametrize("sectors", [range(0), range(-1, 1), range(13), range(0, 4, 2), range(5, 3)])
+@pytest.mark.parametrize(
+    "sectors", [range(0), range(-1, 1), range(13), range(0, 4, 2), range(5, 3)]
+)
 def test_sectors_that_are_not_there(tmp_path: Path, sectors: range) -> None:
     t = analysis.open(write(tmp_path / "some.trace", []))
     for ask in (t.versions, t.expected):
@@ -239,9 +253,9 @@ def test_sectors_that_are_not_there(tmp_path: Path, sectors: range) -> None:
 # ---------------------------------------------------------------- verdicts
 
 
-def recorded(*damage: SectorRange) -> Recorded:
+def recorded(*damage: SectorRange) -> Recording:
     """What a recording found."""
-    return Recorded(
+    return Recording(
         verdict=VerdictKind.DAMAGED, reason="", trace="t", driver="raw", size=SIZE, ops={}, bytes={},
         mismatches=[], damage=list(damage), trace_bytes=0, payload_bytes=0, connections=0,
         guest_exit=None,
@@ -285,7 +299,9 @@ def test_damage_has_what_the_verdict_says_of_each_range() -> None:
     assert found["source"].to_list() == [None, source]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"damage": 1}', '{"damage": [{"sector": "x"}]}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"damage": 1}', '{"damage": [{"sector": "x"}]}']
+)
 def test_what_is_no_verdict(tmp_path: Path, content: str) -> None:
     file = tmp_path / "verdict.json"
     file.write_text(content)

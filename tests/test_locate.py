@@ -99,7 +99,16 @@ def test_another_build_reads_what_one_wrote(tmp_path: Path) -> None:
         'exec nbdkit -f -U $0 file $1", "{socket}", "{image}"]'
     )
     trace("replay", "w.trace", "--driver", "raw", cwd=tmp_path)
-    arguments = ("replay", "w.trace", "--driver", "raw", "--reopen-with", reader, "--json", "--no-plot")
+    arguments = (
+        "replay",
+        "w.trace",
+        "--driver",
+        "raw",
+        "--reopen-with",
+        reader,
+        "--json",
+        "--no-plot",
+    )
     verdict = json.loads(trace(*arguments, cwd=tmp_path, expect=1).stdout)
     assert (verdict["symptom"], verdict["reader"]) == ("reopen", "reader")
     assert (verdict["culprit"]["seq"], verdict["confirmed"]) == (0, True)

@@ -14,7 +14,7 @@ from analysis.provenance.lookup import Blocks, find
 from tests.damage import noise
 from tracer.digest import digest
 from tracer.op import SECTOR
-from tracer.payload import PayloadReader, PayloadWriter
+from tracer.trace.payloads import PayloadReader, PayloadWriter
 
 
 def in_blocks(stream: bytes, cuts: Iterable[int] = (), asked: list[int] | None = None) -> Blocks:
@@ -34,7 +34,9 @@ def rows(*sectors: bytes) -> np.ndarray:
     return np.frombuffer(b"".join(sectors), np.uint8).reshape(-1, SECTOR)
 
 
-def search(blocks: Blocks, spans: list[tuple[int, int]], wanted: np.ndarray) -> list[tuple[int, int]]:
+def search(
+    blocks: Blocks, spans: list[tuple[int, int]], wanted: np.ndarray
+) -> list[tuple[int, int]]:
     starts, ends = np.array(spans, np.int64).reshape(-1, 2).T
     hits = find(blocks, starts, ends, wanted, lambda more: None)
     return list(zip(hits.place.tolist(), hits.content.tolist(), strict=True))

@@ -3,7 +3,7 @@
 import pytest
 
 from tracer.errors import Undecidable
-from tracer.lower import lower
+from tracer.nbd.commands import lower
 from tracer.nbd.protocol import BlockSizes, Export, TransmissionFlag
 from tracer.op import Flag, Kind
 

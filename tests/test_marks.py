@@ -26,15 +26,17 @@ from tests.support import (
     recording,
     trace,
 )
-from tracer import control, session
-from tracer.control import Control
-from tracer.driver_spec import parse_driver
+from tracer.disk.loop import Loop
+from tracer.driver.spec import parse_driver
 from tracer.errors import StorageError, UsageError
-from tracer.loop import Loop
-from tracer.marks import check_name, count_upto, resolve, resolve_upto
 from tracer.op import Kind, Op
-from tracer.plan import Plan
-from tracer.trace import MAX_MARK, RECORD_SIZE, End, Header, Mark, Trace, TraceWriter, pack_op
+from tracer.recording import control, session
+from tracer.recording.control import Control
+from tracer.recording.options import RecordOptions
+from tracer.trace.file import Trace, TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.marks import check_name, count_upto, resolve, resolve_upto
+from tracer.trace.records import MAX_MARK, RECORD_SIZE, End, Mark, pack_op
 
 RAW = ("--driver", "raw", "--size", "1M")
 
@@ -79,9 +81,14 @@ def test_marks_stand_between_the_ops_around_them(tmp_path: Path) -> None:
     assert writes[1].seq < told["seq"] <= writes[2].seq
     assert writes[1].completed <= told["time"] <= writes[2].submitted
     trace("verify", "t.trace", cwd=tmp_path)
-    assert f"mark:      räum auf before #{told['seq']}" in trace("show", "t.trace", cwd=tmp_path).stdout
+    assert (
+        f"mark:      räum auf before #{told['seq']}"
+        in trace("show", "t.trace", cwd=tmp_path).stdout
+    )
     trace("cut", "t.trace", "--from", "räum auf", "-o", "p.trace", cwd=tmp_path)
-    assert [op.offset for op in read_trace(tmp_path / "p.trace")[1] if op.kind == Kind.WRITE] == [8192]
+    assert [op.offset for op in read_trace(tmp_path / "p.trace")[1] if op.kind == Kind.WRITE] == [
+        8192
+    ]
 
 
 def test_a_guest_s_command_marks_its_own_recording(tmp_path: Path) -> None:
@@ -148,7 +155,9 @@ def test_without_a_private_folder_there_is_no_socket(
     assert entries(runtime / "blkbox") == []
 
 
-def test_a_recording_goes_on_without_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_goes_on_without_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object) -> None:
         raise PermissionError("it is not private")
 
@@ -156,12 +165,16 @@ def test_a_recording_goes_on_without_a_socket(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv(control.VARIABLE, "/another/recording's")
     said: list[str] = []
     command = ["sh", "-c", 'test -z "$BLKBOX_CONTROL"']
-    plan = Plan(tmp_path / "t.trace", parse_driver("raw"), size=1 << 20, command=command)
-    assert session.record(plan, said.append).guest_exit == 0
+    options = RecordOptions(
+        tmp_path / "t.trace", parse_driver("raw"), size=1 << 20, command=command
+    )
+    assert session.record(options, said.append).guest_exit == 0
     assert said == ["blkbox: trace mark will not work: it is not private"]
 
 
-def test_the_next_folder_serves_where_the_first_is_not_private(tmp_path: Path, runtime: Path) -> None:
+def test_the_next_folder_serves_where_the_first_is_not_private(
+    tmp_path: Path, runtime: Path
+) -> None:
     (runtime / "blkbox").symlink_to(tmp_path)
     with recording("t.trace", *RAW, cwd=tmp_path):
         assert len(entries(runtime.parent / f"blkbox-{os.geteuid()}")) == 1
@@ -384,7 +397,9 @@ def test_an_unknown_mark_is_told_those_that_there_are(tmp_path: Path) -> None:
     with Trace(tmp_path / "t.trace") as opened:
         with pytest.raises(UsageError) as raised:
             resolve(opened, "c")
-        expected = "has no mark 'c'; its marks: a (before #0), b\\x1b (before #1), twice (before #2), "
+        expected = (
+            "has no mark 'c'; its marks: a (before #0), b\\x1b (before #1), twice (before #2), "
+        )
         assert expected in str(raised.value)
         with pytest.raises(UsageError, match=r"has no mark 'none\\x1b';"):
             resolve(opened, "none\x1b")

@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from tests.support import changed, pattern
 from tracer.closing import Closing
-from tracer.compare import Comparison
-from tracer.device import CONNECTION_LOST, Data, Done, FileDevice
-from tracer.mirror import Difference, Flight, Mirror, common_extents, false_hole
+from tracer.disk.device import CONNECTION_LOST, Data, Done
+from tracer.disk.file import FileDevice
+from tracer.mirror.block_status import common_extents, false_hole
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.difference import Difference
+from tracer.mirror.mirror import Flight, Mirror
 from tracer.nbd import protocol as p
 from tracer.op import MUTATING, SECTOR, Buffer, Extents, Fault, Flag, Kind, Op, TrimRule
 
@@ -125,7 +128,12 @@ class Bench(Closing):
         self.done: list[Flight] = []
         self.referred: list[Flight] = []
         self.mirror = Mirror(
-            self.reference, self.fake, self.comparison, self.done.append, self.referred.append, **more
+            self.reference,
+            self.fake,
+            self.comparison,
+            self.done.append,
+            self.referred.append,
+            **more,
         )
         self.ops: list[Op] = []
         self.payloads: list[bytes] = []
@@ -257,7 +265,9 @@ def test_a_difference_is_known_when_an_op_is_done(bench: Bench) -> None:
     assert seen == [1, 0]
 
 
-@pytest.mark.parametrize("kind", [Kind.READ, Kind.WRITE, Kind.ZERO, Kind.TRIM, Kind.FLUSH, Kind.CACHE])
+@pytest.mark.parametrize(
+    "kind", [Kind.READ, Kind.WRITE, Kind.ZERO, Kind.TRIM, Kind.FLUSH, Kind.CACHE]
+)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EINVAL])
 def test_a_failure_on_one_side_is_a_difference(bench: Bench, kind: Kind, number: int) -> None:
     bench.fake.defect = lambda key: (number, None, []) if key[0] == kind else None
@@ -309,7 +319,9 @@ def test_a_driver_that_went_away_is_no_difference(bench: Bench, kind: Kind, flag
 
 def test_a_false_hole_is_a_difference(bench: Bench) -> None:
     bench.run(Kind.WRITE, *sectors(3, 2))
-    bench.fake.defect = lambda key: (0, None, [(SIZE, HOLE)]) if key[0] == Kind.BLOCK_STATUS else None
+    bench.fake.defect = lambda key: (
+        (0, None, [(SIZE, HOLE)]) if key[0] == Kind.BLOCK_STATUS else None
+    )
     flight = bench.run(Kind.BLOCK_STATUS, 0, SIZE)
     (difference,) = bench.differences
     assert difference.op is flight.op
@@ -335,7 +347,9 @@ def test_data_called_a_hole_but_not_zero_is_no_difference(bench: Bench) -> None:
 def test_a_trimmed_range_may_be_called_a_hole(bench: Bench) -> None:
     bench.run(Kind.WRITE, *sectors(0, 8))
     bench.comparison.done(changed(Kind.TRIM, 0, 4 * SECTOR, failed=False))
-    assert false_hole(bench.reference, bench.comparison, 0, 4 * SECTOR, [(4 * SECTOR, HOLE)]) is None
+    assert (
+        false_hole(bench.reference, bench.comparison, 0, 4 * SECTOR, [(4 * SECTOR, HOLE)]) is None
+    )
     lie = false_hole(bench.reference, bench.comparison, 0, 5 * SECTOR, [(5 * SECTOR, HOLE)])
     assert lie == (4 * SECTOR, b"w" * SECTOR)
 
@@ -360,7 +374,9 @@ def test_only_what_was_asked_for_is_looked_at(bench: Bench) -> None:
         ([(10, 3)], [], 10, []),
     ],
 )
-def test_what_both_sides_agree_on(ours: Extents, theirs: Extents, length: int, both: Extents) -> None:
+def test_what_both_sides_agree_on(
+    ours: Extents, theirs: Extents, length: int, both: Extents
+) -> None:
     assert common_extents(ours, theirs, length) == both
 
 
@@ -465,7 +481,12 @@ def test_a_test_side_in_process(image: Path, tmp_path: Path) -> None:
     bench = Bench(image)
     test = FileDevice(other)
     bench.mirror.test = test
-    for kind, flags in ((Kind.WRITE, 0), (Kind.ZERO, Flag.FAST_ZERO), (Kind.READ, 0), (Kind.TRIM, 0)):
+    for kind, flags in (
+        (Kind.WRITE, 0),
+        (Kind.ZERO, Flag.FAST_ZERO),
+        (Kind.READ, 0),
+        (Kind.TRIM, 0),
+    ):
         bench.submit(kind, 512, 1024, b"x" * 1024 if kind == Kind.WRITE else None, flags)
     bench.mirror.pump()
     test.close()
@@ -632,7 +653,9 @@ def test_all_that_may_be_in_flight_is(image: Path, todo: list[Step]) -> None:
         over = {flight.op.seq for flight in bench.done}
         active = [op for op in bench.ops if op.seq not in over]
         blocked = [
-            op for op in active if any(conflict(op, other) for other in active if other.seq < op.seq)
+            op
+            for op in active
+            if any(conflict(op, other) for other in active if other.seq < op.seq)
         ]
         assert len(bench.fake.pending) == len(active) - len(blocked)
     bench.settle()
@@ -645,7 +668,9 @@ def test_a_lost_write_is_found_in_its_sectors(
     image: Path, todo: list[Step], data: st.DataObject
 ) -> None:
     """One write that the driver forgets: reading everything reports the sectors where that shows."""
-    writes = [at for at, step in enumerate(todo) if step.action == "submit" and step.kind == Kind.WRITE]
+    writes = [
+        at for at, step in enumerate(todo) if step.action == "submit" and step.kind == Kind.WRITE
+    ]
     bench = Bench(image)
     if writes:
         chosen = todo[data.draw(st.sampled_from(writes))]
@@ -672,7 +697,9 @@ def test_a_lost_write_is_found_in_its_sectors(
 
 
 @pytest.mark.parametrize("rule", TrimRule)
-def test_junk_in_a_trimmed_sector_is_excused_by_the_loose_rule_alone(image: Path, rule: str) -> None:
+def test_junk_in_a_trimmed_sector_is_excused_by_the_loose_rule_alone(
+    image: Path, rule: str
+) -> None:
     bench = Bench(image, rule=rule)
     bench.run(Kind.WRITE, *sectors(0, 4))
     bench.run(Kind.TRIM, 0, SECTOR * 2)  # the fake leaves question marks

@@ -48,9 +48,9 @@ def block_sizes(minimum: int, preferred: int, maximum: int) -> bytes:
 
 NO_STRUCTURED = rep(Option.STRUCTURED_REPLY, Rep.ERR_UNSUP)
 HAS_STRUCTURED = rep(Option.STRUCTURED_REPLY, Rep.ACK)
-HAS_CONTEXT = rep(Option.SET_META_CONTEXT, Rep.META_CONTEXT, p.U32.pack(5) + p.BASE_ALLOCATION) + rep(
-    Option.SET_META_CONTEXT, Rep.ACK
-)
+HAS_CONTEXT = rep(
+    Option.SET_META_CONTEXT, Rep.META_CONTEXT, p.U32.pack(5) + p.BASE_ALLOCATION
+) + rep(Option.SET_META_CONTEXT, Rep.ACK)
 GOES = export_info() + rep(Option.GO, Rep.ACK)
 
 SIMPLE = hello() + NO_STRUCTURED + GOES
@@ -219,7 +219,9 @@ def test_a_maximum_above_what_we_ever_send_is_lowered() -> None:
 
 @pytest.mark.parametrize("minimum", [0, 3, 513, 131072])
 def test_an_absurd_minimum_block_size(minimum: int) -> None:
-    assert "minimum block size" in broken(hello() + NO_STRUCTURED + block_sizes(minimum, 1, 1) + GOES)
+    assert "minimum block size" in broken(
+        hello() + NO_STRUCTURED + block_sizes(minimum, 1, 1) + GOES
+    )
 
 
 def test_information_that_is_not_known_is_passed_over() -> None:
@@ -273,7 +275,9 @@ def test_an_answer_to_something_else(answer: bytes) -> None:
 
 
 def test_an_option_reply_that_is_too_long() -> None:
-    head = p.OPTION_REPLY.pack(p.OPTION_REPLY_MAGIC, Option.STRUCTURED_REPLY, Rep.ACK, p.MAX_OPTION + 1)
+    head = p.OPTION_REPLY.pack(
+        p.OPTION_REPLY_MAGIC, Option.STRUCTURED_REPLY, Rep.ACK, p.MAX_OPTION + 1
+    )
     assert "option reply of 65537 bytes" in broken(hello() + head)
 
 
@@ -309,7 +313,13 @@ def test_success(start: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("wire", "number"),
-    [(1, errno.EPERM), (5, errno.EIO), (28, errno.ENOSPC), (95, errno.ENOTSUP), (4242, errno.EINVAL)],
+    [
+        (1, errno.EPERM),
+        (5, errno.EIO),
+        (28, errno.ENOSPC),
+        (95, errno.ENOTSUP),
+        (4242, errno.EINVAL),
+    ],
 )
 @pytest.mark.parametrize("start", [SIMPLE, STRUCTURED])
 def test_failure(start: bytes, wire: int, number: int) -> None:
@@ -418,7 +428,8 @@ def test_a_large_read_in_chunks() -> None:
 
 
 @given(
-    st.lists(st.integers(1, 3000), max_size=30), st.lists(st.integers(1, 900), min_size=1, max_size=9)
+    st.lists(st.integers(1, 3000), max_size=30),
+    st.lists(st.integers(1, 900), min_size=1, max_size=9),
 )
 def test_reads_split_anywhere(sizes: list[int], lengths: list[int]) -> None:
     total = sum(lengths)
@@ -539,7 +550,10 @@ def test_a_long_chunk_of_a_type_that_is_short(kind: int) -> None:
 
 def test_an_error_message_as_long_as_it_may_be() -> None:
     wire = error_chunk(5, b"m" * 4096) + simple(cookie=1)
-    assert [reply.error for reply in converse(STRUCTURED, STATUS, FLUSH, wire=wire).replies] == [5, 0]
+    assert [reply.error for reply in converse(STRUCTURED, STATUS, FLUSH, wire=wire).replies] == [
+        5,
+        0,
+    ]
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", hello(), SIMPLE, STRUCTURED]))

@@ -48,7 +48,9 @@ class Disk:
             self.server.reply(request)
 
 
-def exchange(client: Client, server: Server, sizes: Iterator[int]) -> tuple[list[Request], list[Reply]]:
+def exchange(
+    client: Client, server: Server, sizes: Iterator[int]
+) -> tuple[list[Request], list[Reply]]:
     """Carry bytes to and fro until neither has anything to say."""
     requests: list[Request] = []
     replies: list[Reply] = []

@@ -331,7 +331,9 @@ def test_contexts_of_an_unknown_export(number: Option) -> None:
     assert ask(number, data, WANTS_STRUCTURED) == [(number, Rep.ERR_UNKNOWN, b"")]
 
 
-@pytest.mark.parametrize("second", [context(), context(b"x:y"), context(p.BASE_ALLOCATION, name=b"n")])
+@pytest.mark.parametrize(
+    "second", [context(), context(b"x:y"), context(p.BASE_ALLOCATION, name=b"n")]
+)
 def test_setting_contexts_again_replaces_them(second: bytes) -> None:
     start = HELLO + WANTS_STRUCTURED
     start += option(Option.SET_META_CONTEXT, context(p.BASE_ALLOCATION))
@@ -466,7 +468,9 @@ def refusal(wire: bytes, start: bytes = PLAIN, export: p.Export = EXPORT) -> int
     assert outcome.refused == 1
     magic = struct.unpack_from(">I", outcome.said)[0]
     if magic == p.STRUCTURED_REPLY_MAGIC:
-        assert outcome.said[: p.CHUNK.size] == p.CHUNK.pack(magic, p.REPLY_DONE, p.ReplyType.ERROR, 7, 6)
+        assert outcome.said[: p.CHUNK.size] == p.CHUNK.pack(
+            magic, p.REPLY_DONE, p.ReplyType.ERROR, 7, 6
+        )
         error, message = p.CHUNK_ERROR.unpack(outcome.said[p.CHUNK.size :])
         assert message == 0
         return int(error)

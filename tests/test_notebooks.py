@@ -36,6 +36,8 @@ def test_a_notebook_runs(path: Path) -> None:
     client.execute()
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     assert not [
-        output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"
+        output
+        for output in outputs
+        if output.output_type == "error" or output.get("name") == "stderr"
     ]
     assert any("image/png" in output.get("data", {}) for output in outputs), "no picture was drawn"

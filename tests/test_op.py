@@ -80,7 +80,9 @@ def test_a_failure_on_the_test_side_alone_changes_the_reference(kind: Kind, rule
     assert effect(failed, rule) == Effect(EFFECTS[kind, rule].leaves, Promise.UNKNOWN)
 
 
-@pytest.mark.parametrize(("kind", "rule"), list(product((Kind.READ, Kind.FLUSH, Kind.CACHE), TrimRule)))
+@pytest.mark.parametrize(
+    ("kind", "rule"), list(product((Kind.READ, Kind.FLUSH, Kind.CACHE), TrimRule))
+)
 def test_a_failure_of_what_changes_nothing(kind: Kind, rule: TrimRule) -> None:
     failed = Op(0, int(kind), reference_status=errno.EIO, test_status=errno.EIO)
     assert effect(failed, rule) == NO_EFFECT

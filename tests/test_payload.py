@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support import file_size_limit, pattern, wait_until
-from tracer import payload
 from tracer.digest import digest
 from tracer.errors import Exit, StorageError, TraceError
 from tracer.op import NO_PAYLOAD
-from tracer.payload import (
+from tracer.trace import payloads
+from tracer.trace.payloads import (
     BLOCK,
     BLOCK_HEAD,
     FORMAT,
@@ -69,8 +69,12 @@ def frame(data: bytes) -> bytes:
 
 
 @settings(rewritten, max_examples=25)
-@given(st.lists(st.binary(min_size=1, max_size=3000), max_size=20), st.randoms(use_true_random=False))
-def test_what_was_put_reads_back_in_any_order(path: Path, contents: list[bytes], random: object) -> None:
+@given(
+    st.lists(st.binary(min_size=1, max_size=3000), max_size=20), st.randoms(use_true_random=False)
+)
+def test_what_was_put_reads_back_in_any_order(
+    path: Path, contents: list[bytes], random: object
+) -> None:
     positions = store(path, *contents)
     places = [
         (position, data)
@@ -96,7 +100,7 @@ def test_equal_contents_are_stored_once(path: Path) -> None:
 def test_equal_contents_are_stored_once_again_when_memory_starts_over(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(payload, "KNOWN", 2)
+    monkeypatch.setattr(payloads, "KNOWN", 2)
     contents = [pattern(600, seed) for seed in (0, 1, 2, 0)]
     positions = store(path, *contents)
     assert positions == [0, 600, 1200, 1800]
@@ -148,10 +152,10 @@ def test_any_msgpack_library_reads_it(path: Path) -> None:
 
 
 def test_it_asks_to_be_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payload, "QUEUE_LIMIT", -1)
+    monkeypatch.setattr(payloads, "QUEUE_LIMIT", -1)
     writer = PayloadWriter(path, ID)
     assert writer.full
-    monkeypatch.setattr(payload, "QUEUE_LIMIT", 1 << 20)
+    monkeypatch.setattr(payloads, "QUEUE_LIMIT", 1 << 20)
     assert not writer.full
     writer.close()
 
@@ -220,7 +224,9 @@ def test_a_folder(tmp_path: Path) -> None:
     assert "Is a directory" in why_not(tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"hello, world", bytes(100), b"\xc1", b"\xdf\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "data", [b"", b"hello, world", bytes(100), b"\xc1", b"\xdf\xff\xff\xff\xff"]
+)
 def test_other_files(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     assert "is not a payload store" in why_not(path)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import plots
-from analysis.commands.plot import Picture
+from blkbox.commands.plot import Picture
 from tests.support import entries, trace, write_trace
 from tests.test_plots import DISK, some
 from tracer.errors import UsageError
@@ -166,7 +166,9 @@ def test_a_verdict_with_something_wrong_is_refused(
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 

@@ -87,7 +87,12 @@ def triangles(figure: Figure) -> int:
 def test_one_damaged_sector_of_a_large_disk_is_visible(path: Path) -> None:
     size = (1 << 31) * SECTOR
     culprit = write_op(1, 1_000_000)
-    many = [write_op(0, 1_000_000, 64), culprit, write_op(2, 1_000_004, 1, Kind.READ), write_op(3, 5)]
+    many = [
+        write_op(0, 1_000_000, 64),
+        culprit,
+        write_op(2, 1_000_004, 1, Kind.READ),
+        write_op(3, 5),
+    ]
     figure = draw(
         path, many, verdict(culprit, size, damage=[(1_000_003, 1)], culprit_damage=[(1_000_003, 1)])
     )
@@ -246,10 +251,13 @@ def test_every_kind_is_drawn_and_told_apart_without_colour(path: Path) -> None:
     )
     assert set(entries) == {"written", "damaged", *(kind.label for kind in kinds)}
     looks = {
-        (entries[kind.label].get_hatch() or "", entries[kind.label].get_facecolor()) for kind in kinds
+        (entries[kind.label].get_hatch() or "", entries[kind.label].get_facecolor())
+        for kind in kinds
     }
     assert len(looks) == len(kinds)
-    assert len({hatch for hatch, _ in looks}) == len(kinds) - 1, "read and write differ in lightness"
+    assert len({hatch for hatch, _ in looks}) == len(kinds) - 1, (
+        "read and write differ in lightness"
+    )
 
 
 def test_names_are_text_and_nothing_more(path: Path) -> None:

@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 
 import analysis
 from analysis import plots
+from analysis.frames.frames import Frames
 from tests.support import entries, write_trace
 from tests.test_plots import some
 from tracer.errors import UsageError
 from tracer.op import NO_TIME, SECTOR, Kind, Op
-from tracer.trace import MAX_SIZE, Mark
+from tracer.trace.header import MAX_SIZE
+from tracer.trace.records import Mark
 
-Draw = Callable[[analysis.Recording], Figure]
+Draw = Callable[[Frames], Figure]
 PICTURES = [plots.timeline, plots.latency, plots.throughput, plots.sizes, plots.heatmap]
 LAST = (1 << 63) - 1
 
@@ -82,7 +84,8 @@ def test_times_of_any_size(draw: Draw, path: Path) -> None:
 def test_many_ops_are_no_more_to_draw(draw: Draw, path: Path) -> None:
     """What is drawn, and so the file's size, does not grow with the ops."""
     many, more = (
-        draw(analysis.open(write_trace(path, list(some(count)), 1 << 23))) for count in (4000, 40_000)
+        draw(analysis.open(write_trace(path, list(some(count)), 1 << 23)))
+        for count in (4000, 40_000)
     )
     assert len(more.findobj()) <= 1.5 * len(many.findobj())
     plots.save(more, path.with_suffix(".svg"))
@@ -134,4 +137,6 @@ def test_progress_is_told_of_every_read(draw: Draw, path: Path) -> None:
     told: list[int] = []
     t.watch = told.append
     draw(t)
-    assert sum(told) == 101 * (1 + plots.READS[draw.__name__]), "once more than the ops: to check them"
+    assert sum(told) == 101 * (1 + plots.READS[draw.__name__]), (
+        "once more than the ops: to check them"
+    )

@@ -13,14 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import analysis
-from analysis import plots, records
+from analysis import plots
+from analysis.frames import records
+from analysis.frames.frames import Frames
 from analysis.plots import bins, style
 from analysis.plots.heatmap import MAX_ROWS, block_size, block_writes, writes
 from analysis.plots.latency import PER_DECADE, Spread
 from analysis.plots.throughput import MAX_COLUMNS, completions, depths
 from tests.support import write_trace
 from tracer.op import NO_TIME, SECTOR, Fault, Kind, Op
-from tracer.trace import Mark, Mismatch
+from tracer.trace.records import Mark, Mismatch
 
 rewritten = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30
@@ -74,7 +76,7 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "BLOCK", 7)
 
 
-def opened(path: Path, records: list[Any], size: int = DISK) -> analysis.Recording:
+def opened(path: Path, records: list[Any], size: int = DISK) -> Frames:
     return analysis.open(write_trace(path, records, size))
 
 
@@ -185,7 +187,9 @@ def test_latency_curves_are_the_distributions(path: Path, many: list[Op]) -> Non
             times = sorted(
                 getattr(op, f"{side}_ns")
                 for op in many
-                if Kind(op.kind).label == kind and op.completed != NO_TIME and getattr(op, f"{side}_ns")
+                if Kind(op.kind).label == kind
+                and op.completed != NO_TIME
+                and getattr(op, f"{side}_ns")
             )
             lines = [
                 line
@@ -239,7 +243,10 @@ def test_throughput_and_depth_count_every_op(path: Path, many: list[Op]) -> None
     for at, value in enumerate(most):
         came = [op for op in many if edges[at] <= op.submitted < edges[at + 1]]
         found = [
-            sum(other.submitted <= op.submitted <= end for other, end in zip(many, ends, strict=True))
+            sum(
+                other.submitted <= op.submitted <= end
+                for other, end in zip(many, ends, strict=True)
+            )
             for op in came
         ]
         carried = sum(op.submitted < edges[at] <= end for op, end in zip(many, ends, strict=True))
@@ -274,7 +281,9 @@ def test_throughput_draws_rates_in_units(path: Path) -> None:
 def test_bars_of_sizes_count_every_op_that_has_one(path: Path, many: list[Op]) -> None:
     figure = plots.sizes(opened(path, many))
     kinds = {Kind(op.kind).label for op in many if op.length}
-    panels = {axes.get_title(loc="left").split(":")[0]: axes for axes in figure.axes if axes.patches}
+    panels = {
+        axes.get_title(loc="left").split(":")[0]: axes for axes in figure.axes if axes.patches
+    }
     assert set(panels) == kinds
     for kind, axes in panels.items():
         lengths = [op.length for op in many if Kind(op.kind).label == kind]

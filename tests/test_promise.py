@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.support import MIB, read_trace, recording, trace
-from tracer.device import NbdDevice
 from tracer.digest import digest
-from tracer.loop import Loop
+from tracer.disk.export import NbdDevice
+from tracer.disk.loop import Loop
 from tracer.nbd.uri import parse_uri
 from tracer.op import Kind
-from tracer.payload import PayloadReader, payload_path
-from tracer.verify import verify
+from tracer.rework.verify import verify
+from tracer.trace.payloads import PayloadReader, payload_path
 
 DEPTH = 16
 
 
-def write_until_dead(uri: str, chance: random.Random, kill_after: float, kill: object) -> list[bytes]:
+def write_until_dead(
+    uri: str, chance: random.Random, kill_after: float, kill: object
+) -> list[bytes]:
     """Write random blocks, DEPTH in flight, until the server is gone; the digests of those that were
     acknowledged, in order. ``kill`` is called after ``kill_after`` seconds."""
     acknowledged: list[bytes] = []
@@ -85,7 +87,9 @@ def test_sync_puts_payloads_on_the_disk_before_a_flush_is_answered(tmp_path: Pat
         with Loop() as loop, NbdDevice.connect(loop, parse_uri(uri)) as device:
             data = random.Random(5).randbytes(4096)
             for kind, length, payload in ((Kind.WRITE, 4096, data), (Kind.FLUSH, 0, None)):
-                device.submit(int(kind), 0, 0, length, payload, lambda error, *_: answers.append(error))
+                device.submit(
+                    int(kind), 0, 0, length, payload, lambda error, *_: answers.append(error)
+                )
                 device.kick()
                 while len(answers) < 1 + (kind == Kind.FLUSH):
                     loop.poll(1)

@@ -10,10 +10,10 @@ import pytest
 from analysis.provenance import Explainer, explain
 from tests.damage import Disk, Request, differences, noise, write_trace
 from tracer.errors import TraceError
-from tracer.evidence import Evidence
+from tracer.mirror.evidence import Evidence
 from tracer.op import SECTOR, Kind
-from tracer.payload import payload_path
-from tracer.trace import Trace
+from tracer.trace.file import Trace
+from tracer.trace.payloads import payload_path
 from tracer.verdict import Detail, Finding, Origin, to_json
 
 KIB = 1024
@@ -131,7 +131,8 @@ def test_start_image_at_another_place(disk: Disk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("boundary", "power"), [(24 * KIB, 8192), (20 * KIB, 4096), (18 * KIB + 512, 512), (24 * KIB + 8, 8)]
+    ("boundary", "power"),
+    [(24 * KIB, 8192), (20 * KIB, 4096), (18 * KIB + 512, 512), (24 * KIB + 8, 8)],
 )
 @pytest.mark.parametrize("arrived", ["first", "last"])
 def test_a_torn_write(disk: Disk, boundary: int, power: int, arrived: str) -> None:
@@ -142,7 +143,9 @@ def test_a_torn_write(disk: Disk, boundary: int, power: int, arrived: str) -> No
     first, last = lost.start // SECTOR, -(-lost.stop // SECTOR)
     one = only(disk.explain(bad, culprit=6), "torn", first, last - first, 6)
     into = boundary - 16 * KIB
-    assert one.detail == Detail(boundary=boundary, into_op=into, power_of_two=power, arrived=arrived)
+    assert one.detail == Detail(
+        boundary=boundary, into_op=into, power_of_two=power, arrived=arrived
+    )
     assert one.source is not None
     assert one.source.at == into
 
@@ -432,7 +435,9 @@ def test_of_two_ops_equally_near_the_first(make: Make) -> None:
 
 def test_the_op_that_explains_the_most_comes_before_the_nearest(make: Make) -> None:
     one, two = noise(SECTOR, "one"), noise(SECTOR, "two")
-    disk = make([(Kind.WRITE, 0, one + two), (Kind.WRITE, 8 * KIB, one), (Kind.WRITE, 9 * KIB, two)])
+    disk = make(
+        [(Kind.WRITE, 0, one + two), (Kind.WRITE, 8 * KIB, one), (Kind.WRITE, 9 * KIB, two)]
+    )
     bad = disk.after()
     bad[32 * KIB : 33 * KIB] = one + two
     only(disk.explain(bad, culprit=2), "misdirected", 64, 2, 0)
@@ -450,7 +455,9 @@ def test_a_sector_of_one_value_is_weak_evidence(make: Make) -> None:
 def test_sectors_of_one_value_go_with_their_neighbours(make: Make) -> None:
     """Zeroes in the middle and at both ends of what was misdirected are no zeroes of their own."""
     data = bytes(512) + noise(512, "x") + bytes(1024) + noise(512, "y") + bytes(512)
-    disk = make([(Kind.WRITE, 0, 64 * KIB), (Kind.WRITE, 0, 64 * KIB), (Kind.WRITE, 256 * KIB, data)])
+    disk = make(
+        [(Kind.WRITE, 0, 64 * KIB), (Kind.WRITE, 0, 64 * KIB), (Kind.WRITE, 256 * KIB, data)]
+    )
     bad = disk.after()
     bad[8 * KIB : 11 * KIB] = data
     bad[12 * KIB : 12 * KIB + 512] = bytes(512)

@@ -271,7 +271,9 @@ def test_flipped(tmp_path: Path, world: tuple[list[Request], str], data: st.Data
 @given(worlds(), st.data())
 def test_shifted(tmp_path: Path, world: tuple[list[Request], str], data: st.DataObject) -> None:
     disk, oracle = load(tmp_path, world)
-    op = whole_op(disk, oracle, data, (Kind.WRITE,), lambda op: aligned(op) and op.length >= 2 * SECTOR)
+    op = whole_op(
+        disk, oracle, data, (Kind.WRITE,), lambda op: aligned(op) and op.length >= 2 * SECTOR
+    )
     by = data.draw(st.integers(1, 400)) * data.draw(st.sampled_from([1, -1]))
     bad, brought = disk.after(), disk.data(op.seq)
     if by > 0:

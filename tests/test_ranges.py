@@ -41,7 +41,9 @@ def test_ranges_are_sorted_disjoint_and_do_not_touch(edits_: list[tuple[str, int
 
 
 @given(edits, bounds, bounds)
-def test_within_outside_and_overlaps(edits_: list[tuple[str, int, int]], start: int, end: int) -> None:
+def test_within_outside_and_overlaps(
+    edits_: list[tuple[str, int, int]], start: int, end: int
+) -> None:
     ranges, model = build(edits_)
     asked = set(range(start, end))
     assert members(ranges.within(start, end)) == sorted(asked & model)

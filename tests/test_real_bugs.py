@@ -10,9 +10,9 @@ import pytest
 
 from tests.faulty.disk import Damage
 from tests.support import assert_explained, finish, need, read_trace, recording, trace
-from tracer.device import NbdDevice
-from tracer.driver_spec import parse_driver
-from tracer.loop import Loop
+from tracer.disk.export import NbdDevice
+from tracer.disk.loop import Loop
+from tracer.driver.spec import parse_driver
 from tracer.nbd.uri import parse_uri
 from tracer.op import Flag, Kind
 

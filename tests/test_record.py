@@ -22,10 +22,10 @@ from tests.support import (
     wait_until,
 )
 from tracer.digest import digest, is_zero
-from tracer.driver_spec import FORMATS, parse_driver
+from tracer.driver.spec import FORMATS, parse_driver
 from tracer.errors import DriverError
 from tracer.op import NO_PAYLOAD, NO_TIME, ZERO_DIGEST, Flag, Kind, Op
-from tracer.payload import PayloadReader, payload_path
+from tracer.trace.payloads import PayloadReader, payload_path
 
 SIZE = 8 * MIB
 
@@ -251,7 +251,9 @@ def test_nbdinfo_shows_what_is_offered(tmp_path: Path) -> None:
 
 def test_what_the_driver_does_not_offer_is_not_offered(tmp_path: Path) -> None:
     need("nbdinfo", "nbdkit")
-    driver = toml(tmp_path, serve=[*NBDKIT, "--filter=noextents", "--filter=nozero", "memory", "{size}"])
+    driver = toml(
+        tmp_path, serve=[*NBDKIT, "--filter=noextents", "--filter=nozero", "memory", "{size}"]
+    )
     record(tmp_path, driver, "sh", "-c", 'nbdinfo --json "$1" >info.json', "sh", "{nbd}")
     (export,) = json.loads((tmp_path / "info.json").read_text())["exports"]
     assert not export["can_zero"]
@@ -396,7 +398,13 @@ def make_luks(image: Path) -> None:
 def test_the_other_formats(tmp_path: Path, name: str) -> None:
     if name == "luks":
         make_luks(tmp_path / "t.test.luks")
-    commands = ("write -P 1 0 128k", "write -z 64k 4k", "discard 0 64k", "write -P 2 4096 512", "flush")
+    commands = (
+        "write -P 1 0 128k",
+        "write -z 64k 4k",
+        "discard 0 64k",
+        "write -P 2 4096 512",
+        "flush",
+    )
     record(tmp_path, name, *qemu_io(*commands, "read -P 2 4096 512", "read -P 1 100k 1k"))
     assert (tmp_path / f"t.test.{name}").exists()
 
@@ -455,11 +463,31 @@ def test_a_driver_with_its_own_create_and_check(tmp_path: Path) -> None:
     need("qemu-img", "qemu-nbd")
     driver = toml(
         tmp_path,
-        create=["qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "{image}", "{size}"],
-        serve=["qemu-nbd", "--persistent", "--shared=2", "--socket={socket}", "-f", "qcow2", "{image}"],
+        create=[
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-o",
+            "cluster_size=4k",
+            "{image}",
+            "{size}",
+        ],
+        serve=[
+            "qemu-nbd",
+            "--persistent",
+            "--shared=2",
+            "--socket={socket}",
+            "-f",
+            "qcow2",
+            "{image}",
+        ],
     )
     record(tmp_path, driver, *qemu_io(*GUEST))
-    assert '"cluster-size": 4096' in peer("qemu-img", "info", "--output=json", tmp_path / "t.test.img")
+    assert '"cluster-size": 4096' in peer(
+        "qemu-img", "info", "--output=json", tmp_path / "t.test.img"
+    )
 
 
 def test_the_drivers_environment(tmp_path: Path) -> None:
@@ -519,7 +547,9 @@ def filled(path: Path) -> bytes:
 def test_what_the_disk_holds_at_the_start_is_recorded(tmp_path: Path, driver: str) -> None:
     need("qemu-img")
     data = filled(tmp_path / "t.raw")
-    peer("qemu-img", "convert", "-f", "raw", "-O", driver, "t.raw", f"t.test.{driver}", cwd=tmp_path)
+    peer(
+        "qemu-img", "convert", "-f", "raw", "-O", driver, "t.raw", f"t.test.{driver}", cwd=tmp_path
+    )
     record(tmp_path, driver, *qemu_io("write -P 1 64k 512"))
     opened, ops = read_trace(tmp_path / "t.trace")
     assert opened.header.start_image == "recorded"
@@ -543,7 +573,12 @@ def test_zeroes_at_the_start_are_not_recorded(tmp_path: Path) -> None:
 
 
 def test_images_by_name(tmp_path: Path) -> None:
-    record(tmp_path, "raw", *qemu_io("write -P 1 0 512"), options=["--raw", "a.img", "--image", "b.img"])
+    record(
+        tmp_path,
+        "raw",
+        *qemu_io("write -P 1 0 512"),
+        options=["--raw", "a.img", "--image", "b.img"],
+    )
     assert (tmp_path / "a.img").read_bytes() == (tmp_path / "b.img").read_bytes()
     assert not (tmp_path / "t.raw").exists()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from blkbox.main import run
 from tests.support import (
     MIB,
     background,
@@ -25,11 +26,10 @@ from tests.support import (
     trace,
     wait_until,
 )
-from tracer import driver as driver_module
-from tracer.device import NbdDevice
+from tracer.disk.export import NbdDevice
+from tracer.disk.loop import Loop
+from tracer.driver import driver as driver_module
 from tracer.errors import Exit
-from tracer.loop import Loop
-from tracer.main import run
 from tracer.nbd.uri import parse_uri
 from tracer.op import Fault, Kind
 
@@ -95,7 +95,9 @@ MISMATCH = "blkbox: read sector_num=0 nb_sectors=1 contents mismatch in sector 0
 
 
 def test_images_that_differ_at_the_start_are_refused(unlike: Path) -> None:
-    done = trace("record", "t.trace", "--driver", "raw", "--", "true", cwd=unlike, expect=Exit.USAGE)
+    done = trace(
+        "record", "t.trace", "--driver", "raw", "--", "true", cwd=unlike, expect=Exit.USAGE
+    )
     assert "differ, first in sector 0" in done.stderr
     assert entries(unlike) == ["t.raw", "t.test.raw"]
     assert (unlike / "t.raw").read_bytes()[:512] == b"\xcd" * 512
@@ -104,7 +106,9 @@ def test_images_that_differ_at_the_start_are_refused(unlike: Path) -> None:
 def test_the_sector_where_images_differ_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.raw").write_bytes(bytes(SIZE))
     (tmp_path / "t.test.raw").write_bytes(bytes(5 * MIB + 700) + b"x" + bytes(3 * MIB - 701))
-    done = trace("record", "t.trace", "--driver", "raw", "--", "true", cwd=tmp_path, expect=Exit.USAGE)
+    done = trace(
+        "record", "t.trace", "--driver", "raw", "--", "true", cwd=tmp_path, expect=Exit.USAGE
+    )
     assert "first in sector 10241:" in done.stderr
 
 
@@ -225,7 +229,14 @@ esac
     for rule, expect in (("any", Exit.CLEAN), ("old-or-zero", Exit.BAD_DRIVER)):
         options = ["--size", "64k", "--trim", rule]
         trace(
-            "record", f"{rule}.trace", "--driver", driver, *options, *guest, cwd=tmp_path, expect=expect
+            "record",
+            f"{rule}.trace",
+            "--driver",
+            driver,
+            *options,
+            *guest,
+            cwd=tmp_path,
+            expect=expect,
         )
         assert read_trace(tmp_path / f"{rule}.trace")[0].header.trim == rule
 
@@ -259,7 +270,7 @@ def test_a_signal_is_passed_on_to_the_guest(tmp_path: Path, number: signal.Signa
     guest = script(
         f"trap 'echo got it >got; exit 0' {number.name[3:]}; echo >up; while :; do sleep 0.05; done"
     )
-    command = ["-m", "tracer", "record", "t.trace", "--driver", "raw", "--size", "1M", "--", *guest]
+    command = ["-m", "blkbox", "record", "t.trace", "--driver", "raw", "--size", "1M", "--", *guest]
     with background(sys.executable, *command, cwd=tmp_path) as process:
         wait_until((tmp_path / "up").exists)
         code, out, err = finish(process, number)
@@ -487,7 +498,9 @@ def test_only_the_tail_of_what_a_driver_said_is_shown(tmp_path: Path) -> None:
 def test_a_driver_that_serves_another_size(tmp_path: Path) -> None:
     need("nbdkit")
     driver = toml(tmp_path, serve=serve('exec nbdkit --foreground --unix="$1" memory 4M'))
-    assert f"mine serves {4 * MIB} bytes where {SIZE} were asked for" in undecidable(tmp_path, driver)
+    assert f"mine serves {4 * MIB} bytes where {SIZE} were asked for" in undecidable(
+        tmp_path, driver
+    )
 
 
 def test_a_driver_that_cannot_make_its_image(tmp_path: Path) -> None:
@@ -676,7 +689,9 @@ def test_a_full_trace_disk(tmp_path: Path, small: Path, payloads: str) -> None:
     assert opened.torn_bytes == 0
 
 
-def test_a_full_disk_for_the_reference_is_not_the_drivers_fault(tmp_path: Path, small: Path) -> None:
+def test_a_full_disk_for_the_reference_is_not_the_drivers_fault(
+    tmp_path: Path, small: Path
+) -> None:
     need("nbdsh")
     done = trace(
         "record", "t.trace", "--driver", "raw", "--size", SIZE, "--raw", small / "good.raw", "--",

@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.support import drain, feed
-from tracer import payload as payload_module
-from tracer import recorder as module
-from tracer.compare import Comparison
-from tracer.device import Done, FileDevice
-from tracer.loop import Loop
+from tracer.disk.device import Done
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.mirror.comparison import Comparison
 from tracer.nbd.client import Client, Reply
+from tracer.nbd.server import Request, Server
 from tracer.op import Buffer, Kind
-from tracer.recorder import Recorder
-from tracer.trace import Header, Trace
-from tracer.trace_output import TraceOutput
+from tracer.recording import recorder as module
+from tracer.recording.recorder import Recorder
+from tracer.trace import payloads as payload_module
+from tracer.trace.file import Trace
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
 
 SIZE = 1 << 20
 
@@ -55,7 +58,7 @@ class Visitor:
         self.unsaid = b""
         bench.recorder.connections += 1
         bench.recorder.guests.append(
-            module.Guest(bench.recorder, bench.loop, theirs, bench.recorder.connections)
+            module.Guest(bench.recorder.export, bench.loop, theirs, bench.recorder.connections)
         )
         self.bench = bench
         while self.client.export is None:
@@ -112,16 +115,18 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(tmp_path, stack)
 
 
-def test_an_op_is_recorded_before_it_is_answered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_op_is_recorded_before_it_is_answered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guest = bench.visitor()
     seen: list[list[int]] = []
-    reply = module.Server.reply
+    reply = Server.reply
 
-    def note(server: module.Server, request: module.Request) -> None:
+    def note(server: Server, request: Request) -> None:
         seen.append(bench.recorded())
         reply(server, request)
 
-    monkeypatch.setattr(module.Server, "reply", note)
+    monkeypatch.setattr(Server, "reply", note)
     for at in range(3):
         guest.client.request(Kind.WRITE, 0, at * 512, 512, b"w" * 512)
     guest.talk()
@@ -132,7 +137,9 @@ def test_an_op_is_recorded_before_it_is_answered(bench: Bench, monkeypatch: pyte
     assert seen == [[0, 1, 2]] * 3
 
 
-def test_no_more_than_so_many_ops_are_in_flight(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_so_many_ops_are_in_flight(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_OPS", 4)
     guest = bench.visitor()
     for at in range(10):
@@ -147,7 +154,9 @@ def test_no_more_than_so_many_ops_are_in_flight(bench: Bench, monkeypatch: pytes
     assert sorted(bench.recorded()) == list(range(10))
 
 
-def test_no_more_than_so_many_bytes_are_in_flight(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_so_many_bytes_are_in_flight(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 1000)
     guest = bench.visitor()
     for at in range(6):

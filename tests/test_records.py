@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis import records
+from analysis.frames import records
 from tests.support import write_trace
 from tracer.errors import TraceError
 from tracer.op import NO_TIME, Kind, Op
-from tracer.trace import RECORD_SIZE, Mark, Trace
+from tracer.trace.file import Trace
+from tracer.trace.records import RECORD_SIZE, Mark
 
 SIZE = 1 << 40
 TILE = records._TILE
@@ -64,7 +65,9 @@ def test_one_changed_bit_in_a_tile(path: Path, which: int, byte: int, bit: int) 
     try:
         with Trace(path) as opened:
             read = list(opened.ops())
-        times = (number for op in read for number in (op.seq, op.submitted, op.reference_ns, op.test_ns))
+        times = (
+            number for op in read for number in (op.seq, op.submitted, op.reference_ns, op.test_ns)
+        )
         good = all(number < 1 << 63 for number in times)
         good = good and all(op.completed < 1 << 63 or op.completed == NO_TIME for op in read)
     except TraceError:
@@ -98,7 +101,14 @@ def test_any_order_in_any_blocks(path: Path, order: list[int], block: int, marks
         t = analysis.open(write(path, many))
         batches = [len(batch) for batch in t.batches()]
         assert t.ops.collect()["offset"].to_list() == list(range(40))
-        assert t.ops.filter(pl.col("seq") % 7 == 3).collect()["seq"].to_list() == [3, 10, 17, 24, 31, 38]
+        assert t.ops.filter(pl.col("seq") % 7 == 3).collect()["seq"].to_list() == [
+            3,
+            10,
+            17,
+            24,
+            31,
+            38,
+        ]
         assert [t.versions(range(1))["seq"].len(), t.last] == [41, 39]
     assert sum(batches) == 40
     assert len(batches) == -(-len(many) // block)
@@ -111,7 +121,8 @@ def test_what_is_in_order_nearly_comes_in_many_batches(
     monkeypatch.setattr(records, "BLOCK", 10)
     many: list[Op | Mark] = [Op(seq ^ 1, int(Kind.FLUSH), submitted=seq) for seq in range(100)]
     batches = [
-        batch.fields(["seq"])["seq"].tolist() for batch in analysis.open(write(path, many)).batches()
+        batch.fields(["seq"])["seq"].tolist()
+        for batch in analysis.open(write(path, many)).batches()
     ]
     assert batches == [list(range(at, at + 10)) for at in range(0, 100, 10)]
 
@@ -121,7 +132,9 @@ def test_a_trace_that_is_cut_short_while_it_is_read(path: Path) -> None:
     ops = t.ops
     os.truncate(path, path.stat().st_size - RECORD_SIZE)
     t._records._ops.cache_clear()
-    with pytest.raises((TraceError, pl.exceptions.PolarsError), match="was cut short while it was read"):
+    with pytest.raises(
+        (TraceError, pl.exceptions.PolarsError), match="was cut short while it was read"
+    ):
         ops.collect()
 
 

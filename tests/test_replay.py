@@ -78,7 +78,8 @@ def test_a_disk_in_many_pieces_is_clean(tmp_path: Path) -> None:
     requests = [(Kind.WRITE, at * 8 * KIB, 4 * KIB, 0) for at in range(9000)]
     make_trace(tmp_path / "w.trace", requests, size=72 << 20, payloads="hash", together=8)
     driver = driver_file(
-        tmp_path, serve=["qemu-nbd", "-t", "-f", "raw", "-k", "{socket}", "--discard=unmap", "{image}"]
+        tmp_path,
+        serve=["qemu-nbd", "-t", "-f", "raw", "-k", "{socket}", "--discard=unmap", "{image}"],
     )
     trace("replay", "w.trace", "--driver", driver, cwd=tmp_path)
 
@@ -97,7 +98,9 @@ def test_a_driver_that_offers_little_is_asked_for_little(tmp_path: Path) -> None
     trace("replay", "w.trace", "--driver", driver, cwd=tmp_path)
 
 
-def test_a_driver_that_keeps_nothing_is_judged_by_what_it_serves(tmp_path: Path, workload: Path) -> None:
+def test_a_driver_that_keeps_nothing_is_judged_by_what_it_serves(
+    tmp_path: Path, workload: Path
+) -> None:
     need("nbdkit")
     driver = driver_file(tmp_path, serve=["nbdkit", "-f", "-U", "{socket}", "memory", "{size}"])
     done = trace("replay", "w.trace", "--driver", driver, "--json", cwd=tmp_path)
@@ -163,7 +166,9 @@ def test_a_fresh_image_that_is_wrong_already_has_no_culprit(tmp_path: Path, work
         create=["sh", "-c", f"head -c {SIZE} /dev/zero | tr '\\000' x > $0", "{image}"],
         serve=["nbdkit", "-f", "-U", "{socket}", "file", "{image}"],
     )
-    done = trace("replay", "w.trace", "--driver", driver, "--json", "--no-plot", cwd=tmp_path, expect=1)
+    done = trace(
+        "replay", "w.trace", "--driver", driver, "--json", "--no-plot", cwd=tmp_path, expect=1
+    )
     verdict = json.loads(done.stdout)
     assert (verdict["verdict"], verdict["culprit"]) == ("damaged", None)
     assert "before the first op" in verdict["reason"]
@@ -213,7 +218,9 @@ def test_no_such_trace(tmp_path: Path, verb: list[str]) -> None:
 
 
 @pytest.mark.parametrize("verb", [["replay", "--driver", "raw"], ["show"], ["verify"]])
-@pytest.mark.parametrize("content", [b"", b"\x00" * 5000, b"not a trace at all\n", b"\xc1\xff" * 999])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 5000, b"not a trace at all\n", b"\xc1\xff" * 999]
+)
 def test_random_bytes(tmp_path: Path, verb: list[str], content: bytes) -> None:
     (tmp_path / "bad.trace").write_bytes(content)
     done = trace(*verb, "bad.trace", cwd=tmp_path, expect=201)
@@ -225,7 +232,9 @@ def test_a_truncated_trace_replays_as_far_as_it_goes(tmp_path: Path, workload: P
     done = trace("verify", "w.trace", cwd=tmp_path, expect=201)
     assert "not closed" in done.stdout
     assert "cut off" in done.stdout
-    verdict = json.loads(trace("replay", "w.trace", "--driver", "raw", "--json", cwd=tmp_path).stdout)
+    verdict = json.loads(
+        trace("replay", "w.trace", "--driver", "raw", "--json", cwd=tmp_path).stdout
+    )
     assert (verdict["verdict"], verdict["ops"], verdict["replayed_ops"]) == ("clean", 27, 27)
 
 
@@ -306,7 +315,9 @@ def test_a_second_plot_gets_a_name_of_its_own(tmp_path: Path, workload: Path) ->
 
 def test_an_existing_plot_is_kept(tmp_path: Path, workload: Path) -> None:
     (tmp_path / "p.png").write_text("precious")
-    done = trace("replay", "w.trace", "--driver", "raw", "--plot", "p.png", cwd=tmp_path, expect=200)
+    done = trace(
+        "replay", "w.trace", "--driver", "raw", "--plot", "p.png", cwd=tmp_path, expect=200
+    )
     assert "p.png exists" in done.stderr
     assert (tmp_path / "p.png").read_text() == "precious"
 
@@ -343,7 +354,8 @@ def test_show_sums_up(tmp_path: Path, workload: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--from", "3"], ["--ops", "--from", "3", "--to", "2"], ["--sector", str(SIZE // 512)]]
+    "arguments",
+    [["--from", "3"], ["--ops", "--from", "3", "--to", "2"], ["--sector", str(SIZE // 512)]],
 )
 def test_show_refuses_nonsense(tmp_path: Path, workload: Path, arguments: list[str]) -> None:
     done = trace("show", "w.trace", *arguments, cwd=tmp_path, expect=200)
@@ -351,7 +363,9 @@ def test_show_refuses_nonsense(tmp_path: Path, workload: Path, arguments: list[s
 
 
 def test_a_trace_cannot_write_to_the_terminal(tmp_path: Path) -> None:
-    from tracer.trace import End, Header, Mark, TraceWriter
+    from tracer.trace.file import TraceWriter
+    from tracer.trace.header import Header
+    from tracer.trace.records import End, Mark
 
     path = tmp_path / "evil.trace"
     writer = TraceWriter(path, Header(size=512, driver={"name": "\x1b[2J\x07"}))
@@ -363,7 +377,9 @@ def test_a_trace_cannot_write_to_the_terminal(tmp_path: Path) -> None:
     assert "\\x1b[2J" in done.stdout
 
 
-def test_verify_finds_a_payload_that_is_not_what_was_written(tmp_path: Path, workload: Path) -> None:
+def test_verify_finds_a_payload_that_is_not_what_was_written(
+    tmp_path: Path, workload: Path
+) -> None:
     assert "ok" in trace("verify", "w.trace", cwd=tmp_path).stdout
     content = bytearray(workload.read_bytes())
     first = content.index(b"\xc4\x10") + 2  # the digest of the first op
@@ -388,14 +404,16 @@ def test_doctor_finds_what_is_there_and_what_is_not(
     assert "not found" in trace("doctor", cwd=tmp_path).stdout
 
 
-@pytest.mark.parametrize("verb", ["record", "replay", "show", "verify", "import", "export", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["record", "replay", "show", "verify", "import", "export", "doctor"]
+)
 def test_every_verb_has_help_with_an_example(tmp_path: Path, verb: str) -> None:
     assert "Example: " in trace(verb, "--help", cwd=tmp_path).stdout
 
 
 def test_help_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
     code = (
-        "import sys, tracer.main; tracer.main.run(['--help']); "
+        "import sys, blkbox.main; blkbox.main.run(['--help']); "
         "sys.exit(sum(m in sys.modules for m in ('polars', 'matplotlib', 'numpy', 'zstandard')))"
     )
     peer(sys.executable, "-c", code, cwd=tmp_path)

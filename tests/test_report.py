@@ -13,7 +13,7 @@ from tests.reports import LOST, lost_write, reported
 from tests.support import need, trace, write_trace
 from tracer.op import Kind, Op
 from tracer.text import shell
-from tracer.trace import End, Mark, Mismatch
+from tracer.trace.records import End, Mark, Mismatch
 
 
 def verdict_of(folder: Path, defect: str, *more: object, code: int = 1) -> dict[str, Any]:
@@ -79,7 +79,9 @@ def test_every_byte_that_differs_is_marked(tmp_path: Path) -> None:
     assert [text for was, text in page.marked if not was] == ["02", ".", "3c 26 22 3e", '<&">']
     told = page.sections["bytes"]
     assert "5 of 512 bytes differ, from byte 1048579 to byte 1048619 of the disk" in told
-    rows = re.findall(r"^([-+ ]) 00100([0-9a-f]{3})  ((?:[0-9a-f]{2} ?)+)  (.*)$", told, re.MULTILINE)
+    rows = re.findall(
+        r"^([-+ ]) 00100([0-9a-f]{3})  ((?:[0-9a-f]{2} ?)+)  (.*)$", told, re.MULTILINE
+    )
     assert [sign for sign, *_ in rows[:5]] == ["-", "+", " ", "-", "+"]
     assert [bytes.fromhex(row[2]) for row in rows if row[0] != "+"] == [
         expected[at : at + 16] for at in range(0, 512, 16)
@@ -101,10 +103,23 @@ def test_rows_that_repeat_are_left_out(tmp_path: Path) -> None:
 
 def test_ops_around_the_culprit_say_what_they_have_to_do_with_it(tmp_path: Path) -> None:
     lost = {"sector": 40, "sectors": 8, "class": "lost-write", "source": None, "text": None}
-    op = {"seq": 17, "kind": "write", "offset": 20 * KIB, "length": 4 * KIB, "flags": [], "submitted": 0}
+    op = {
+        "seq": 17,
+        "kind": "write",
+        "offset": 20 * KIB,
+        "length": 4 * KIB,
+        "flags": [],
+        "submitted": 0,
+    }
     first = {"seq": 21, "sector": 40}
     lost_write(
-        tmp_path, WORKLOAD, 4, culprit=op, damage=[lost], culprit_damage=[lost], first_bad_read=first
+        tmp_path,
+        WORKLOAD,
+        4,
+        culprit=op,
+        damage=[lost],
+        culprit_damage=[lost],
+        first_bad_read=first,
     )
     page = reported(tmp_path, "verdict.json")
     notes = {row[0]: row[-1] for row in page.rows if len(row) == 9}
@@ -167,7 +182,11 @@ END = End(0, 0, 2_500_000_000, "clean")
 
 def test_a_trace_is_told_of_by_kind(tmp_path: Path) -> None:
     ops = [Op(at, 1, 0, 0, 4096, 0, 1000 * (at + 1), 700, 900) for at in range(100)]
-    ops += [Op(100, 3, 0, 0, 0, 5, 10, 1, 2, 5, 5), Op(101, 0, 0, 512, 512, 5), Op(102, 64, 0, 0, 512)]
+    ops += [
+        Op(100, 3, 0, 0, 0, 5, 10, 1, 2, 5, 5),
+        Op(101, 0, 0, 512, 512, 5),
+        Op(102, 64, 0, 0, 512),
+    ]
     write_trace(tmp_path / "w.trace", [*ops, Mark(100, 1_500_000_000, "booted")], 1 << 20, END)
     page = reported(tmp_path, "w.trace")
     assert list(page.sections) == ["", "what", "kinds", "marks", "reproduce", "recorded"]

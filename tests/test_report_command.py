@@ -62,7 +62,11 @@ def test_nothing_is_replaced_unless_asked_for(tmp_path: Path) -> None:
         (["verdict.json", "-o", "page.pdf"], 200, "must end in .html"),
         (["verdict.json", "-o", "nowhere/page.html"], 200, "there is no folder nowhere"),
         (["w.trace", "--trace", "w.trace"], 200, "--trace goes with a verdict"),
-        (["verdict.json", "--trace", "other.trace"], 200, "is not the trace of this verdict: op #1"),
+        (
+            ["verdict.json", "--trace", "other.trace"],
+            200,
+            "is not the trace of this verdict: op #1",
+        ),
         (["verdict.json", "--trace", "small.trace"], 200, "the verdict is about one of 4194304"),
         (["half.json"], 200, "half.json is no verdict: it is not JSON, or torn"),
         (["future.json"], 200, "has schema 2"),
@@ -128,7 +132,16 @@ def test_the_style_is_installed_with_the_package(tmp_path: Path) -> None:
 
 def test_a_command_line_comes_back_from_a_shell(tmp_path: Path) -> None:
     need("bash")
-    words = ["plain", "two words", "$HOME `id` $(id)", "it's", '\\ "', "\n\t\x1b[31m\x7f", "é中", ""]
+    words = [
+        "plain",
+        "two words",
+        "$HOME `id` $(id)",
+        "it's",
+        '\\ "',
+        "\n\t\x1b[31m\x7f",
+        "é中",
+        "",
+    ]
     words += ["\u202egnp'\\", "a\udcffb", "-n", "1\n2"]
     line = shell(words)
     assert line.isprintable()

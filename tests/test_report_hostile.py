@@ -29,7 +29,9 @@ from tests.browser import PROGRAM, Page, browser
 from tests.support import PATIENCE, PEER_ENV, trace
 from tracer.op import Op
 from tracer.text import plain
-from tracer.trace import End, Header, Mark, Mismatch, TraceWriter, pack_op
+from tracer.trace.file import TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.records import End, Mark, Mismatch, pack_op
 from tracer.verdict_file import load
 
 HOSTILE = [
@@ -173,7 +175,9 @@ def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
     assert style is not None
     assert not re.search(r"url\(|@import|@font-face", style[1])
     (policy,) = (value for _, value in read.attributes if "default-src" in value)
-    assert re.fullmatch(r"default-src 'none'; style-src 'sha256-[\w+/=]{44}'; img-src data:", policy)
+    assert re.fullmatch(
+        r"default-src 'none'; style-src 'sha256-[\w+/=]{44}'; img-src data:", policy
+    )
 
 
 def test_pictures_have_no_scripts_either(page: str) -> None:
@@ -219,9 +223,9 @@ def hook(event, arguments):
     if event in ("open", "os.listdir", "os.scandir", "socket.connect", "subprocess.Popen", "os.system",
                  "os.exec", "os.posix_spawn"):
         print(event, repr(arguments[:2]), file=seen, flush=True)
-import tracer.main
+import blkbox.main
 sys.addaudithook(hook)
-tracer.main.main()
+blkbox.main.main()
 """
 
 
@@ -286,7 +290,9 @@ def test_no_script_runs_and_no_element_is_made(shown: Page, page: str, tmp_path:
         count = "document.getElementsByTagName('*').length"
         assert shown.run(count) == read.elements.total() - number
         assert shown.run("document.title") == " ".join(html.unescape(title[1]).split())
-        names = "[...new Set([...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()))]"
+        names = (
+            "[...new Set([...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()))]"
+        )
         assert set(shown.run(names)) <= ATTRIBUTES
         assert shown.run(
             "performance.getEntriesByType('resource').every(e => e.name.startsWith('data:'))"
@@ -300,7 +306,9 @@ def test_the_policy_lets_our_style_and_picture_in_and_no_script(
     assert shown.run("getComputedStyle(document.querySelector('dl div')).display") == "grid"
     assert shown.run("document.images[0].naturalWidth") > 100
     opened(
-        shown, tmp_path / "s.html", page.replace("</body>", "<script>document.title=1</script></body>")
+        shown,
+        tmp_path / "s.html",
+        page.replace("</body>", "<script>document.title=1</script></body>"),
     )
     assert shown.run("document.title") != "1"
 
@@ -321,7 +329,11 @@ def test_the_page_prints(shown: Page, page: str, tmp_path: Path) -> None:
     # on paper nothing scrolls: what is wider than its box would be lost
     shown.call("Emulation.setEmulatedMedia", media="print")
     shown.call(
-        "Emulation.setDeviceMetricsOverride", width=688, height=900, deviceScaleFactor=1, mobile=False
+        "Emulation.setDeviceMetricsOverride",
+        width=688,
+        height=900,
+        deviceScaleFactor=1,
+        mobile=False,
     )
     wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
     assert shown.run(wide) == 0

@@ -45,7 +45,9 @@ def test_what_was_ordered_stays_ordered_and_what_was_together_may_be(
     gate, done, flying = Gate(), [], []
     for step in schedule(ops):
         while not gate.open(step):
-            finished = flying.pop(chance.randrange(len(flying)))  # fails if nothing can open the gate
+            finished = flying.pop(
+                chance.randrange(len(flying))
+            )  # fails if nothing can open the gate
             gate.done(finished)
             done.append(finished.op)
         must = [op for op in ops if op.completed < step.op.submitted]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer import sparse
+from tracer.disk import sparse
 
 
 def test_a_copy_has_the_same_bytes_and_holes(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from tests.faulty.workload import WORKLOAD, make_trace, write_driver
 from tests.support import entries, finish, need, peer, read_trace, recording, trace
 from tracer.digest import digest
 from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
-from tracer.trace import End, Header, Mark, Mismatch, Trace, TraceWriter, pack_op
-from tracer.trace_output import TraceOutput
+from tracer.trace.file import Trace, TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import End, Mark, Mismatch, pack_op
 
 # ---------------------------------------------------------------- strip
 
@@ -150,7 +152,9 @@ def test_the_first_op_that_differs_is_told_and_in_what(
 def test_times_matter_only_if_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "a", OPS)
     late = replace(OPS[1], completed=NO_TIME, test_ns=9, connection=7)
-    write(tmp_path / "b", [OPS[0], OPS[2], OPS[3], late])  # the same ops, completed in another order
+    write(
+        tmp_path / "b", [OPS[0], OPS[2], OPS[3], late]
+    )  # the same ops, completed in another order
     assert diff(tmp_path, expect=0)["alike"] == 4
     found = diff(tmp_path, "--timing")
     assert [field["name"] for field in found["fields"]] == ["completed", "test_ns"]
@@ -243,7 +247,11 @@ def test_verdicts_of_real_replays(tmp_path: Path) -> None:
         (b"{", 201, "b is no verdict"),
         (b'{"a": 1}', 201, "does not say one"),
         (b'{"verdict": 5}', 201, "does not say one"),
-        (b'{"verdict": "clean", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 201, "nested too deep"),
+        (
+            b'{"verdict": "clean", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            201,
+            "nested too deep",
+        ),
         (b'{"verdict": "\xff"}', 201, "b is no verdict"),
     ],
     ids=range(7),

@@ -9,15 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support import changed, pattern
-from tracer import sweep as module
-from tracer.compare import Comparison
-from tracer.device import CONNECTION_LOST, Data, Done, FileDevice
+from tracer.disk.device import CONNECTION_LOST, Data, Done
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
 from tracer.errors import DriverHung
-from tracer.loop import Loop
+from tracer.mirror import sweep as module
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.sweep import Sweep, sweep
 from tracer.nbd import protocol as p
 from tracer.op import SECTOR, Buffer, Extents, Fault, Kind
 from tracer.ranges import RangeSet
-from tracer.sweep import Sweep, sweep
 
 SECTORS = 64
 SIZE = SECTORS * SECTOR
@@ -238,7 +239,9 @@ def test_block_status_in_small_answers(bench: Bench) -> None:
     assert asked == list(range(0, 17 * SECTOR, SECTOR))
 
 
-@pytest.mark.parametrize(("error", "fault"), [(errno.EIO, Fault.STATUS), (CONNECTION_LOST, Fault.LOST)])
+@pytest.mark.parametrize(
+    ("error", "fault"), [(errno.EIO, Fault.STATUS), (CONNECTION_LOST, Fault.LOST)]
+)
 def test_block_status_that_fails(bench: Bench, error: int, fault: Fault) -> None:
     bench.defect = lambda kind, *_: (error, None, []) if kind == Kind.BLOCK_STATUS else None
     result = bench.sweep()
@@ -270,7 +273,9 @@ def test_a_read_error_is_damage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     assert result.first.actual_status == errno.EIO
 
 
-def test_damage_before_and_after_a_read_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_before_and_after_a_read_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "CHUNK", 4096)
     bench.defect = fails(8192, 8193, errno.EIO)
     bench.damage(0, b"\0")

@@ -12,20 +12,16 @@ from hypothesis import strategies as st
 from tests.support import file_size_limit, read_trace
 from tracer.errors import Exit, StorageError, TraceError
 from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
-from tracer.trace import (
-    FORMAT,
-    MAX_HEADER,
+from tracer.trace.file import Trace, TraceWriter
+from tracer.trace.header import FORMAT, MAX_HEADER, VERSION, Header
+from tracer.trace.records import (
     MAX_LENGTH,
     MAX_MARK,
     RECORD_SIZE,
-    VERSION,
     End,
-    Header,
     Mark,
     Mismatch,
     Record,
-    Trace,
-    TraceWriter,
     pack_op,
 )
 

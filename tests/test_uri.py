@@ -46,7 +46,8 @@ def test_without_a_port_it_is_the_registered_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["nbd+unix:///", "nbd+unix:///disk?sock=/x", "nbds://example", "nbd+vsock://1", "nbd://h:x/"]
+    "uri",
+    ["nbd+unix:///", "nbd+unix:///disk?sock=/x", "nbds://example", "nbd+vsock://1", "nbd://h:x/"],
 )
 def test_uris_that_are_refused_in_one_line(uri: str) -> None:
     assert is_uri(uri)
@@ -56,7 +57,9 @@ def test_uris_that_are_refused_in_one_line(uri: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["qcow2", "raw@/usr/bin", "/dev/sda", "x.toml", "http://x", "nbd:x"])
+@pytest.mark.parametrize(
+    "name", ["qcow2", "raw@/usr/bin", "/dev/sda", "x.toml", "http://x", "nbd:x"]
+)
 def test_what_is_no_uri(name: str) -> None:
     assert not is_uri(name)
 
@@ -76,7 +79,8 @@ def test_listen_addresses(listen: str, address: Address) -> None:
 
 
 @pytest.mark.parametrize(
-    "listen", ["", "unix:", "tcp:", "tcp:host", "tcp::5", "tcp:h:x", "tcp:h:-1", "tcp:h:65536", "/tmp/s"]
+    "listen",
+    ["", "unix:", "tcp:", "tcp:host", "tcp::5", "tcp:h:x", "tcp:h:-1", "tcp:h:65536", "/tmp/s"],
 )
 def test_listen_addresses_that_are_refused(listen: str) -> None:
     with pytest.raises(UsageError, match="write unix:PATH or tcp:HOST:PORT"):

@@ -338,7 +338,9 @@ RECORDING_JSON = """{
 }"""
 
 BOTH = pytest.mark.parametrize(
-    ("found", "text"), [(VERDICT, VERDICT_JSON), (RECORDING, RECORDING_JSON)], ids=["replay", "record"]
+    ("found", "text"),
+    [(VERDICT, VERDICT_JSON), (RECORDING, RECORDING_JSON)],
+    ids=["replay", "record"],
 )
 
 
@@ -359,7 +361,16 @@ def test_what_was_written_reads_back(found: Verdict | Recording, text: str) -> N
 
 
 def test_what_older_versions_did_not_write_has_its_usual_value() -> None:
-    required = ["schema", "verdict", "reason", "driver", "trace", "size", "damage", "culprit_damage"]
+    required = [
+        "schema",
+        "verdict",
+        "reason",
+        "driver",
+        "trace",
+        "size",
+        "damage",
+        "culprit_damage",
+    ]
     found = from_json({key: to_json(VERDICT)[key] for key in required}, Verdict)
     assert without(found, *required) == {
         "ops": 0, "replayed_ops": 0, "runs": 0, "confirm_ops": 0, "culprit": None, "confirmed": False,
@@ -389,7 +400,10 @@ BYTES = to_json(VERDICT)["bytes"]
         ({"culprit": CULPRIT | {"connection": -1}}, "culprit"),
         ({"damage": [{"sector": 0, "sectors": 1, "class": "<script>"}]}, "damage"),
         ({"damage": [{"sector": 0, "sectors": 1, "detail": {"by": 1 << 63}}]}, "damage"),
-        ({"damage": [{"sector": 0, "sectors": 1, "detail": {"bits": 1, "first": [[1]]}}]}, "damage"),
+        (
+            {"damage": [{"sector": 0, "sectors": 1, "detail": {"bits": 1, "first": [[1]]}}]},
+            "damage",
+        ),
         ({"damage": [{"sector": 0, "sectors": 1, "text": "\udc7f"}]}, "damage"),
         ({"culprit_damage": [{"sector": 2048, "sectors": 1}]}, "culprit_damage"),
         ({"bytes": BYTES | {"expected": "07\n"}}, "bytes"),
@@ -444,7 +458,9 @@ def test_faults_are_named_as_in_the_trace() -> None:
 
 def test_what_a_diff_leaves_out_is_in_the_model() -> None:
     fields = {
-        field.encode_name for model in (Verdict, CulpritOp) for field in msgspec.structs.fields(model)
+        field.encode_name
+        for model in (Verdict, CulpritOp)
+        for field in msgspec.structs.fields(model)
     }
     assert fields >= HOW | EFFORT
     assert not HOW & EFFORT
@@ -455,7 +471,7 @@ def test_what_a_diff_leaves_out_is_in_the_model() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_published_schema_is_current(name: str) -> None:
-    """If this fails: python -m tracer.verdict_schema docs."""
+    """If this fails: python -m blkbox.verdict_schema docs."""
     assert (DOCS / name).read_text() == content(name)
 
 

@@ -1,1 +1,1 @@
-"""What sits in the I/O path: ops, traces, NBD, devices, drivers, the mirror and the recorder."""
+"""What sits in the I/O path: ops, disks, drivers, the mirror, traces, and the recorder."""

@@ -1,19 +1,34 @@
-"""Progress on stderr, where that is a terminal; silence elsewhere."""
+"""Progress on stderr, for the command on a terminal. Silence elsewhere, and for programs that import
+us."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 REDRAW = 0.2
 """Seconds between redraws: often enough to look alive, too seldom to cost anything."""
 
 
+_SHOWN: ContextVar[bool] = ContextVar("shown", default=False)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show progress within the block, if stderr is a terminal."""
+    token = _SHOWN.set(sys.stderr.isatty())
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
+
+
 @contextmanager
 def bar(what: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
-    """A progress bar over ``total`` bytes or ops; gives a function to be told of how many more are
+    """A progress bar over ``total`` bytes or ops. Gives a function that takes how many more are
     done."""
-    if not sys.stderr.isatty() or total <= 0:
+    if not _SHOWN.get() or total <= 0:
         yield lambda more: None
         return
     from rich.console import Console
@@ -48,7 +63,7 @@ class LiveLine:
     """One line on a terminal that is written over and over."""
 
     def __init__(self) -> None:
-        self._on = sys.stderr.isatty()
+        self._on = _SHOWN.get()
         self._drawn = 0.0
 
     def due(self) -> bool:

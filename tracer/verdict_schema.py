@@ -1,6 +1,6 @@
 """The JSON schemas of what ``trace replay --json`` and ``trace record --json`` print.
 
-``python -m tracer.verdict_schema docs`` writes them anew.
+``python -m blkbox.verdict_schema docs`` writes them anew.
 """
 
 import json

@@ -104,7 +104,9 @@ class Matcher:
             return
         if event.preflush:
             self._sink.do(Op(0, Kind.FLUSH, submitted=event.time))
-        op = Op(0, kind, Flag.FUA if event.fua else 0, event.sector * SECTOR, event.bytes, event.time)
+        op = Op(
+            0, kind, Flag.FUA if event.fua else 0, event.sector * SECTOR, event.bytes, event.time
+        )
         if kind == Kind.FLUSH:
             op.offset = op.length = 0
         begun = self._sink.begin(op)

@@ -1,20 +1,20 @@
-"""Parquet and Arrow IPC files of a trace's ops: the columns of ``Recording.ops`` (analysis/frames.py),
+"""Parquet and Arrow IPC files of a trace's ops: the columns of ``Frames.ops`` (analysis/frames/frames.py),
 in batches. Marks, mismatches and payloads are left out."""
 
 from analysis.interop.job import Job
 from tracer.errors import StorageError
-from tracer.trace import Trace
+from tracer.trace.file import Trace
 
 
 def parquet(job: Job) -> dict[str, int]:
     """Write the ops as Parquet, compressed with zstd; return what was left out."""
     from polars.exceptions import ComputeError
 
-    import analysis
+    from analysis.frames.frames import Frames
 
     try:
-        with analysis.open(job.trace) as recording:
-            recording.ops.sink_parquet(job.new)
+        with Frames(job.trace) as frames:
+            frames.ops.sink_parquet(job.new)
     except ComputeError as error:
         if "os error" not in str(error):
             raise
@@ -28,11 +28,11 @@ def arrow(job: Job) -> dict[str, int]:
     return what was left out."""
     import polars as pl
 
-    import analysis
+    from analysis.frames.frames import Frames
 
-    with analysis.open(job.trace) as recording:
+    with Frames(job.trace) as frames:
         # without the views of Arrow 1.4, which older readers do not know
-        recording.ops.sink_ipc(job.new, compat_level=pl.CompatLevel.oldest())
+        frames.ops.sink_ipc(job.new, compat_level=pl.CompatLevel.oldest())
     return _left_out(job)
 
 

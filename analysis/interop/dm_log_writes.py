@@ -17,8 +17,9 @@ from analysis.interop.job import Job
 from analysis.interop.sink import Sink, pieces
 from tracer.errors import UsageError
 from tracer.op import SECTOR, Flag, Kind, Op
-from tracer.source import TraceWithData
-from tracer.trace import MAX_SIZE, Mark
+from tracer.trace.data import TraceWithData
+from tracer.trace.header import MAX_SIZE
+from tracer.trace.records import Mark
 
 MAGIC = 0x6A736677736872
 VERSION = 1

@@ -8,7 +8,7 @@ from analysis.interop.job import Job
 from tracer.errors import StorageError, UsageError
 from tracer.files import check_new, whole
 from tracer.progress import bar
-from tracer.trace import Trace
+from tracer.trace.file import Trace
 
 
 @dataclass(slots=True)
@@ -23,7 +23,9 @@ class Exported:
     schema: int = 1
 
 
-def export_trace(path: Path, output: Path, *, name: str | None = None, force: bool = False) -> Exported:
+def export_trace(
+    path: Path, output: Path, *, name: str | None = None, force: bool = False
+) -> Exported:
     """Write a trace as a foreign file. ``name`` is that of a format (a key of EXPORTS), None to tell by
     the output's suffix.
 
@@ -50,4 +52,6 @@ def by_suffix(output: Path) -> str:
         if output.suffix in form.suffixes:
             return name
     known = ", ".join(f"{'/'.join(form.suffixes)} ({name})" for name, form in EXPORTS.items())
-    raise UsageError(f"{output}: its suffix names no format; those known are {known}; or give --format")
+    raise UsageError(
+        f"{output}: its suffix names no format; those known are {known}; or give --format"
+    )

@@ -14,8 +14,8 @@ from analysis.interop.foreign_file import TextFile
 from analysis.interop.job import Job
 from analysis.interop.sink import Sink, pieces
 from tracer.op import Kind, Op
-from tracer.source import by_seq
-from tracer.trace import Trace
+from tracer.trace.file import Trace
+from tracer.trace.order import by_seq
 
 KINDS = {
     "read": Kind.READ,
@@ -61,7 +61,9 @@ def read(source: TextFile, sink: Sink) -> None:
         elif action not in KINDS:
             raise source.error(f"{action!r} is no action of a version {header[1]} iolog")
         elif sink.wants(name):
-            flush = KINDS[action] == Kind.FLUSH  # fio logs an offset and a length with it all the same
+            flush = (
+                KINDS[action] == Kind.FLUSH
+            )  # fio logs an offset and a length with it all the same
             sink.do(Op(0, KINDS[action], 0, 0 if flush else offset, 0 if flush else length, now))
 
 

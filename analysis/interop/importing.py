@@ -9,15 +9,15 @@ from pathlib import Path
 from analysis.interop.foreign_file import HEAD, ForeignFile
 from analysis.interop.formats import IMPORTS
 from analysis.interop.sink import Survey, Writer
-from tracer.device import FileDevice
-from tracer.driver import make_raw
+from tracer.disk.file import FileDevice
+from tracer.disk.raw import make_raw
 from tracer.errors import TraceError, UsageError
 from tracer.files import check_new, whole
-from tracer.payload import new_payload_path
 from tracer.progress import bar
 from tracer.text import plain
-from tracer.trace import MAX_SIZE, Header
-from tracer.trace_output import TraceOutput
+from tracer.trace.header import MAX_SIZE, Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.payloads import new_payload_path
 
 SHOWN = 10
 """Devices that an error names."""
@@ -70,7 +70,11 @@ def import_trace(
         header = Header(
             size=disk,
             payloads=form.payloads,
-            driver={"name": f"none, imported from a {form.title}", "source": path.name, "format": name},
+            driver={
+                "name": f"none, imported from a {form.title}",
+                "source": path.name,
+                "format": name,
+            },
             tools={"blkbox": version("blkbox"), "python": platform.python_version()},
             started=survey.started,
         )

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from analysis.interop.job import Job
 from tracer.op import KIND_BY_NUMBER, NO_TIME, SECTOR, Fault, Kind, Op, flag_names
-from tracer.source import by_seq
-from tracer.trace import Trace
+from tracer.trace.file import Trace
+from tracer.trace.order import by_seq
 
 PROCESS = 1
 """The format wants processes and threads: a trace is the one, a row the other. Threads count from 1, as
@@ -33,7 +33,9 @@ def write(job: Job) -> dict[str, int]:
             file.write(",\n" + _instant(mark.name, mark.time, {"before op": mark.seq}))
         for one in trace.mismatches():
             name = f"mismatch: {Fault(one.fault).name.lower()}"
-            file.write(",\n" + _instant(name, one.time, {"op": one.seq, "sector": one.offset // SECTOR}))
+            file.write(
+                ",\n" + _instant(name, one.time, {"op": one.seq, "sector": one.offset // SECTOR})
+            )
         rows = 0
         for op, row in _rows(by_seq(trace.ops())):
             job.progress(1)

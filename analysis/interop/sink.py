@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from blake3 import blake3
 
 from analysis.interop.foreign_file import ForeignFile
-from tracer.device import FileDevice
 from tracer.digest import digest
+from tracer.disk.file import FileDevice
 from tracer.errors import StorageError
 from tracer.op import CARRIES_DATA, Kind, Op
-from tracer.trace import MAX_LENGTH, MAX_MARK, MAX_SIZE, End, Mark
-from tracer.trace_output import TraceOutput
+from tracer.trace.header import MAX_SIZE
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import MAX_LENGTH, MAX_MARK, End, Mark
 
 MEBIBYTE = 1 << 20
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from tracer.op import SECTOR
 
 Counts = npt.NDArray[np.int64]
@@ -44,12 +44,12 @@ class TimeBins:
         return (time - self.start) // self.width
 
 
-def guest_ops(trace: Recording) -> pl.LazyFrame:
+def guest_ops(trace: Frames) -> pl.LazyFrame:
     """All but the start image's pieces, which no guest asked for."""
     return trace.ops.filter(pl.col("kind") != "start")
 
 
-def times(trace: Recording, least: int, most: int, per_root: float) -> TimeBins:
+def times(trace: Frames, least: int, most: int, per_root: float) -> TimeBins:
     """The time from the first op's start to the last one's end, in from ``least`` to ``most`` columns:
     ``per_root`` times the square root of how many ops there are, so that few make no dust and many
     are told apart."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from analysis.frames import WRITERS, Recording
+from analysis.frames.frames import WRITERS, Frames
 from tracer.errors import UsageError
 from tracer.op import SECTOR
 from tracer.ranges import RangeSet
@@ -86,7 +86,7 @@ class View:
         return self.end - self.start
 
 
-def scene_of(trace: Recording, verdict: Verdict) -> Scene:
+def scene_of(trace: Frames, verdict: Verdict) -> Scene:
     if verdict.size != trace.header.size:
         raise UsageError(
             f"{trace.path} has a disk of {trace.header.size} bytes, the verdict is about one of "
@@ -115,7 +115,7 @@ def _ranges(findings: Iterable[Finding]) -> Ranges:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def views_of(trace: Recording, scene: Scene) -> list[View]:
+def views_of(trace: Frames, scene: Scene) -> list[View]:
     """What to look at closely: the culprit's sectors and the nearest damage, in one view where both
     are legible in one, else side by side."""
     candidates = scene.own if len(scene.own) else scene.damage
@@ -154,7 +154,7 @@ def _grown(ranges: Ranges, place: tuple[int, int]) -> tuple[int, int]:
     return place
 
 
-def _last_write(trace: Recording, seq: int) -> tuple[int, int] | None:
+def _last_write(trace: Frames, seq: int) -> tuple[int, int] | None:
     """The sectors last changed before an op that has none of its own."""
     changed = trace.ops.filter(pl.col("seq") < seq, pl.col("kind").is_in(WRITERS))
     for sector, sectors in changed.select("sector", "sectors").tail(1).collect().rows():
@@ -176,11 +176,13 @@ def _view(scene: Scene, place: tuple[int, int], *words: str) -> View:
         told.append(f"damaged: {span(*inside[0])}")
     elif len(inside):
         total = int((inside[:, 1] - inside[:, 0]).sum())
-        told.append(f"damaged: {total:,} sectors in {len(inside):,} ranges from {inside[0, 0]:,} on")
+        told.append(
+            f"damaged: {total:,} sectors in {len(inside):,} ranges from {inside[0, 0]:,} on"
+        )
     return View(start, end, "; ".join(told))
 
 
-def find_rows(trace: Recording, scene: Scene, views: list[View]) -> tuple[pl.DataFrame, int]:
+def find_rows(trace: Frames, scene: Scene, views: list[View]) -> tuple[pl.DataFrame, int]:
     """The ops to draw, by seq, and how many touch the views. What tells most comes first: the culprit
     and the first bad read, what was in flight with the culprit, what changed damaged sectors, and then
     what is nearest in time."""

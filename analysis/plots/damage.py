@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch, Patch
 from matplotlib.ticker import FuncFormatter
 
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.plots import style
 from analysis.plots.closeup import CLUSTER, Ranges, Scene, View, find_rows, scene_of, views_of
 from tracer import text
@@ -37,7 +37,7 @@ _VISIBLE = 1 / 400
 """The least width of anything, as part of its axis: some four pixels of a whole row."""
 
 
-def damage(trace: Recording, verdict: Verdict) -> Figure:
+def damage(trace: Frames, verdict: Verdict) -> Figure:
     """What a replay found.
 
     Above is the whole disk, below the ops around the culprit that touch its sectors or the damage
@@ -49,7 +49,8 @@ def damage(trace: Recording, verdict: Verdict) -> Figure:
     reason = textwrap.wrap(style.plain(verdict.reason), 130, max_lines=3, placeholder=" ...")
     heights = [1.15, 0.2 * max(len(rows), 5)] if views else [1.15]
     figure = Figure(
-        figsize=(12, sum(heights) + (2.4 if views else 1.6) + 0.2 * len(reason)), layout="constrained"
+        figsize=(12, sum(heights) + (2.4 if views else 1.6) + 0.2 * len(reason)),
+        layout="constrained",
     )
     grid = figure.add_gridspec(len(heights), max(1, len(views)), height_ratios=heights)
     figure.suptitle(
@@ -80,7 +81,7 @@ def damage(trace: Recording, verdict: Verdict) -> Figure:
     return figure
 
 
-def _draw_strip(axes: Axes, trace: Recording, scene: Scene) -> None:
+def _draw_strip(axes: Axes, trace: Frames, scene: Scene) -> None:
     """The whole disk, in one line."""
     least = scene.size * _VISIBLE
     unit = -(-scene.size // (_FINE * _COLUMNS))
@@ -93,7 +94,9 @@ def _draw_strip(axes: Axes, trace: Recording, scene: Scene) -> None:
     )
     axes.set(xlim=(0, scene.size), ylim=(0, 1), yticks=[])
     _boxes(axes, np.array([[0, scene.size]]), 0.3, 0.7, color=style.UNWRITTEN)
-    _boxes(axes, _coarse(writes.to_numpy().astype(np.int64), scene.size), 0.3, 0.7, color=style.WRITTEN)
+    _boxes(
+        axes, _coarse(writes.to_numpy().astype(np.int64), scene.size), 0.3, 0.7, color=style.WRITTEN
+    )
     damaged = _coarse(scene.damage, scene.size)
     _boxes(axes, damaged, 0.3, 0.7, least, color=style.VERMILLION, zorder=3)
     if len(damaged):
@@ -102,7 +105,14 @@ def _draw_strip(axes: Axes, trace: Recording, scene: Scene) -> None:
     if scene.place is not None:
         middle = sum(scene.place) / 2
         _boxes(
-            axes, np.array([scene.place]), 0.3, 0.7, least, facecolor="none", edgecolor="black", zorder=5
+            axes,
+            np.array([scene.place]),
+            0.3,
+            0.7,
+            least,
+            facecolor="none",
+            edgecolor="black",
+            zorder=5,
         )
         axes.plot(middle, 0.15, "^", color="black", ms=7, clip_on=False, zorder=6)
         left = middle > 0.8 * scene.size
@@ -186,7 +196,9 @@ def _legend(scene: Scene, rows: pl.DataFrame) -> list[Artist]:
     handles: list[Artist] = [Patch(color=style.WRITTEN, label="written")]
     if len(scene.damage):
         clear = 1.0
-        for (_, alpha), label in zip(scene.shades, ("damaged", "damaged by the culprit"), strict=False):
+        for (_, alpha), label in zip(
+            scene.shades, ("damaged", "damaged by the culprit"), strict=False
+        ):
             clear *= 1 - alpha  # the second shade lies on the first
             handles.append(
                 Patch(
@@ -199,13 +211,15 @@ def _legend(scene: Scene, rows: pl.DataFrame) -> list[Artist]:
             )
     for kind, (colour, hatch) in style.LOOKS.items():
         if kind in rows["kind"]:
-            handles.append(Patch(facecolor=colour, edgecolor="black", hatch=hatch, lw=0.6, label=kind))
+            handles.append(
+                Patch(facecolor=colour, edgecolor="black", hatch=hatch, lw=0.6, label=kind)
+            )
     if rows["together"].any():
         handles.append(Line2D([], [], ls="", label="∥  in flight with the culprit"))
     return handles
 
 
-def _caption(trace: Recording, scene: Scene, views: list[View], drawn: int, touching: int) -> str:
+def _caption(trace: Frames, scene: Scene, views: list[View], drawn: int, touching: int) -> str:
     words = [f"{style.plain(trace.path.name)}: {text.size(trace.header.size)}, {trace.count:,} ops"]
     if views:
         how_many = f"all {touching:,}" if drawn == touching else f"{drawn:,} of the {touching:,}"

@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.plots import style
 from analysis.plots.bins import Counts, TimeBins, part, stacked, times
 from tracer.op import SECTOR
@@ -29,7 +29,7 @@ MAX_BLOCKS = 1 << 20
 TITLE = "how often each part of the disk was written"
 
 
-def heatmap(trace: Recording) -> Figure:
+def heatmap(trace: Frames) -> Figure:
     """How often each part of the disk was written or zeroed, over time and altogether.
 
     A cell is as dark as its part of the disk was written often then: bytes written, divided by the
@@ -57,7 +57,9 @@ def heatmap(trace: Recording) -> Figure:
     grid = figure.add_gridspec(1, 2, width_ratios=[5, 1])
     axes = figure.add_subplot(grid[0, 0])
     _draw_map(figure, axes, trace, span, cells, height)
-    _draw_side(figure.add_subplot(grid[0, 1], sharey=axes), edges, cells.sum(axis=1), touches, block)
+    _draw_side(
+        figure.add_subplot(grid[0, 1], sharey=axes), edges, cells.sum(axis=1), touches, block
+    )
     return figure
 
 
@@ -80,7 +82,7 @@ def block_writes(written: pl.LazyFrame, size: int, block: int) -> Counts:
     return np.cumsum(steps)[:-1]
 
 
-def writes(trace: Recording) -> pl.LazyFrame:
+def writes(trace: Frames) -> pl.LazyFrame:
     """The ops that wrote something."""
     return trace.ops.filter(pl.col("kind").is_in(WRITING), pl.col("status") == 0)
 
@@ -113,7 +115,7 @@ def _bytes(groups: pl.DataFrame, shape: tuple[int, int], height: int) -> npt.NDA
 def _draw_map(
     figure: Figure,
     axes: Axes,
-    trace: Recording,
+    trace: Frames,
     span: TimeBins,
     cells: npt.NDArray[np.float64],
     height: int,

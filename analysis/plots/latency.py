@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.plots import style
 from analysis.plots.bins import guest_ops
 
@@ -50,7 +50,7 @@ class Spread:
         return float(ends[np.searchsorted(shares, share - 1e-12)])
 
 
-def latency(trace: Recording) -> Figure:
+def latency(trace: Frames) -> Figure:
     """What share of the ops took at most so long, on a logarithmic scale, with a panel for each kind.
 
     Ops that never completed, and times of 0 (not measured) are left out. Memory does not grow with the
@@ -65,7 +65,9 @@ def latency(trace: Recording) -> Figure:
     across = min(_ACROSS, len(kinds))
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, kind in zip(panels, kinds, strict=False):
-        _draw(axes, kind, {side: spreads[kind] for side, spreads in found.items() if kind in spreads})
+        _draw(
+            axes, kind, {side: spreads[kind] for side, spreads in found.items() if kind in spreads}
+        )
     for axes in panels[len(kinds) :]:
         axes.set_axis_off()
     shortest = min(spread.bins[0] for spreads in found.values() for spread in spreads.values())
@@ -83,7 +85,7 @@ def latency(trace: Recording) -> Figure:
     return figure
 
 
-def _spreads(trace: Recording, column: str) -> dict[str, Spread]:
+def _spreads(trace: Frames, column: str) -> dict[str, Spread]:
     """The spread of each kind that has any."""
     groups = (
         guest_ops(trace)

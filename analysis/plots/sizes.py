@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.plots import style
 from analysis.plots.bins import guest_ops
 from tracer import text
@@ -17,7 +17,7 @@ ALIGNED = 4096
 TITLE = "request sizes"
 
 
-def sizes(trace: Recording) -> Figure:
+def sizes(trace: Frames) -> Figure:
     """The share of each kind's requests in classes of size, each from a power of two to the next.
 
     Memory grows with how many different lengths there are. Raises TraceError.
@@ -43,7 +43,7 @@ def sizes(trace: Recording) -> Figure:
     return figure
 
 
-def _lengths(trace: Recording) -> pl.DataFrame:
+def _lengths(trace: Frames) -> pl.DataFrame:
     """How many ops of each kind have each length, and how many of those are aligned at both ends."""
     aligned = (pl.col("offset") % ALIGNED == 0) & (pl.col("length") % ALIGNED == 0)
     frame = (
@@ -65,8 +65,12 @@ def _draw(axes: Axes, kind: str, lengths: pl.DataFrame, low: int, high: int) -> 
     total = int(lengths["len"].sum())
     colour, hatch = style.LOOKS[kind]
     places = np.arange(low, high + 1)
-    bars = axes.bar(places, counts / total, 0.8, color=colour, hatch=hatch, edgecolor="black", lw=0.6)
-    axes.bar_label(bars, [f"{int(count):,}" if count else "" for count in counts], fontsize=8, padding=1)
+    bars = axes.bar(
+        places, counts / total, 0.8, color=colour, hatch=hatch, edgecolor="black", lw=0.6
+    )
+    axes.bar_label(
+        bars, [f"{int(count):,}" if count else "" for count in counts], fontsize=8, padding=1
+    )
     amount = int((lengths["length"] * lengths["len"]).sum())
     commonest, times = (
         lengths.sort("len", "length", descending=[True, False]).select("length", "len").row(0)

@@ -20,7 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from tracer import files, text
 from tracer.errors import UsageError
 from tracer.op import Kind
@@ -99,7 +99,7 @@ def save(figure: Figure, path: Path) -> None:
     files.write_whole(path, drawn.getvalue())
 
 
-def new_figure(trace: Recording, title: str, height: float, *notes: str) -> Figure:
+def new_figure(trace: Frames, title: str, height: float, *notes: str) -> Figure:
     """A figure of full width, ``height`` inches high, with a headline and what is drawn below it."""
     figure = Figure(figsize=(12, height), layout="constrained")
     words = f"{plain(trace.path.name)}: {title}"
@@ -108,7 +108,7 @@ def new_figure(trace: Recording, title: str, height: float, *notes: str) -> Figu
     return figure
 
 
-def nothing(trace: Recording, title: str, why: str) -> Figure:
+def nothing(trace: Frames, title: str, why: str) -> Figure:
     """A picture of nothing, that says so."""
     figure = new_figure(trace, title, 2.4)
     axes = figure.add_subplot()
@@ -117,7 +117,7 @@ def nothing(trace: Recording, title: str, why: str) -> Figure:
     return figure
 
 
-def caption(trace: Recording, *notes: str) -> str:
+def caption(trace: Frames, *notes: str) -> str:
     """What the picture is of."""
     ops = "1 op" if trace.count == 1 else f"{trace.count:,} ops"
     words = [f"{plain(trace.path.name)}: {text.size(trace.header.size)}, {ops}"]
@@ -173,7 +173,9 @@ def offset_axis(axis: Axis, size: int, most: int, scale: int = 1) -> None:
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x * scale / unit:,g} {name}"))
 
 
-def set_limits(set_limit: Callable[..., object], start: float, end: float, room: float = 0.01) -> None:
+def set_limits(
+    set_limit: Callable[..., object], start: float, end: float, room: float = 0.01
+) -> None:
     """Limits of an axis with some room, so that the frame hides nothing that is at an end."""
     margin = (end - start) * room
     set_limit(start - margin, end + margin)

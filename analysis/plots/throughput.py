@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.plots import style
 from analysis.plots.bins import TimeBins, guest_ops, times
 
@@ -24,7 +24,7 @@ _NEVER = (1 << 63) - 1
 _Rates = npt.NDArray[np.float64]
 
 
-def throughput(trace: Recording) -> Figure:
+def throughput(trace: Frames) -> Figure:
     """Bytes per second of reads and writes, ops per second of each kind, and ops in flight, over time.
 
     An op counts where it completed. Memory grows with the number of ops as ``in_flight``'s does. Raises
@@ -40,7 +40,9 @@ def throughput(trace: Recording) -> Figure:
     upper, middle, lower = figure.subplots(3, 1, sharex=True)
     seconds = span.width / 1e9
     moved = {kind: done[kind][1] / seconds for kind in kinds if kind in MOVES_DATA}
-    name, unit = style.unit_of(max((rates.max() for rates in moved.values()), default=0), style.BYTES, 1)
+    name, unit = style.unit_of(
+        max((rates.max() for rates in moved.values()), default=0), style.BYTES, 1
+    )
     for kind, rates in moved.items():
         _draw(upper, span, rates / unit, kind)
     upper.set_ylabel(f"{name}/s")
@@ -73,7 +75,7 @@ def _draw(axes: Axes, span: TimeBins, rates: _Rates, kind: str) -> None:
     axes.stairs(rates, span.edges, baseline=None, color=colour, ls=dashes, lw=1.4, label=kind)
 
 
-def completions(trace: Recording, span: TimeBins) -> dict[str, tuple[_Rates, _Rates]]:
+def completions(trace: Frames, span: TimeBins) -> dict[str, tuple[_Rates, _Rates]]:
     """The ops of each kind that completed in each interval, and their bytes."""
     groups = (
         guest_ops(trace)
@@ -91,7 +93,7 @@ def completions(trace: Recording, span: TimeBins) -> dict[str, tuple[_Rates, _Ra
     return found
 
 
-def depths(trace: Recording, span: TimeBins) -> tuple[_Rates, _Rates]:
+def depths(trace: Frames, span: TimeBins) -> tuple[_Rates, _Rates]:
     """How many ops were in flight in each interval, on average and at the most.
 
     The average is exact: what each op spends in an interval, summed and divided by its width. An op
@@ -111,7 +113,7 @@ def _ended(span: TimeBins) -> pl.Expr:
     return pl.max_horizontal(pl.col("completed").fill_null(last), "submitted")
 
 
-def _events(trace: Recording, span: TimeBins, time: pl.Expr, most: pl.Expr) -> dict[str, _Rates]:
+def _events(trace: Frames, span: TimeBins, time: pl.Expr, most: pl.Expr) -> dict[str, _Rates]:
     """For each interval: the events in it, the ns that were left of it at each, summed, and ``most``."""
     column = span.column(time)
     left = span.width - (time - span.start) % span.width

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.plots import style
 from analysis.plots.bins import TimeBins, guest_ops, part, stacked, times
 
@@ -33,7 +33,7 @@ _PANEL = 2.0
 TITLE = "offset over time"
 
 
-def timeline(trace: Recording) -> Figure:
+def timeline(trace: Frames) -> Figure:
     """Offsets over time, from the lowest at the bottom; each kind of op has a panel and a colour.
 
     A cell is the darker the more ops touch it; all panels share one scale. Flushes have no offset, so
@@ -54,7 +54,9 @@ def timeline(trace: Recording) -> Figure:
     grid = figure.add_gridspec(len(kinds), 1, height_ratios=heights)
     rows = -(-trace.header.size // height)
     cells = {
-        kind: stacked(groups.filter(kind=kind), "len", (1 if kind == "flush" else rows, span.columns))
+        kind: stacked(
+            groups.filter(kind=kind), "len", (1 if kind == "flush" else rows, span.columns)
+        )
         for kind in kinds
     }
     # one op is light, not dark: the scale has ten at least
@@ -64,7 +66,9 @@ def timeline(trace: Recording) -> Figure:
         axes = figure.add_subplot(grid[row, 0], sharex=panels[0] if panels else None)
         _draw(axes, trace.header.size, span, cells[kind], height, norm, style.LINES[kind][0])
         ops = int(groups.filter(kind=kind)["len"].sum())
-        flat: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center"} if kind == "flush" else {}
+        flat: dict[str, Any] = (
+            {"rotation": 0, "ha": "right", "va": "center"} if kind == "flush" else {}
+        )
         axes.set_ylabel(f"{kind}: {ops:,}", size=10, weight="bold", **flat)
         axes.tick_params(labelbottom=row == len(kinds) - 1, labelsize=9)
         panels.append(axes)
@@ -76,7 +80,7 @@ def timeline(trace: Recording) -> Figure:
     return figure
 
 
-def _groups(trace: Recording, span: TimeBins, height: int) -> pl.DataFrame:
+def _groups(trace: Frames, span: TimeBins, height: int) -> pl.DataFrame:
     """How many ops of a kind there are that touch the same cells: in a column, from row ``first`` to row
     ``last``. What has no offset is in row 0."""
     offset, length = pl.col("offset"), pl.col("length")
@@ -120,7 +124,7 @@ def _draw(
     axes.grid(axis="y", color=style.FAINT, lw=0.5, zorder=1)
 
 
-def _draw_mismatches(panels: dict[str, Axes], trace: Recording, wrong: pl.DataFrame) -> None:
+def _draw_mismatches(panels: dict[str, Axes], trace: Frames, wrong: pl.DataFrame) -> None:
     """A cross at each op that returned something else than the reference, at the first such byte."""
     wrong = wrong.head(MAX_CROSSES).select("seq", "offset")
     if wrong.is_empty():

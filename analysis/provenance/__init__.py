@@ -18,18 +18,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from analysis.changes import Changes, read_changes
 from analysis.provenance import patterns
 from analysis.provenance.bytewise import flips, shifts, tears
 from analysis.provenance.case import CLASSES, Case
+from analysis.provenance.changes import Changes, read_changes
 from analysis.provenance.elsewhere import elsewhere
 from analysis.provenance.findings import sentence
 from analysis.provenance.history import previous
 from analysis.provenance.rows import Rows
-from analysis.versions import Versions
-from tracer.evidence import Evidence
+from analysis.provenance.versions import Versions
+from tracer.mirror.evidence import Evidence
 from tracer.op import KIND_BY_NUMBER, SECTOR
-from tracer.source import TraceWithData
+from tracer.trace.data import TraceWithData
 from tracer.verdict import DamageKind, Detail, Finding, Origin
 
 __all__ = ["Explainer", "explain"]
@@ -120,4 +120,6 @@ def _finding(case: Case, first: int, stop: int) -> Finding:
     sectors = -(-int(rows.end[stop - 1]) // SECTOR) - sector
     wrote, brought = (versions.name(index) if index >= 0 else "" for index in (writer, j))
     text = sentence(damage, sector, sectors, wrote, brought, detail)
-    return Finding(sector=sector, sectors=sectors, kind=damage, source=origin, detail=detail, text=text)
+    return Finding(
+        sector=sector, sectors=sectors, kind=damage, source=origin, detail=detail, text=text
+    )

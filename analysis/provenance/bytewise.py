@@ -117,7 +117,9 @@ def _shift(case: Case, first: int, stop: int) -> bool:
     actual, expected = rows.actual[first:stop], rows.expected[first:stop]
     best: tuple[int, int, Ints, _Text] | None = None
     for text in _texts(case, first, stop):
-        for by in patterns.moved_by(actual, expected, place, text.data, text.offset)[:MAX_DISTANCES]:
+        for by in patterns.moved_by(actual, expected, place, text.data, text.offset)[
+            :MAX_DISTANCES
+        ]:
             at = patterns.moved(actual, expected, place, text.data, text.offset, by)
             # whole sectors that were moved by whole sectors have been looked up already
             at[~case.open[first:stop] | _looked_up(case, first, stop, by)] = -1

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from analysis.provenance.rows import Flags, Ints, Rows
-from analysis.versions import Versions
+from analysis.provenance.versions import Versions
 from tracer.ranges import RangeSet
 from tracer.verdict import DamageKind, Detail
 

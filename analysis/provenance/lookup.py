@@ -55,7 +55,9 @@ class Hits:
         return np.where(self.place[index] == places, self.content[index], -1)
 
 
-def find(blocks: Blocks, starts: Ints, ends: Ints, wanted: Octets, done: Callable[[int], None]) -> Hits:
+def find(
+    blocks: Blocks, starts: Ints, ends: Ints, wanted: Octets, done: Callable[[int], None]
+) -> Hits:
     """Find every occurrence of the sectors in ``wanted`` (n rows of 512 bytes, all different).
 
     Looked at are the sectors that lie end to end from each of ``starts`` on, up to ``ends``; these need

@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.provenance.lookup import Hits
 from analysis.provenance.rows import Ints
-from analysis.versions import Versions
+from analysis.provenance.versions import Versions
 from tracer.op import SECTOR
 
 MAX_ORIGINS = 32
@@ -27,7 +27,9 @@ class Origins:
         """(place, op index) of a content's occurrences, the nearest in time first."""
         first, stop = np.searchsorted(self._content, [content, content + 1])
         stop = min(stop, first + MAX_ORIGINS)
-        return list(zip(self._place[first:stop].tolist(), self._op[first:stop].tolist(), strict=True))
+        return list(
+            zip(self._place[first:stop].tolist(), self._op[first:stop].tolist(), strict=True)
+        )
 
 
 def _nearest(versions: Versions, places: Ints, moment: int) -> Ints:

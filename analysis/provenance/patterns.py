@@ -44,7 +44,9 @@ def flipped(expected: Octets, actual: Octets, offset: int) -> list[list[int]]:
     return [[offset + int(at), int(masks[at])] for at in np.flatnonzero(masks)[:MAX_SHOWN]]
 
 
-def tear(new: Octets, old: Octets, now: Octets, seen: Flags, offset: int) -> tuple[int, bool] | None:
+def tear(
+    new: Octets, old: Octets, now: Octets, seen: Flags, offset: int
+) -> tuple[int, bool] | None:
     """The one boundary between what of a write arrived and what did not: its byte on the disk, and
     whether it is the first part that arrived. None where there is no such thing.
 
@@ -79,7 +81,9 @@ def power_of_two(number: int) -> int:
     return number & -number
 
 
-def moved_by(actual: Octets, expected: Octets, offset: int, text: bytes, text_offset: int) -> list[int]:
+def moved_by(
+    actual: Octets, expected: Octets, offset: int, text: bytes, text_offset: int
+) -> list[int]:
     """Distances in bytes by which parts of ``text`` may have been moved to be what ``actual`` is now:
     those that most probes tell first, then the shortest. Offsets are bytes on the disk."""
     votes: Counter[int] = Counter()
@@ -111,7 +115,9 @@ def _probes(actual: Octets, expected: Octets) -> Iterator[tuple[int, bytes]]:
             yield at, flat[at : at + PROBE]
 
 
-def moved(actual: Octets, expected: Octets, offset: int, text: bytes, text_offset: int, by: int) -> Ints:
+def moved(
+    actual: Octets, expected: Octets, offset: int, text: bytes, text_offset: int, by: int
+) -> Ints:
     """For each row a byte that is wrong and is what ``text`` has ``by`` bytes before it on the disk, the
     middle one of them: at the ends a few agree by chance. -1 where the row is not so explained: where
     that is said by fewer than PROBE of the bytes that are wrong, and by fewer than half of them."""

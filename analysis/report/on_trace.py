@@ -6,12 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from analysis import story
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.report import queries, sections
 from analysis.report.markup import Content, Markup
 from analysis.report.page import Row, Section, facts, page, shell, table
 from analysis.report.sections import AT_THE_END, MAX_ROWS, Focus
+from analysis.story import words
 from tracer import text
 from tracer.op import SECTOR
 from tracer.ranges import RangeSet
@@ -27,7 +27,7 @@ FAULTS = {
 """What each fault is, in words."""
 
 
-def of_trace(recording: Recording, source: str) -> str:
+def of_trace(recording: Frames, source: str) -> str:
     """The page about what a recording did, and where the two sides differed. Raises TraceError."""
     mismatches = recording.mismatches
     kinds = queries.by_kind(recording)
@@ -59,7 +59,7 @@ def of_trace(recording: Recording, source: str) -> str:
     return page(f"{name}: {differences}", told[0][1][0], parts, source)
 
 
-def _ending(recording: Recording, mismatches: pl.DataFrame) -> list[tuple[str, list[Content]]]:
+def _ending(recording: Frames, mismatches: pl.DataFrame) -> list[tuple[str, list[Content]]]:
     end, driver = recording.end, recording.header.driver.get("name", "?")
     if end is None:
         how = "The recording was not closed: its end is missing."
@@ -94,11 +94,17 @@ def _kinds(kinds: list[dict[str, Any]]) -> Markup:
         # what the disk held at the start was copied, not asked for
         cells = ["" if ns is None or one["kind"] == "start" else f"{ns / 1e3:,.1f}" for ns in times]
         rows.append(((one["kind"], f"{one['count']:,}", amount, f"{one['failed']:,}", *cells), ""))
-    columns = ["count", "bytes", "failed", "median µs", "99 % µs", "longest µs", "driver's median µs"]
+    columns = [
+        "count",
+        "bytes",
+        "failed",
+        "median µs",
+        "99 % µs",
+        "longest µs",
+        "driver's median µs",
+    ]
     columns.append("reference's median µs")
-    name = (
-        "Ops by kind, and how long they took from submission to reply (medians and 99 %: to about 1 %)"
-    )
+    name = "Ops by kind, and how long they took from submission to reply (medians and 99 %: to about 1 %)"
     return table(name, {"op": "", **dict.fromkeys(columns, "number")}, rows)
 
 
@@ -117,7 +123,7 @@ def _mismatches(mismatches: pl.DataFrame) -> Markup:
     rows: list[Row] = []
     for one in mismatches.head(MAX_ROWS).rows(named=True):
         first, last = one["offset"] // SECTOR, -(-(one["offset"] + one["length"]) // SECTOR)
-        place = story.sectors(first, last - first) if one["length"] else ""
+        place = words.sectors(first, last - first) if one["length"] else ""
         status = ""
         if one["expected_status"] or one["actual_status"]:
             status = f"{one['actual_status']}, reference {one['expected_status']}"
@@ -146,7 +152,7 @@ def _damaged(mismatches: pl.DataFrame) -> RangeSet:
     return RangeSet((offset, offset + length) for offset, length in ranges).aligned(SECTOR)
 
 
-def _as_verdict(recording: Recording, first: Mapping[str, Any], damaged: RangeSet) -> Verdict:
+def _as_verdict(recording: Frames, first: Mapping[str, Any], damaged: RangeSet) -> Verdict:
     """What a recording found, as the picture of a verdict wants it."""
     read = BadRead(seq=first["seq"], sector=first["offset"] // SECTOR)
     return Verdict(

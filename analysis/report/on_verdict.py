@@ -1,11 +1,11 @@
 """The page about what a replay found."""
 
-from analysis import story
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.report import sections
 from analysis.report.markup import Markup, join
 from analysis.report.page import Row, Section, facts, page, paragraph, shell, table
 from analysis.report.sections import AT_THE_END, MAX_ROWS, Focus
+from analysis.story import words
 from tracer import text
 from tracer.errors import UsageError
 from tracer.op import SECTOR, flag_names
@@ -13,28 +13,30 @@ from tracer.ranges import RangeSet
 from tracer.verdict import DamageKind, Environment, Finding, SectorBytes, Verdict, VerdictKind
 
 
-def of_verdict(recording: Recording, verdict: Verdict, source: str) -> str:
+def of_verdict(recording: Frames, verdict: Verdict, source: str) -> str:
     """The page about what a replay found. ``source`` names the file that the verdict is from. Raises
     TraceError, and UsageError where the verdict is about another trace."""
     _check(recording, verdict)
     focus = _focus(recording, verdict)
-    shown = story.damage(verdict)
-    told = story.facts(verdict)[1:]  # the first is the headline
+    shown = words.damage(verdict)
+    told = words.facts(verdict)[1:]  # the first is the headline
     if shown:
-        told.append(("damage", [story.amount(verdict), *story.findings(verdict)]))
+        told.append(("damage", [words.amount(verdict), *words.findings(verdict)]))
     parts = [
         Section("what", "What happened", facts(told)),
         Section("reproduce", "Reproduce", _reproduce(verdict)),
     ]
     if shown or verdict.culprit is not None:
-        said = story.amount(verdict) or "nothing is damaged"
+        said = words.amount(verdict) or "nothing is damaged"
         drawn = sections.damage_map(recording, verdict, said)
         parts.append(Section("damage", "Damage", join((drawn, _findings(verdict)))))
     if verdict.bytes is not None:
         parts.append(_bytes(verdict.bytes))
     if shown:
         parts.append(
-            Section("history", "History of the damaged sectors", _histories(recording, verdict, focus))
+            Section(
+                "history", "History of the damaged sectors", _histories(recording, verdict, focus)
+            )
         )
     if verdict.verdict in (VerdictKind.DAMAGED, VerdictKind.FAILED):
         about = "the culprit" if verdict.culprit is not None else f"#{focus.seq}"
@@ -51,7 +53,7 @@ def of_verdict(recording: Recording, verdict: Verdict, source: str) -> str:
     return page(title, verdict.reason, parts, f"{source} and {recording.path.name}")
 
 
-def _check(recording: Recording, verdict: Verdict) -> None:
+def _check(recording: Frames, verdict: Verdict) -> None:
     """The picture refuses other disks and missing culprits too, but is not always drawn."""
     path = text.plain(str(recording.path))
     if verdict.size != recording.header.size:
@@ -63,12 +65,16 @@ def _check(recording: Recording, verdict: Verdict) -> None:
     if op is not None:
         same = {name: getattr(op, name) for name in ("kind", "offset", "length", "flags")}
         columns = recording.ops.filter(seq=op.seq).select(*same)
-        found = [row | {"flags": flag_names(row["flags"])} for row in columns.collect().rows(named=True)]
+        found = [
+            row | {"flags": flag_names(row["flags"])} for row in columns.collect().rows(named=True)
+        ]
         if found != [same]:
-            raise UsageError(f"{path} is not the trace of this verdict: op #{op.seq} is another one")
+            raise UsageError(
+                f"{path} is not the trace of this verdict: op #{op.seq} is another one"
+            )
 
 
-def _focus(recording: Recording, verdict: Verdict) -> Focus:
+def _focus(recording: Frames, verdict: Verdict) -> Focus:
     notes: dict[int, list[str]] = {}
     first, culprit = verdict.first_bad_read, verdict.culprit
     if culprit is not None:
@@ -76,7 +82,7 @@ def _focus(recording: Recording, verdict: Verdict) -> Focus:
     if first is not None:
         notes.setdefault(first.seq, []).append("the first wrong read")
     seq = next((one.seq for one in (culprit, first) if one is not None), recording.count - 1)
-    ranges = ((one.start, one.end) for one in story.damage(verdict))
+    ranges = ((one.start, one.end) for one in words.damage(verdict))
     return Focus(
         seq,
         culprit.seq if culprit is not None else None,
@@ -87,17 +93,18 @@ def _focus(recording: Recording, verdict: Verdict) -> Focus:
 
 def _reproduce(verdict: Verdict) -> Markup:
     again = (
-        text.shell(verdict.command) or f"{text.shell(['trace', 'replay', verdict.trace])} --driver ..."
+        text.shell(verdict.command)
+        or f"{text.shell(['trace', 'replay', verdict.trace])} --driver ..."
     )
     told = [shell([again])]
-    if more := story.commands(verdict):
+    if more := words.commands(verdict):
         told += [paragraph("To see more:"), shell(more)]
     return join(told)
 
 
 def _findings(verdict: Verdict) -> Markup:
     """Each damaged range, and where its bytes came from."""
-    shown = story.damage(verdict)
+    shown = words.damage(verdict)
     if not shown:
         return paragraph("No sector is damaged.")
     rows: list[Row] = []
@@ -105,7 +112,7 @@ def _findings(verdict: Verdict) -> Markup:
         source = one.source
         origin = f"#{source.seq} {source.kind}, from its byte {source.at} on" if source else ""
         size = text.size(one.sectors * SECTOR)
-        place = story.sectors(one.sector, one.sectors)
+        place = words.sectors(one.sector, one.sectors)
         rows.append(((place, size, one.kind or "", origin, one.text or ""), ""))
     when = "right after the culprit" if verdict.culprit_damage else "in the end"
     name = f"What is damaged {when}, and where the wrong bytes came from"
@@ -123,7 +130,9 @@ def _findings(verdict: Verdict) -> Markup:
 
 def _bytes(shown: SectorBytes) -> Section:
     expected, actual = bytes.fromhex(shown.expected), bytes.fromhex(shown.actual)
-    wrong = [at for at, (one, other) in enumerate(zip(expected, actual, strict=True)) if one != other]
+    wrong = [
+        at for at, (one, other) in enumerate(zip(expected, actual, strict=True)) if one != other
+    ]
     told = f"{len(wrong)} of {len(expected)} bytes differ"
     if wrong:
         first, last = shown.offset + wrong[0], shown.offset + wrong[-1]
@@ -136,10 +145,10 @@ def _bytes(shown: SectorBytes) -> Section:
     )
 
 
-def _histories(recording: Recording, verdict: Verdict, focus: Focus) -> Markup:
+def _histories(recording: Frames, verdict: Verdict, focus: Focus) -> Markup:
     """The history of a sector for each explanation of damage."""
     chosen: dict[tuple[DamageKind | None, int | None], Finding] = {}
-    for one in story.damage(verdict):
+    for one in words.damage(verdict):
         origin = one.source.seq if one.source else None
         chosen.setdefault((one.kind, origin), one)
     told = []

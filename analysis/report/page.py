@@ -90,7 +90,9 @@ def table(caption: str, columns: Mapping[str, str], rows: Iterable[Row]) -> Mark
     """A table that scrolls sideways in its box where it is too wide. ``columns`` are their names, each
     with a class for its looks: number, place, wrap, note or none. The first cell of a row names it."""
     looks = [look or None for look in columns.values()]
-    heads = (element("th", name, scope="col", class_=look or None) for name, look in columns.items())
+    heads = (
+        element("th", name, scope="col", class_=look or None) for name, look in columns.items()
+    )
     body = []
     for cells, kind in rows:
         first = element("th", cells[0], scope="row", class_=looks[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.frames import WRITERS, Recording
+from analysis.frames.frames import WRITERS, Frames
 
 AROUND = 10
 """Ops before and after the one that matters."""
@@ -19,17 +19,27 @@ STEPS = 32
 most."""
 
 _TOUCHING = ["read", *WRITERS]
-_COLUMNS = ("seq", "kind", "offset", "length", "flags", "submitted", "completed", "latency", "status")
+_COLUMNS = (
+    "seq",
+    "kind",
+    "offset",
+    "length",
+    "flags",
+    "submitted",
+    "completed",
+    "latency",
+    "status",
+)
 
 
-def around(recording: Recording, seq: int) -> pl.DataFrame:
+def around(recording: Frames, seq: int) -> pl.DataFrame:
     """The ops whose numbers are nearest to ``seq``, by number."""
     near = pl.col("seq").is_between(seq - AROUND, seq + AROUND)
     return recording.ops.filter(near).select(*_COLUMNS).collect()
 
 
 def history(
-    recording: Recording, sector: int, moment: int, also: Collection[int]
+    recording: Frames, sector: int, moment: int, also: Collection[int]
 ) -> tuple[pl.DataFrame, int | None, int]:
     """A sector's history around a moment: the ops, which of them wrote what it should hold then, and how
     many more touched it. ``also`` are numbers of ops that belong to it wherever they lie."""
@@ -51,7 +61,7 @@ def history(
     return found, writer, len(touching) - len(touching.filter(seq.is_in(sorted(chosen))))
 
 
-def by_kind(recording: Recording) -> list[dict[str, Any]]:
+def by_kind(recording: Frames) -> list[dict[str, Any]]:
     """For each kind that there is: ``kind``, ``count``, ``bytes``, ``failed``, ``most``, the longest
     latency in ns, and Quantiles for each of ``latency``, ``reference_ns`` and ``test_ns``."""
     counted = (
@@ -85,7 +95,7 @@ class Quantiles:
 _NEVER = Quantiles(None, None)
 
 
-def _times(recording: Recording, column: str) -> dict[str, Quantiles]:
+def _times(recording: Frames, column: str) -> dict[str, Quantiles]:
     """Quantiles by kind, from counts in steps of STEPS to the octave: exact ones would take all values
     into memory."""
     found = (

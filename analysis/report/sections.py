@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from analysis import hexdump
-from analysis.frames import Recording
+from analysis.frames.frames import Frames
 from analysis.report import queries
 from analysis.report.markup import Content, Markup, element, join
 from analysis.report.page import Row, code, facts, lines, paragraph, picture, table
+from analysis.story import hexdump
 from tracer import text
 from tracer.op import SECTOR, flag_names
 from tracer.ranges import RangeSet
@@ -68,7 +68,7 @@ class Focus:
     damage: RangeSet = field(default_factory=RangeSet)
 
 
-def ops_around(recording: Recording, focus: Focus) -> Markup:
+def ops_around(recording: Frames, focus: Focus) -> Markup:
     """The ops before and after the one that matters."""
     found = queries.around(recording, focus.seq)
     together = _together(found, focus)
@@ -96,7 +96,7 @@ def _together(ops: pl.DataFrame, focus: Focus) -> Collection[int]:
 
 
 def history(
-    recording: Recording,
+    recording: Frames,
     focus: Focus,
     sector: int,
     moment: int,
@@ -109,7 +109,9 @@ def history(
     found, writer, more = queries.history(recording, sector, moment, also)
 
     def note(op: Mapping[str, Any]) -> list[str]:
-        here = op["offset"] < (sector + 1) * SECTOR and op["offset"] + op["length"] > sector * SECTOR
+        here = (
+            op["offset"] < (sector + 1) * SECTOR and op["offset"] + op["length"] > sector * SECTOR
+        )
         said = [focus.notes[op["seq"]]] if op["seq"] in focus.notes else []
         if op["seq"] == writer:
             said.append("wrote what should be there")
@@ -145,7 +147,7 @@ def _op_rows(
         yield cells, "chief" if op["seq"] == focus.culprit else ""
 
 
-def damage_map(recording: Recording, verdict: Verdict, told: str) -> Markup:
+def damage_map(recording: Frames, verdict: Verdict, told: str) -> Markup:
     """The picture of the damage. Raises what ``analysis.plots.damage`` does."""
     from analysis import plots
 
@@ -154,7 +156,9 @@ def damage_map(recording: Recording, verdict: Verdict, told: str) -> Markup:
         plots.save(plots.damage(recording, verdict), path)
         svg = path.read_bytes()
     alt = f"A map of the disk: {told}. What it shows is in the tables too."
-    return picture(svg, alt, "The whole disk above; below, the sectors in question and the ops on them")
+    return picture(
+        svg, alt, "The whole disk above; below, the sectors in question and the ops on them"
+    )
 
 
 def hex_dump(offset: int, expected: bytes, actual: bytes) -> Markup:
@@ -207,7 +211,7 @@ def log(words: str) -> Markup:
     return join((paragraph(f"The last {MAX_LOG} of {len(told):,} lines."), shown))
 
 
-def recorded_on(recording: Recording) -> Markup:
+def recorded_on(recording: Frames) -> Markup:
     """What the trace says of itself and of where it comes from."""
     header = recording.header
     when = datetime.fromtimestamp(header.started / 1e9, UTC)

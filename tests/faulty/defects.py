@@ -12,7 +12,9 @@ from tests.faulty.disk import KIB, Damage, Defect, On
 from tracer.op import Kind
 
 
-def damaged(kind: str, offset: float, length: float, source: int | None = None) -> tuple[Damage, ...]:
+def damaged(
+    kind: str, offset: float, length: float, source: int | None = None
+) -> tuple[Damage, ...]:
     """A damaged range in KiB, and the op whose data is found there."""
     return (Damage(int(offset * KIB), int(length * KIB), kind, source),)
 
@@ -41,7 +43,9 @@ FLUSH_22_AFTER_18, WRITE_23_AFTER_19 = On(Kind.FLUSH, after=WRITE_18), write(516
 # in the workload that rewrites
 REWRITE_7, READ_8, REWRITE_9, FLUSH_10 = write(20, nth=3), READ_21, write(60, nth=3), FLUSH_22
 # in the workload with two ops in flight
-WRITE_BESIDE_WRITE, WRITE_BESIDE_READ = (On(Kind.WRITE, beside=kind) for kind in (Kind.WRITE, Kind.READ))
+WRITE_BESIDE_WRITE, WRITE_BESIDE_READ = (
+    On(Kind.WRITE, beside=kind) for kind in (Kind.WRITE, Kind.READ)
+)
 ZERO_BESIDE_WRITE = On(Kind.ZERO, beside=Kind.WRITE)
 
 TABLE = [

@@ -55,7 +55,10 @@ class On:
             request.kind == self.kind
             and self.offset in (None, request.offset)
             and self.length in (None, request.length)
-            and (self.beside is None or any(one.kind == self.beside for one in near(request, earlier)))
+            and (
+                self.beside is None
+                or any(one.kind == self.beside for one in near(request, earlier))
+            )
         )
 
 
@@ -121,7 +124,9 @@ class Disk:
         self._seen: Counter[On] = Counter()
         self._past: list[tuple[int, bytes]] = []
         self._at_close: list[Effect] = []
-        self._served = None if self._shows != "reopen" else bytearray(os.pread(self.fd, self.size, 0))
+        self._served = (
+            None if self._shows != "reopen" else bytearray(os.pread(self.fd, self.size, 0))
+        )
 
     def do(self, burst: list[Request]) -> list[Reply]:
         """Carry out what is in flight together, in the order in which it was sent."""

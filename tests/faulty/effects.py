@@ -127,7 +127,9 @@ def break_metadata(disk: Disk, request: Request) -> None:
 
 def misread(*bits: int) -> Effect:
     """Answer a read with bits flipped."""
-    return lambda disk, request: Reply(data=_flipped(disk.get(request.offset, request.length), bits))
+    return lambda disk, request: Reply(
+        data=_flipped(disk.get(request.offset, request.length), bits)
+    )
 
 
 def call_hole(at: int, length: int) -> Effect:

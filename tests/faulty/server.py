@@ -12,8 +12,8 @@ import sys
 
 from tests.faulty.defects import find
 from tests.faulty.disk import Disk, Request
-from tracer.channel import Channel
-from tracer.loop import Loop
+from tracer.disk.channel import Channel
+from tracer.disk.loop import Loop
 from tracer.nbd import protocol as p
 from tracer.nbd import server as nbd
 from tracer.op import Kind
@@ -47,7 +47,9 @@ class Client:
         """Carry out what waits, and answer."""
         requests, server = self.waiting.copy(), self.server
         self.waiting.clear()
-        burst = [Request(one.kind, one.offset, one.length, bytes(one.data or b"")) for one in requests]
+        burst = [
+            Request(one.kind, one.offset, one.length, bytes(one.data or b"")) for one in requests
+        ]
         for request, reply in zip(requests, self.disk.do(burst), strict=True):
             if reply.error:
                 server.reply_error(request, reply.error)
@@ -66,7 +68,9 @@ def serve(path: str, disk: Disk, patient: bool) -> None:
     with Loop() as loop, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        loop.add(listener.fileno(), lambda _: clients.append(Client(loop, listener.accept()[0], disk)))
+        loop.add(
+            listener.fileno(), lambda _: clients.append(Client(loop, listener.accept()[0], disk))
+        )
         while True:
             loop.poll()
             while patient and any(client.waiting for client in clients) and loop.poll(SETTLE):

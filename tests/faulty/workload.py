@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tracer.digest import digest
 from tracer.op import CARRIES_DATA, Flag, Kind, Op
-from tracer.trace import End, Header
-from tracer.trace_output import TraceOutput
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import End
 
 KIB = 1024
 SIZE = 4 << 20
@@ -70,7 +71,12 @@ WORKLOADS: dict[str, tuple[list[Request], int]] = {
 
 
 def make_trace(
-    path: Path, requests: list[Request], *, size: int = SIZE, payloads: str = "full", together: int = 1
+    path: Path,
+    requests: list[Request],
+    *,
+    size: int = SIZE,
+    payloads: str = "full",
+    together: int = 1,
 ) -> Path:
     """Write a trace of requests, each with random bytes of its own, ``together`` at a time in flight.
     Reads are recorded as they were on a perfect disk."""

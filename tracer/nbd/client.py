@@ -142,7 +142,9 @@ class Client:
                 inbox.start += p.CHUNK.size
                 pending = self._find(cookie)
                 if length > MAX_CHUNK_SLACK + _room(pending, kind):
-                    raise NbdError(f"server sent a chunk of {length} bytes, more than was asked for")
+                    raise NbdError(
+                        f"server sent a chunk of {length} bytes, more than was asked for"
+                    )
                 self._chunk = flags, kind, cookie, length
             else:
                 raise NbdError(f"server sent 0x{magic:08x} where a reply should start")
@@ -180,7 +182,9 @@ class Client:
         if flags & p.REPLY_DONE:
             del self._pending[cookie]
             if pending.kind == Kind.READ and not pending.error:
-                _expect(pending.covered == pending.length, "a read reply that does not cover it all")
+                _expect(
+                    pending.covered == pending.length, "a read reply that does not cover it all"
+                )
             if pending.kind == Kind.BLOCK_STATUS and not pending.error:
                 _expect(bool(pending.extents), "a block status reply without an extent")
             found.append(Reply(cookie, pending.error, pending.data, pending.extents))
@@ -260,7 +264,9 @@ class Client:
     def _option(self, option: int, data: bytes) -> None:
         self.outgoing.append(p.OPTION.pack(p.IHAVEOPT, option, len(data)) + data)
 
-    def _ask(self, option: int, data: bytes = b"") -> Generator[int, bytes, list[tuple[int, bytes]]]:
+    def _ask(
+        self, option: int, data: bytes = b""
+    ) -> Generator[int, bytes, list[tuple[int, bytes]]]:
         """Send an option; return its replies, of which the last is ACK or an error."""
         self._option(option, data)
         replies: list[tuple[int, bytes]] = []

@@ -117,7 +117,9 @@ class Server:
                 continue
             if inbox.end - inbox.start < p.REQUEST.size:
                 break
-            magic, flags, kind, cookie, offset, length = p.REQUEST.unpack_from(inbox.buffer, inbox.start)
+            magic, flags, kind, cookie, offset, length = p.REQUEST.unpack_from(
+                inbox.buffer, inbox.start
+            )
             if magic != p.REQUEST_MAGIC:
                 raise NbdError(f"client sent 0x{magic:08x} where a request should start")
             inbox.start += p.REQUEST.size

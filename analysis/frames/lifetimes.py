@@ -1,0 +1,141 @@
+"""What a range of sectors held when, and who read it.
+
+Two ops that overlap, where either changes data, are never in flight together: they took effect in the
+order of seq. So an op's version of a sector lasts until the next op that changes any of that sector, and
+every read in between returned it.
+"""
+
+import numpy as np
+import polars as pl
+
+from analysis.frames.columns import KINDS
+from analysis.frames.layout import Array
+from tracer.op import KIND_BY_NUMBER, Buffer, Kind, Op
+from tracer.ranges import RangeSet
+from tracer.trace.data import TraceWithData
+
+VERSIONS = pl.Schema(
+    {
+        "sector": pl.Int64(),
+        "sectors": pl.Int64(),
+        "seq": pl.Int64(),
+        "kind": KINDS,
+        "digest": pl.Binary(),
+        "since": pl.Int64(),
+        "replaced_by": pl.Int64(),
+        "until": pl.Int64(),
+        "read_by": pl.List(pl.Int64()),
+    }
+)
+"""The columns of ``Recording.versions``."""
+
+NUMBERS = {kind.label: number for number, kind in KIND_BY_NUMBER.items()}
+
+
+def versions(changes: pl.DataFrame, reads: pl.DataFrame, start: int, end: int) -> pl.DataFrame:
+    """Every version of the sectors ``[start, end)``: see ``Recording.versions``. ``changes`` and
+    ``reads`` are the ops that took effect on them, by seq.
+
+    The sectors are cut wherever an op begins or ends, each op is repeated for each piece that it covers,
+    and neighbouring pieces of one history are put together again. Takes memory for all those pairs.
+    """
+    ranges = [
+        np.clip([one["sector"], one["sector"] + one["sectors"]], start, end)
+        for one in (changes, reads)
+    ]
+    cuts = np.unique(np.concatenate([[start, end], *(one.ravel() for one in ranges)]))
+    written, piece = _covered(cuts, *ranges[0])
+    # before all ops every piece held something too: a version of no op, numbered -1
+    written = np.concatenate([np.full(len(cuts) - 1, -1), written])
+    piece = np.concatenate([np.arange(len(cuts) - 1), piece])
+    order = np.argsort(piece, kind="stable")
+    written, piece = written[order], piece[order]
+    follows = piece[1:] == piece[:-1]
+    replaced = np.append(np.where(follows, written[1:], -1), -1)
+
+    # neighbours with the same writer and the same successor are one row
+    order = np.lexsort((piece, replaced, written))
+    a, b, at = written[order], replaced[order], piece[order]
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1]) | (at[1:] != at[:-1] + 1)
+    firsts = np.flatnonzero(begins)
+    lasts = np.append(firsts[1:], len(order)) - 1
+    row = np.empty(len(order), np.int64)
+    row[order] = np.cumsum(begins) - 1
+
+    # a read returned the last version of its piece that was written before it
+    read, read_piece = _covered(cuts, *ranges[1])
+    before = np.searchsorted(changes["seq"], reads["seq"], "left")[read]
+    stride = len(changes) + 1
+    seen = np.searchsorted(piece * stride + written + 1, read_piece * stride + before, "right") - 1
+    readers = (
+        pl.DataFrame({"row": row[seen], "read_by": reads["seq"].to_numpy()[read]})
+        .unique()
+        .sort("read_by")
+        .group_by("row", maintain_order=True)
+        .agg("read_by")
+    )
+
+    by, successor = _take(changes, a[firsts]), _take(changes, b[firsts])
+    blank = by["seq"].is_null()
+    sector = cuts[at[firsts]]
+    return (
+        pl.DataFrame(
+            {
+                "sector": sector,
+                "sectors": cuts[at[lasts] + 1] - sector,
+                "seq": by["seq"],
+                "kind": by["kind"],
+                "digest": by["digest"],
+                "since": pl.select(pl.when(blank).then(0).otherwise(by["completed"])).to_series(),
+                "replaced_by": successor["seq"],
+                "until": successor["submitted"],
+                "row": np.arange(len(firsts)),
+            }
+        )
+        .join(readers, on="row", how="left")
+        .with_columns(pl.col("read_by").fill_null([]))
+        # what the disk held when the recording began comes as ops: nothing came before those
+        .filter(~(blank & (successor["kind"] == Kind.START.label).fill_null(False)))
+        .sort("sector", pl.col("seq").fill_null(-1))
+        .select(*VERSIONS)
+        .cast(VERSIONS)
+    )
+
+
+def _covered(cuts: Array, starts: Array, ends: Array) -> tuple[Array, Array]:
+    """Each range's number and each piece between two cuts that it covers, as pairs, by number."""
+    first = np.searchsorted(cuts, starts)
+    count = np.searchsorted(cuts, ends) - first
+    number = np.repeat(np.arange(len(first)), count)
+    within = np.arange(len(number)) - np.repeat(np.cumsum(count) - count, count)
+    return number, first[number] + within
+
+
+def _take(ops: pl.DataFrame, rows: Array) -> pl.DataFrame:
+    """The ops in these rows; nulls for row -1."""
+    places = pl.Series(rows, dtype=pl.Int64)
+    return ops[places.set(places < 0, None)] if len(ops) else ops.clear(len(rows))
+
+
+def expected(changes: pl.DataFrame, source: TraceWithData, start: int, end: int) -> bytes:
+    """The bytes ``[start, end)`` of the disk after ``changes``, which are by seq. Raises TraceError."""
+    held = bytearray(end - start)
+    missing = RangeSet([(start, end)])
+    for row in changes.reverse().iter_rows(named=True):  # from the last: only what shows is read
+        op = to_op(row)
+        data: Buffer | None = None
+        for first, last in list(missing.within(op.offset, op.end)):
+            data = data if data is not None else source.data(op)
+            if data is not None:
+                held[first - start : last - start] = data[first - op.offset : last - op.offset]
+        missing.remove(op.offset, op.end)
+        if not missing:
+            break
+    return bytes(held)
+
+
+def to_op(row: dict[str, object]) -> Op:
+    """An op of a row of a frame, as far as its data is concerned."""
+    fields: dict[str, object] = {name: row[name] for name in ("seq", "offset", "length", "payload")}
+    return Op(kind=NUMBERS[str(row["kind"])], digest=row["digest"], **fields)  # type: ignore[arg-type]

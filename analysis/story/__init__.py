@@ -1,0 +1,1 @@
+"""A verdict in words, as a frame, and compared with another."""

@@ -1,0 +1,51 @@
+"""blkbox, a flight recorder for block drivers: record what a guest does to its disk, replay it on
+another build of the driver, and name the request that corrupted it.
+
+    import blkbox
+
+    recording = blkbox.record("install.trace", driver="qcow2", size=8 << 30, command=[..., "{nbd}"])
+    verdict = blkbox.replay("install.trace", driver="vmdk")
+    print(blkbox.story(verdict))
+    blkbox.open("install.trace").ops.collect()
+
+Calls block until they are done. They raise only BlkboxError, print nothing and install no signal
+handlers. The command ``trace`` does the same for people.
+"""
+
+from blkbox.jobs import (
+    checkout,
+    cut,
+    damage,
+    draw_damage,
+    load_verdict,
+    mark,
+    open,
+    record,
+    replay,
+    report,
+    story,
+    strip,
+    verify,
+)
+from tracer.errors import BlkboxError
+
+__all__ = [
+    "BlkboxError",
+    "checkout",
+    "cut",
+    "damage",
+    "draw_damage",
+    "load_verdict",
+    "mark",
+    "open",
+    "record",
+    "replay",
+    "report",
+    "story",
+    "strip",
+    "verify",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

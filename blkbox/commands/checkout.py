@@ -1,0 +1,51 @@
+"""``trace checkout``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def checkout(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to read.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="IMAGE", help="Where the raw image goes.")
+    ],
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OP|MARK", help="After op number OP, or when MARK was set [after the last op]."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace IMAGE if it is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Make the disk as it should have been at a moment.
+
+    It becomes a sparse raw image.
+
+    Example: trace checkout install.trace --at 1234 -o state.raw
+
+    Trimmed bytes are zeroes, unless the trace was recorded with --trim old-or-zero: there they are what
+    they were before.
+    """
+    from tracer.rework.checkout import checkout
+    from tracer.text import plain, size
+
+    made = checkout(trace, output, at, force=force)
+    if as_json:
+        print(json.dumps(asdict(made), indent=2))
+        return 0
+    when = f"after op #{made.before - 1}" if made.before else "before the first op"
+    print(
+        f"image:   {plain(made.image)} ({size(made.size)}, of which {size(made.allocated)} on disk)"
+    )
+    print(f"moment:  {when}: {made.applied:,} ops changed it" +
+          (f", {made.failed:,} failed and did not" if made.failed else ""))  # fmt: skip
+    if made.payloads == "hash":
+        print(
+            "data:    not the guest's: the trace has digests alone, bytes made from them stand in"
+        )
+    return 0

@@ -1,0 +1,48 @@
+"""``trace cut``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def cut(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to cut from.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT.trace", help="The trace to write.")
+    ],
+    first: Annotated[
+        str, typer.Option("--from", metavar="OP|MARK", help="Begin with this op, or at this mark.")
+    ] = "0",
+    last: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="OP|MARK", help="End with this op, or at this mark [the end]."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Make a part of a trace a trace of its own.
+
+    It replays by itself.
+
+    Example: trace cut install.trace --from "partitioned" --to 120000 -o part.trace
+
+    What the disk held before the part becomes start ops. Between two marks are the ops from the first
+    mark's on, without the one that the second stands before.
+    """
+    from blkbox.jobs import cut
+    from tracer.text import size
+
+    result = cut(trace, out, first=first, last=last, force=force)
+    if as_json:
+        print(json.dumps(asdict(result), indent=2))
+    else:
+        print(f"cut:    {result.ops:,} ops, #{result.first} to #{result.last}")
+        print(f"start:  {result.start_ops:,} ops ({size(result.start_bytes)}) come before them")
+        payloads = f", payloads {size(result.payload_bytes)}" if result.payload_bytes else ""
+        print(f"trace:  {out} ({size(result.trace_bytes)}{payloads})")
+    return 0

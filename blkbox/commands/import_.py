@@ -1,0 +1,68 @@
+"""``trace import``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from analysis.interop.importing import Imported
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What another tool recorded.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="X.trace", help="The trace to make.")
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="The file's format [told by its content]."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="The disk's size [as much as is touched, in whole MiB].", metavar="S"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Which device, where the file has several.", metavar="D")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a trace that exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Make a trace from what another tool recorded.
+
+    It can be replayed on a driver, or looked into.
+
+    Example: trace import writes.log -o writes.trace --size 8G
+
+    docs/interop.md says which formats, and what is kept of each.
+    """
+    from analysis.interop.formats import IMPORTS
+    from analysis.interop.importing import import_trace
+    from tracer.errors import UsageError
+    from tracer.text import parse_size
+
+    if name is not None and name not in IMPORTS:
+        raise UsageError(f"--format {name!r}: write one of {', '.join(IMPORTS)}")
+    disk = None if size is None else parse_size(size)
+    made = import_trace(file, output, name=name, size=disk, device=device, force=force)
+    print(json.dumps(asdict(made), indent=2) if as_json else _page(made))
+    return 0
+
+
+def _page(made: "Imported") -> str:
+    from analysis.interop.formats import IMPORTS
+    from tracer.text import plain
+    from tracer.text import size as in_words
+
+    lines = [
+        f"trace:     {made.trace}",
+        f"from:      {made.source} ({IMPORTS[made.format].title})",
+        f"disk:      {in_words(made.size)}"
+        + (f", device {plain(made.device)}" if made.device else ""),
+        f"ops:       {made.ops:,}",
+        f"payloads:  {'those of the file' if made.payloads == 'full' else 'made up'}",
+    ]
+    lines += [f"left out:  {count:,} {plain(what)}" for what, count in sorted(made.skipped.items())]
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""``trace record``."""
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tracer.op import TrimRule
+from tracer.recording.options import OnMismatch, Payloads, RecordOptions
+
+if TYPE_CHECKING:
+    from tracer.verdict import Recording
+
+
+def record(
+    out: Annotated[Path, typer.Argument(metavar="OUT.trace", help="The trace to write.")],
+    driver: Annotated[
+        str,
+        typer.Option(
+            help="The driver under test: raw, qcow2, vmdk, ..., FORMAT@DIR, an NBD URI, a block device, "
+            "or a .toml file."
+        ),
+    ],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- COMMAND ...]",
+            help="The guest: {nbd} becomes the disk's NBD URI, also in NBD_URI.",
+        ),
+    ] = None,
+    raw: Annotated[Path | None, typer.Option(help="The raw reference image [OUT.raw].")] = None,
+    image: Annotated[Path | None, typer.Option(help="The test image [OUT.test.FORMAT].")] = None,
+    size: Annotated[
+        str, typer.Option(help="The disk's size, where the images are missing.")
+    ] = "16G",
+    listen: Annotated[
+        str | None,
+        typer.Option(help="unix:PATH or tcp:HOST:PORT [a private unix socket]."),
+    ] = None,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Let --listen tcp: take others than loopback.")
+    ] = False,
+    payloads: Annotated[
+        Payloads, typer.Option(help="Keep what is written, or digests alone.")
+    ] = Payloads.FULL,
+    on_mismatch: Annotated[
+        OnMismatch, typer.Option(help="Fail the request and end, or note it and go on.")
+    ] = OnMismatch.STOP,
+    trim: Annotated[TrimRule, typer.Option(help="What trimmed bytes may read as.")] = TrimRule.ANY,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when the last client has left.")
+    ] = False,
+    trust_start: Annotated[
+        bool, typer.Option("--trust-start", help="Do not compare the images at the start.")
+    ] = False,
+    sync: Annotated[
+        bool,
+        typer.Option(
+            "--sync", help="A flush or FUA of the guest's also flushes the trace to disk."
+        ),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Record what a guest does to its disk.
+
+    Every request is done twice: on a raw image and on a driver's.
+
+    Example: trace record install.trace --driver qcow2 --size 8G -- qemu-system-x86_64 -m 1G
+    -cdrom debian.iso -drive file={nbd},format=raw,if=virtio,discard=unmap
+    """
+    from tracer.driver.spec import parse_driver
+    from tracer.recording.session import record
+    from tracer.text import parse_size
+    from tracer.verdict import to_json
+
+    options = RecordOptions(
+        trace=out,
+        driver=parse_driver(driver),
+        raw=raw,
+        image=image,
+        size=parse_size(size),
+        listen=listen,
+        allow_remote=allow_remote,
+        payloads=payloads,
+        on_mismatch=on_mismatch,
+        trim=trim,
+        once=once,
+        trust_start=trust_start,
+        sync=sync,
+        force=force,
+        command=tuple(command or ()),
+        guest_stdout=sys.stderr.fileno() if as_json else None,
+        handle_signals=True,
+    )
+    gc.freeze()  # nothing on the data path makes cycles: spare the collector what is there already
+    result = record(options, lambda text: print(text, file=sys.stderr))
+    if as_json:
+        print(json.dumps(to_json(result), indent=2))
+    else:
+        print(summary(result))
+    return result.verdict.exit_code
+
+
+def summary(result: "Recording") -> str:
+    """The result for people."""
+    from tracer.text import size, table
+
+    rows: list[tuple[str, ...]] = [
+        (kind, f"{count:,}", size(result.bytes[kind]) if kind in result.bytes else "")
+        for kind, count in result.ops.items()
+    ]
+    rows = [("op", "count", "bytes"), *rows]
+    lines = [table(rows, right=frozenset({1, 2})), ""]
+    files = f"{result.trace} ({size(result.trace_bytes)}"
+    if result.payload_bytes:
+        files += f", payloads {size(result.payload_bytes)}"
+    lines.append(f"trace:    {files})")
+    if result.guest_exit is not None:
+        lines.append(f"guest:    exit status {result.guest_exit}")
+    for one in result.mismatches[:10]:
+        where = f"op #{one.seq}" if one.seq is not None else "after the run"
+        lines.append(f"mismatch: {where}, sector {one.sector} ({one.sectors}), {one.fault}")
+    if len(result.mismatches) > 10:
+        lines.append(f"          and {len(result.mismatches) - 10} more")
+    lines.append(f"verdict:  {result.verdict} ({result.driver}): {result.reason}")
+    return "\n".join(lines)

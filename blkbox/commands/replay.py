@@ -1,0 +1,164 @@
+"""``trace replay``."""
+
+import json
+import sys
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tracer.verdict import Verdict
+
+
+def replay(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to replay.")],
+    driver: Annotated[
+        str,
+        typer.Option(
+            help="The build to replay on: raw, qcow2, vmdk, ..., FORMAT@DIR, an NBD URI, a block "
+            "device, or a .toml file."
+        ),
+    ],
+    locate: Annotated[
+        bool, typer.Option("--locate/--no-locate", help="Find the culprit, if anything is wrong.")
+    ] = True,
+    depth: Annotated[
+        str, typer.Option(help="Ops in flight: as recorded, or at most N.", metavar="recorded|N")
+    ] = "recorded",
+    runs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Runs before the driver is called clean, and to confirm a culprit: for faults that "
+            "show in some runs only.",
+        ),
+    ] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Send ops that were in flight together in another order; 0 is the recorded one.",
+        ),
+    ] = 0,
+    reopen_with: Annotated[
+        str | None,
+        typer.Option(
+            help="Reopen the images with this build, not the one that wrote them.", metavar="DRIVER"
+        ),
+    ] = None,
+    upto: Annotated[
+        str | None,
+        typer.Option(help="Replay up to this op, or to this mark [the end].", metavar="OP|MARK"),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep every run's images in this new folder.", metavar="DIR")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the damage plot goes [TRACE.damage.png].", metavar="FILE.png|svg|pdf"
+        ),
+    ] = None,
+    no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no plot.")] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that an op may take.", metavar="S")
+    ] = 30.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a plot, or a server's or device's data.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Run a trace on another build and name the culprit.
+
+    That is the first op after which the disk is wrong.
+
+    Example: trace replay install.trace --driver qcow2@$HOME/qemu/build
+
+    Exits with 0 (clean), 1 (the driver is bad), 125 (undecidable), so it fits "git bisect run".
+    """
+    import msgspec
+
+    from blkbox.jobs import replay
+    from tracer.errors import UsageError
+    from tracer.verdict import VerdictKind, to_json
+
+    if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
+        raise UsageError(f"--depth {depth!r}: write recorded, or a number above 0")
+    if timeout <= 0:
+        raise UsageError("--timeout must be above 0")
+    picture = _plot_path(trace, plot, no_plot, force)
+    verdict = replay(
+        trace,
+        driver=driver,
+        locate=locate,
+        depth=None if depth == "recorded" else int(depth),
+        runs=runs,
+        seed=seed,
+        reopen_with=reopen_with,
+        upto=upto,
+        timeout=timeout,
+        keep=keep,
+        force=force,
+        say=_say,
+    )
+    command = ["trace", "replay", str(trace)]
+    for option, value, usual in (
+        ("--driver", driver, None), ("--depth", depth, "recorded"), ("--runs", runs, 1),
+        ("--seed", seed, 0), ("--reopen-with", reopen_with, None), ("--timeout", timeout, 30.0),
+        ("--upto", upto, None),
+    ):  # fmt: skip
+        if value != usual:
+            command += [option, str(value)]
+    verdict = msgspec.structs.replace(verdict, command=command)
+    if picture is not None and (verdict.damage or verdict.culprit):
+        verdict = msgspec.structs.replace(verdict, plot=_draw(verdict, picture))
+    if as_json:
+        print(json.dumps(to_json(verdict), indent=2))
+    else:
+        from analysis.story.words import story
+
+        print(story(verdict))
+    if verdict.verdict is VerdictKind.UNDECIDABLE:
+        print(f"trace: {verdict.reason}", file=sys.stderr)
+        if verdict.log.strip():
+            print(verdict.log.rstrip(), file=sys.stderr)
+    return verdict.verdict.exit_code
+
+
+def _say(text: str) -> None:
+    print(f"trace: {text}", file=sys.stderr)
+
+
+def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Path | None:
+    """Where the plot goes; refused before the work rather than after it."""
+    from tracer.errors import UsageError
+    from tracer.files import PICTURES, check_new
+
+    if no_plot:
+        if plot is not None:
+            raise UsageError("--plot and --no-plot contradict each other")
+        return None
+    if plot is None:
+        numbers = chain([""], (f"-{number}" for number in count(2)))
+        names = (Path(f"{trace.stem}.damage{number}.png") for number in numbers)
+        return next(path for path in names if force or not path.exists())
+    check_new(plot, force, PICTURES)
+    return plot
+
+
+def _draw(verdict: "Verdict", path: Path) -> str | None:
+    """Draw the damage. Return where the picture is, or None if that failed: the verdict took long to
+    find, and is shown all the same."""
+    from blkbox.jobs import draw_damage
+    from tracer.errors import BlkboxError
+
+    try:
+        draw_damage(verdict, path, force=True)
+    except BlkboxError as error:
+        _say(f"no plot: {error}")
+        return None
+    return str(path)

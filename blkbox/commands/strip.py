@@ -1,0 +1,34 @@
+"""``trace strip``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def strip(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to strip.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT.trace", help="The trace to write.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Write a trace without its payloads.
+
+    It holds digests instead of data, and still replays.
+
+    Example: trace strip install.trace -o shareable.trace
+    """
+    from tracer.rework.strip import strip
+    from tracer.text import size
+
+    result = strip(trace, out, force=force)
+    if as_json:
+        print(json.dumps(asdict(result), indent=2))
+    else:
+        state = "" if result.closed else ", not closed, as its source"
+        print(f"{result.trace}: {result.ops:,} ops, {size(result.trace_bytes)}{state}")
+    return 0

@@ -1,0 +1,35 @@
+"""``trace verify``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to verify.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Check that a trace and its payloads are whole.
+
+    It must be closed, and all payloads must be there and right.
+
+    Example: trace verify install.trace
+
+    Exits with 0 if so, else with 201.
+    """
+    from tracer.errors import Exit
+    from tracer.rework.verify import verify
+
+    result = verify(trace)
+    if as_json:
+        print(json.dumps(asdict(result), indent=2))
+    else:
+        print(f"{result.ops:,} ops, {result.payloads:,} payloads, "
+              f"{'closed' if result.closed else 'not closed'}")  # fmt: skip
+        for problem in result.problems:
+            print(f"problem: {problem}")
+        print("ok" if result.ok else "not ok")
+    return Exit.CLEAN if result.ok else Exit.BAD_TRACE

@@ -1,0 +1,113 @@
+"""The ``trace`` command: its verbs, and what exit code an end means."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from tracer import progress
+from tracer.errors import BlkboxError, DriverError, Exit
+
+VERBS = {
+    "record": "record",
+    "replay": "replay",
+    "plot": "plot",
+    "show": "show",
+    "verify": "verify",
+    "history": "history",
+    "checkout": "checkout",
+    "import": "import_",  # no module and no function can be called import
+    "export": "export",
+    "mark": "mark",
+    "cut": "cut",
+    "strip": "strip",
+    "diff": "diff",
+    "report": "report",
+    "doctor": "doctor",
+}
+"""Each verb, in the order of the help, and the name of its module in blkbox/commands and of the function
+in there."""
+
+app = typer.Typer(
+    name="trace",
+    help="A flight recorder for block drivers: record a guest's disk, replay it on another build, and "
+    "name the request that corrupted it.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"blkbox {version('blkbox')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _trace(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+for _verb, _name in VERBS.items():
+    app.command(_verb)(getattr(importlib.import_module(f"blkbox.commands.{_name}"), _name))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command and exit. Typer's own codes are 1 for a bug and 2 for usage: the first would read
+    as "bad driver" and the second as well, so both are mapped."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; return its exit code."""
+    try:
+        with progress.shown():
+            code = app(argv or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        print(f"trace: {_one_line(error.format_message())} (try: trace --help)", file=sys.stderr)
+        return Exit.USAGE
+    except BlkboxError as error:
+        print(f"trace: {error}", file=sys.stderr)
+        if isinstance(error, DriverError) and error.log.strip():
+            print(error.log.rstrip(), file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, Abort):
+        print("trace: interrupted", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has seen enough; keep Python from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.STORAGE
+    except OSError as error:
+        print(
+            f"trace: {error.strerror or error}: {error.filename or 'I/O failed'}", file=sys.stderr
+        )
+        return Exit.STORAGE
+    except Exception:  # noqa: BLE001  a bug of ours must never read as a bad driver
+        traceback.print_exc()
+        print(
+            "trace: this is a bug in blkbox; please report it with the lines above", file=sys.stderr
+        )
+        return Exit.BUG
+    return code if isinstance(code, int) else Exit.CLEAN
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,1 +1,0 @@
-"""The verbs of ``trace`` that replay: one file each."""

@@ -1,5 +1,0 @@
-"""``python -m tracer`` is ``trace``."""
-
-from tracer.main import main
-
-main()

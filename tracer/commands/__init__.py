@@ -1,1 +1,0 @@
-"""The verbs of ``trace`` that record and look at traces: one file each."""

@@ -1,0 +1,142 @@
+"""A socket joined to a protocol state machine: the only place where NBD bytes meet a system call."""
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from tracer.disk.loop import READ, WRITE, Loop
+from tracer.errors import NbdError
+from tracer.op import Buffer
+
+Message = TypeVar("Message")
+
+BUFFER = 2 << 20
+"""Bytes asked for in a socket's buffers, of which the kernel gives what it allows: the default
+holds three requests of 64 KiB, so that a burst of larger ones takes a wake-up for each."""
+
+MAX_BUFFERS = 1024
+"""Buffers in one sendmsg: Linux's IOV_MAX."""
+
+
+class Machine(Protocol[Message]):
+    """What ``nbd.client.Client`` and ``nbd.server.Server`` have in common."""
+
+    outgoing: list[Buffer]
+
+    def target(self) -> memoryview: ...
+    def received(self, count: int) -> list[Message]: ...
+
+
+class Channel(Generic[Message]):
+    """Moves bytes between a socket and a machine.
+
+    ``on_message`` gets each message. ``on_close`` is called once when the connection has come to an
+    end that was not ours: with None after a clean end of stream, else with what went wrong.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        machine: Machine[Message],
+        on_message: Callable[[Message], None],
+        on_close: Callable[[Exception | None], None],
+    ) -> None:
+        self.loop = loop
+        self.sock = sock
+        self.machine = machine
+        self.closed = False
+        self._on_message = on_message
+        self._on_close = on_close
+        self._events = READ
+        self._paused = False
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop.add(sock.fileno(), self._ready)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether some of what the machine wants to say is still here."""
+        return bool(self.machine.outgoing)
+
+    def pause(self, paused: bool) -> None:
+        """Stop or go on reading: while it is stopped, the peer waits."""
+        if paused != self._paused:
+            self._paused = paused
+            self._watch()
+
+    def send(self) -> None:
+        """Send what the machine wants to say, as far as the socket takes it; the rest follows when
+        the socket is ready again."""
+        if self.closed:
+            return
+        outgoing = self.machine.outgoing
+        try:
+            while outgoing:
+                buffers = outgoing if len(outgoing) <= MAX_BUFFERS else outgoing[:MAX_BUFFERS]
+                _drop(outgoing, self.sock.sendmsg(buffers))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._end(error)
+            return
+        self._watch()
+
+    def close(self) -> None:
+        """Close the socket. Nothing is called back."""
+        if not self.closed:
+            self.closed = True
+            self.loop.remove(self.sock.fileno())
+            self.sock.close()
+
+    def _watch(self) -> None:
+        events = (0 if self._paused else READ) | (WRITE if self.machine.outgoing else 0)
+        if events != self._events and not self.closed:
+            self._events = events
+            self.loop.change(self.sock.fileno(), events)
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self.send()
+        if events & ~WRITE and not self.closed and not self._paused:
+            self._receive()
+        elif events & (select.EPOLLHUP | select.EPOLLERR) and not self.closed:
+            self._end(None)  # the peer is gone: nobody to read for
+
+    def _receive(self) -> None:
+        try:
+            count = self.sock.recv_into(self.machine.target())
+            if count:
+                for message in self.machine.received(count):
+                    self._on_message(message)
+                if self.machine.outgoing:
+                    self.send()
+                return
+        except BlockingIOError:
+            return
+        except (OSError, NbdError) as error:
+            self._end(error)
+            return
+        self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self.closed:
+            self.close()
+            self._on_close(error)
+
+
+def _drop(buffers: list[Buffer], count: int) -> None:
+    """Take ``count`` bytes off the front of a list of buffers."""
+    for index, buffer in enumerate(buffers):
+        size = len(buffer)
+        if count < size:
+            del buffers[:index]
+            if count:
+                buffers[0] = memoryview(buffer)[count:]
+            return
+        count -= size
+    buffers.clear()

@@ -1,0 +1,158 @@
+"""A disk behind an NBD server: one connection to its export."""
+
+import socket
+import time
+
+from tracer.closing import Closing
+from tracer.disk.channel import Channel
+from tracer.disk.device import CONNECTION_LOST, Data, Done
+from tracer.disk.loop import Loop
+from tracer.errors import NbdError, Unreachable
+from tracer.nbd import protocol as p
+from tracer.nbd.client import Client, Reply
+from tracer.nbd.commands import Part, lower
+from tracer.nbd.uri import Address
+from tracer.op import Buffer, Extents, Flag, Kind
+
+
+class NbdDevice(Closing):
+    """An NBD server's export, over one connection.
+
+    ``lost`` is None while the connection holds; when it breaks, what was in flight is done with
+    CONNECTION_LOST, and so is everything after.
+    """
+
+    def __init__(self, loop: Loop, sock: socket.socket, export_name: str = "") -> None:
+        self.lost: Exception | None = None
+        self.export = p.Export(0, 0)
+        self.client = Client(export_name)
+        self.channel: Channel[Reply] = Channel(
+            loop, sock, self.client, self._replied, self._disconnected
+        )
+        self._waiting: dict[int, Done] = {}
+        self._df = 0
+        self._read_only = False
+
+    @classmethod
+    def connect(cls, loop: Loop, address: Address, timeout: float = 10.0) -> "NbdDevice":
+        """Connect and negotiate, within ``timeout`` seconds. Raises NbdError."""
+        sock: socket.socket | None = None
+        try:
+            if address.path:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.settimeout(timeout)
+                sock.connect(address.path)
+            else:
+                sock = socket.create_connection((address.host, address.port), timeout)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            raise Unreachable(
+                f"cannot connect to {address.uri()}: {error.strerror or error}"
+            ) from error
+        device = cls(loop, sock, address.export)
+        deadline = time.monotonic() + timeout
+        try:
+            while device.client.export is None and device.lost is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise NbdError(f"{address.uri()} did not finish negotiating in {timeout:g} s")
+                loop.poll(left)
+        except BaseException:
+            device.channel.close()
+            raise
+        if device.client.export is None:
+            raise NbdError(f"{address.uri()}: {device.lost}")
+        device.export = device.client.export
+        if device.client.structured and device.export.flags & p.TransmissionFlag.SEND_DF:
+            device._df = int(Flag.DF)
+        device._read_only = bool(device.export.flags & p.TransmissionFlag.READ_ONLY)
+        return device
+
+    @property
+    def has_block_status(self) -> bool:
+        """Whether block status can be asked for."""
+        return self.client.meta_context
+
+    def submit(
+        self, kind: int, flags: int, offset: int, length: int, data: Buffer | None, done: Done
+    ) -> None:
+        if self.lost is not None:
+            done(CONNECTION_LOST, None, [])
+            return
+        if kind == Kind.READ:
+            # DF: without it, qemu-nbd leaves out what its block status calls a hole, and a driver
+            # that wrongly calls data a hole could not be told from one that lost it
+            flags = self._df
+        elif kind == Kind.BLOCK_STATUS and not self.client.meta_context:
+            done(0, None, [(length, 0)])  # as the protocol says: all of it is to be taken as data
+            return
+        if kind <= Kind.WRITE and not flags & ~self._df and self._direct(length):
+            # nearly all requests: say them as they are
+            self._waiting[self.client.request(kind, flags, offset, length, data)] = done
+            return
+        self._submit_parts(lower(self.export, kind, flags, offset, length, data), done)
+
+    def _direct(self, length: int) -> bool:
+        sizes = self.export.sizes
+        return sizes.minimum == 1 and length <= sizes.maximum and not self._read_only
+
+    def _submit_parts(self, parts: list[Part], done: Done) -> None:
+        if not parts:
+            done(0, None, [])
+        elif len(parts) == 1:
+            kind, flags, offset, size, data = parts[0]
+            self._waiting[self.client.request(kind, flags, offset, size, data)] = done
+        else:
+            _Series(self, parts, done).next()
+
+    def kick(self) -> None:
+        self.channel.send()
+
+    def disconnect(self) -> None:
+        """Say goodbye and close; a second time does nothing."""
+        if self.lost is None:
+            self.client.disconnect()
+            self.channel.send()
+            self.lost = NbdError("we disconnected")
+        self.channel.close()
+
+    def close(self) -> None:
+        self.disconnect()
+
+    def _replied(self, reply: Reply) -> None:
+        self._waiting.pop(reply.cookie)(reply.error, reply.data, reply.extents)
+
+    def _disconnected(self, error: Exception | None) -> None:
+        self.lost = error or EOFError("the server closed the connection")
+        waiting, self._waiting = self._waiting, {}
+        for done in waiting.values():
+            done(CONNECTION_LOST, None, [])
+
+
+class _Series:
+    """The parts of one request, one after the other; it fails as soon as one of them does."""
+
+    def __init__(self, device: NbdDevice, parts: list[Part], done: Done) -> None:
+        self._device = device
+        self._parts = iter(parts)
+        self._reads = parts[0][0] == Kind.READ
+        self._data = bytearray()
+        self._done = done
+
+    def next(self) -> None:
+        part = next(self._parts, None)
+        if part is None:
+            self._done(0, self._data if self._reads else None, [])
+            return
+        kind, flags, offset, size, data = part
+        self._device.submit(kind, flags, offset, size, data, self._part_done)
+        self._device.kick()
+
+    def _part_done(self, error: int, data: Data | None, extents: Extents) -> None:
+        if error:
+            self._done(error, None, [])
+            return
+        if data is not None:
+            self._data += data
+        self.next()

@@ -1,0 +1,101 @@
+"""A disk in a raw image file, served in process."""
+
+import errno
+import os
+from pathlib import Path
+
+from tracer.closing import Closing
+from tracer.disk import sparse
+from tracer.disk.device import Data, Done
+from tracer.errors import StorageError
+from tracer.nbd import protocol as p
+from tracer.op import Buffer, Extents, Flag, Kind
+
+EVERYTHING = (
+    p.TransmissionFlag.HAS_FLAGS
+    | p.TransmissionFlag.SEND_FLUSH
+    | p.TransmissionFlag.SEND_FUA
+    | p.TransmissionFlag.SEND_TRIM
+    | p.TransmissionFlag.SEND_WRITE_ZEROES
+    | p.TransmissionFlag.SEND_CACHE
+    | p.TransmissionFlag.SEND_FAST_ZERO
+    | p.TransmissionFlag.CAN_MULTI_CONN
+)
+"""What a file can do."""
+
+
+class FileDevice(Closing):
+    """A raw image file, served in process. Every request is done when ``submit`` returns.
+
+    With ``durable=False`` flushes and FUA are not passed on to the disk: right for a reference image,
+    which only this process reads and which is worth nothing once the machine has lost power.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True, read_only: bool = False) -> None:
+        self.path = path
+        self.lost: Exception | None = None
+        self._durable = durable
+        self.fd = -1
+        try:
+            self.fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+            size = os.lseek(self.fd, 0, os.SEEK_END)
+        except OSError as error:
+            self.close()
+            raise StorageError(f"cannot open {path}: {error.strerror}") from error
+        self.export = p.Export(size, EVERYTHING)
+
+    def submit(
+        self, kind: int, flags: int, offset: int, length: int, data: Buffer | None, done: Done
+    ) -> None:
+        done(*self.execute(kind, flags, offset, length, data))
+
+    def execute(
+        self, kind: int, flags: int, offset: int, length: int, data: Buffer | None
+    ) -> tuple[int, Data | None, Extents]:
+        """Do a request now; return what ``done`` would get."""
+        try:
+            if kind == Kind.READ:
+                return 0, self.read(offset, length), []
+            if kind == Kind.BLOCK_STATUS:
+                return 0, None, self._status(offset, length)
+            self._change(kind, flags, offset, length, data)
+        except OSError as error:
+            return error.errno or errno.EIO, None, []
+        return 0, None, []
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes of a range. Raises OSError."""
+        data = os.pread(self.fd, length, offset)
+        while len(data) < length:  # a read may be cut short at 2 GiB, or by a signal
+            more = os.pread(self.fd, length - len(data), offset + len(data))
+            if not more:
+                raise OSError(errno.EIO, "unexpected end of file")
+            data += more
+        return data
+
+    def _change(self, kind: int, flags: int, offset: int, length: int, data: Buffer | None) -> None:
+        if kind in (Kind.WRITE, Kind.START):
+            assert data is not None
+            written = os.pwrite(self.fd, data, offset)
+            while written < length:
+                written += os.pwrite(self.fd, memoryview(data)[written:], offset + written)
+        elif kind == Kind.ZERO and flags & Flag.NO_HOLE:
+            sparse.zero(self.fd, offset, length)
+        elif kind in (Kind.ZERO, Kind.TRIM):
+            sparse.punch(self.fd, offset, length)
+        if self._durable and (kind == Kind.FLUSH or flags & Flag.FUA):
+            os.fdatasync(self.fd)
+
+    def _status(self, offset: int, length: int) -> Extents:
+        hole = int(p.State.HOLE | p.State.ZERO)
+        pieces = sparse.extents(self.fd, offset, offset + length)
+        return [(end - start, 0 if is_data else hole) for start, end, is_data in pieces]
+
+    def kick(self) -> None:
+        """Nothing is ever queued."""
+
+    def close(self) -> None:
+        """Close the file; a second time does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

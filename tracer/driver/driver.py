@@ -1,0 +1,249 @@
+"""A driver under test: how a build of it creates, serves and checks a test image.
+
+What is said on the command line becomes a Driver in ``tracer.driver_spec``.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tracer.disk.blank import make_blank
+from tracer.disk.device import Device
+from tracer.disk.export import NbdDevice
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.disk.raw import make_raw
+from tracer.driver.command import _signal_group, _tail, exit_text, fill
+from tracer.errors import DriverError, NbdError, Unreachable
+from tracer.nbd.uri import Address
+
+START_TIMEOUT = 15.0
+"""Seconds a driver has to open its socket: qemu-nbd takes a tenth of one, a loaded machine more."""
+
+STOP_TIMEOUT = 30.0
+"""Seconds a driver has to write out its caches and end once it is asked to."""
+
+BLANK_TIMEOUT = 300.0
+"""Seconds that writing a GiB of zeroes may take."""
+
+STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""How a driver may end once it got SIGTERM: in good order, or by it (as a shell says that, the last)."""
+
+GUARD = 'cat >/dev/null; kill -s KILL -- "-$1" 2>/dev/null; rm -rf -- "$2"'
+"""Ends a driver when we no longer can: ``cat`` returns when the last writer of its pipe, this process,
+is gone in whatever way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """How one build of a driver is used.
+
+    Commands are argument lists in which ``{image}``, ``{size}`` (bytes) and ``{socket}`` are replaced.
+    A driver described by a file has ``{here}``, the file's folder, and ``{python}``, the Python that
+    runs this, replaced already.
+    With ``serve`` None the image is raw and served in process. ``address`` is that of a server that is
+    already up, ``fixed_image`` a block device: with these there is no image of ours.
+    """
+
+    name: str
+    suffix: str = "img"
+    create: tuple[str, ...] | None = None
+    serve: tuple[str, ...] | None = None
+    check: tuple[str, ...] | None = None
+    check_passes: frozenset[int] = frozenset({0})
+    env: dict[str, str] = field(default_factory=dict)
+    starts_blank: bool = True
+    """Whether a new image reads as zeroes; where not, zeroes are written to it first."""
+    may_forget: bool = False
+    """Whether it may be meant to keep nothing over a restart, as nbdkit's cow filter does."""
+    address: Address | None = None
+    fixed_image: Path | None = None
+
+    @property
+    def owns_image(self) -> bool:
+        """Whether the test image is a file that we make (and may make anew)."""
+        return self.address is None and self.fixed_image is None
+
+    def create_image(self, image: Path, size: int) -> None:
+        """Make a blank test image of ``size`` bytes. Raises DriverError."""
+        if self.create is None:
+            make_raw(image, size)
+            return
+        done = self._run(self.create, image, size)
+        if done.returncode != 0:
+            image.unlink(missing_ok=True)
+            raise DriverError(
+                f"{self.name}: creating the image failed with {exit_text(done.returncode)}",
+                _tail(done.stdout),
+            )
+        if not image.exists():
+            raise DriverError(f"{self.name}: the create command made no image at {image}")
+        if not self.starts_blank:
+            with Loop() as loop, self.start(loop, image, size) as running:
+                make_blank(loop, running.device, BLANK_TIMEOUT)
+                running.stop()
+
+    def check_image(self, image: Path) -> str | None:
+        """Run the check command on an image that is not being served; return what is wrong with it,
+        in the command's own words, or None. Raises DriverError where it cannot be run."""
+        if self.check is None:
+            return None
+        done = self._run(self.check, image, image.stat().st_size)
+        if done.returncode in self.check_passes:
+            return None
+        return f"{exit_text(done.returncode)}: {_tail(done.stdout).strip() or '(no output)'}"
+
+    def start(self, loop: Loop, image: Path, size: int) -> "Running":
+        """Serve an image of ``size`` bytes. Raises DriverError."""
+        return Running(self, loop, self.fixed_image or image, size)
+
+    def describe(self) -> dict[str, object]:
+        """What a trace's header says of the driver. Nothing in it is ever run or opened again."""
+        return {"name": self.name, "serve": list(self.serve or ())}
+
+    def _run(
+        self, command: tuple[str, ...], image: Path, size: int
+    ) -> subprocess.CompletedProcess[bytes]:
+        argv = fill(command, image=image, size=size)
+        try:
+            return subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env={**os.environ, **self.env}, check=False,
+            )  # fmt: skip
+        except OSError as error:
+            raise DriverError(f"{self.name}: cannot run {argv[0]}: {error.strerror}") from error
+
+
+class Running:
+    """A driver that serves an image. Use it as a context manager; leaving ends the driver."""
+
+    device: Device
+
+    def __init__(self, driver: Driver, loop: Loop, image: Path, size: int) -> None:
+        self.driver = driver
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._directory: Path | None = None
+        try:
+            if driver.address is not None:
+                self.device = NbdDevice.connect(loop, driver.address)
+            elif driver.serve is None:
+                self.device = FileDevice(image)
+            else:
+                self.device = self._spawn(driver.serve, loop, image, size)
+            served = self.device.export.size
+            if size and served != size:
+                raise DriverError(
+                    f"{driver.name} serves {served} bytes where {size} were asked for", self.log()
+                )
+        except NbdError as error:
+            self._end()
+            raise DriverError(f"{driver.name}: {error}", self.log()) from error
+        except BaseException:
+            self._end()
+            raise
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def log(self) -> str:
+        """The tail of what the driver wrote to stderr and stdout."""
+        if self._directory is None:
+            return ""
+        try:
+            return _tail((self._directory / "log").read_bytes())
+        except FileNotFoundError:
+            return ""
+
+    def exited(self) -> str | None:
+        """How the driver's process ended, or None while it runs."""
+        if self._process is None:
+            return None
+        try:
+            # a driver whose connection just broke may be dying still
+            code = self._process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            return None
+        return exit_text(code)
+
+    def stop(self) -> str | None:
+        """End the driver as an orderly shutdown would; return what went wrong, or None."""
+        if isinstance(self.device, NbdDevice):
+            self.device.disconnect()
+        problem = None
+        if self._process is not None:
+            early = self._process.poll()
+            if early is None:
+                _signal_group(self._process.pid, signal.SIGTERM)
+            try:
+                code = self._process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                problem = f"it did not end within {STOP_TIMEOUT:g} s of being asked to"
+            else:
+                if early is not None:
+                    problem = f"it ended by itself ({exit_text(early)})"
+                elif code not in STOPPED:
+                    problem = f"it ended with {exit_text(code)} when asked to stop"
+        self._end()
+        return problem
+
+    def _spawn(self, serve: tuple[str, ...], loop: Loop, image: Path, size: int) -> NbdDevice:
+        # /tmp, not TMPDIR: a unix socket's path has at most 107 bytes
+        self._directory = Path(tempfile.mkdtemp(prefix="blkbox-", dir="/tmp"))
+        socket = self._directory / "nbd"
+        argv = fill(serve, image=image, size=size, socket=socket)
+        with (self._directory / "log").open("wb") as log:
+            try:
+                process = self._process = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    env={**os.environ, **self.driver.env}, start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise DriverError(
+                    f"{self.driver.name}: cannot run {argv[0]}: {error.strerror}"
+                ) from error
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "guard", str(process.pid), str(self._directory)],
+            stdin=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            if process.poll() is not None:
+                how = exit_text(process.returncode)
+                raise DriverError(f"{self.driver.name} did not start: {how}", self.log())
+            if socket.exists():
+                try:
+                    return NbdDevice.connect(loop, Address(path=str(socket)), START_TIMEOUT)
+                except Unreachable:
+                    if process.poll() is None and time.monotonic() > deadline:
+                        raise
+            if time.monotonic() > deadline:
+                raise DriverError(
+                    f"{self.driver.name} did not open its socket within {START_TIMEOUT:g} s",
+                    self.log(),
+                )
+            time.sleep(0.005)
+
+    def _end(self) -> None:
+        """End whatever still runs and remove what it leaves."""
+        if hasattr(self, "device"):
+            self.device.close()
+        if self._process is not None:
+            _signal_group(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._guard is not None:
+            _signal_group(self._guard.pid, signal.SIGKILL)
+            self._guard.wait()
+            assert self._guard.stdin is not None
+            self._guard.stdin.close()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._process = self._guard = None

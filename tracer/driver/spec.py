@@ -1,0 +1,143 @@
+"""What ``--driver`` takes, and what it means."""
+
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracer.driver import tools
+from tracer.driver.command import fill
+from tracer.driver.driver import Driver
+from tracer.errors import UsageError
+from tracer.nbd.uri import is_uri, parse_uri
+
+QEMU_NBD = ("--persistent", "--shared=4", "--discard=unmap", "--detect-zeroes=off")
+"""--persistent: go on after a client leaves; --discard=unmap: let trims reach the image, which they do
+not by default; --detect-zeroes=off: a write is a write."""
+
+SECRET = ("--object", "secret,id=blkbox,data=blkbox")
+
+CHECK_PASSES = frozenset({0, 3})
+"""qemu-img check: 0 is good, 3 is leaked clusters alone, which waste room but lose no data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How qemu-img and qemu-nbd handle an image format."""
+
+    create: tuple[str, ...] = ()
+    serve: tuple[str, ...] | None = None
+    check: bool = True
+    starts_blank: bool = True
+
+
+FORMATS = {
+    "raw": Format(check=False),
+    "qcow2": Format(),
+    "qed": Format(),
+    "vdi": Format(),
+    "vhdx": Format(),
+    "vmdk": Format(),
+    "parallels": Format(),
+    # without force_size, vpc rounds the size up to what a BIOS geometry can say
+    "vpc": Format(create=("-o", "force_size=on"), check=False),
+    # the default key stretching takes seconds, and this key protects nothing
+    "luks": Format(
+        create=(*SECRET, "-o", "key-secret=blkbox,iter-time=10"),
+        serve=(*SECRET, "--image-opts",
+               "driver=luks,key-secret=blkbox,file.driver=file,file.filename={image_option}"),
+        check=False,
+        starts_blank=False,  # what was never written decrypts to noise
+    ),
+}  # fmt: skip
+
+
+def parse_driver(text: str) -> Driver:
+    """The driver that ``--driver TEXT`` names. Raises UsageError, or DriverError where a program that
+    it needs is not there."""
+    if text == "raw":
+        return Driver("raw", suffix="raw")
+    name, at, directory = text.partition("@")
+    if name in FORMATS:
+        return qemu_driver(text, name, Path(directory) if at else None)
+    if is_uri(text):
+        return Driver(text, address=parse_uri(text))
+    path = Path(text)
+    if path.suffix == ".toml":
+        return load_toml(path)
+    if path.is_block_device():
+        qemu_nbd = tools.need("qemu-nbd")
+        # --cache=none: else reads would come from the page cache, not from the device
+        serve = (
+            qemu_nbd,
+            *QEMU_NBD,
+            "--socket={socket}",
+            "--cache=none",
+            "--format=raw",
+            "{image}",
+        )
+        return Driver(text, serve=serve, fixed_image=path)
+    raise UsageError(
+        f"unknown driver {text!r}: give a format ({', '.join(FORMATS)}), FORMAT@DIR, an nbd:// or "
+        "nbd+unix:// URI, a block device, or a .toml file"
+    )
+
+
+def qemu_driver(label: str, name: str, directory: Path | None) -> Driver:
+    """An image format as served by qemu-nbd, from ``directory`` if one is given. A directory without a
+    qemu-img of its own is helped out with the installed one."""
+    form = FORMATS[name]
+    qemu_nbd = tools.need("qemu-nbd", directory)
+    has_img = directory is not None and (directory / "qemu-img").exists()
+    qemu_img = tools.need("qemu-img", directory if has_img else None)
+    image = form.serve or (f"--format={name}", "{image}")
+    return Driver(
+        label,
+        suffix=name,
+        create=(qemu_img, "create", "-q", "-f", name, *form.create, "{image}", "{size}"),
+        serve=(qemu_nbd, *QEMU_NBD, "--socket={socket}", *image),
+        check=(qemu_img, "check", "-f", name, "{image}") if form.check else None,
+        check_passes=CHECK_PASSES,
+        starts_blank=form.starts_blank,
+    )
+
+
+def load_toml(path: Path) -> Driver:
+    """A driver described by a file (docs/drivers.md). Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            raw = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"cannot open {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    unknown = sorted(raw.keys() - {"name", "create", "serve", "check", "env"})
+    if unknown:
+        raise UsageError(
+            f"{path}: unknown key {unknown[0]!r}; known are name, create, serve, check, env"
+        )
+    if "serve" not in raw:
+        raise UsageError(f"{path}: 'serve' is missing: the command that serves the image")
+    serve = _command(path, raw, "serve")
+    if not any("{socket}" in argument for argument in serve or ()):
+        raise UsageError(f"{path}: 'serve' must have {{socket}} where the socket's path goes")
+    env = raw.get("env", {})
+    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+        raise UsageError(f"{path}: 'env' must be a table of strings")
+    name = raw.get("name", path.stem)
+    if not isinstance(name, str):
+        raise UsageError(f"{path}: 'name' must be a string")
+    create, check = _command(path, raw, "create"), _command(path, raw, "check")
+    return Driver(name, env=env, create=create, serve=serve, check=check, may_forget=True)
+
+
+def _command(path: Path, raw: dict[str, Any], key: str) -> tuple[str, ...] | None:
+    value = raw.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        raise UsageError(
+            f"{path}: {key!r} must be a list of strings: the program and its arguments"
+        )
+    return tuple(fill(tuple(value), here=path.absolute().parent, python=sys.executable))

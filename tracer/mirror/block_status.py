@@ -1,0 +1,59 @@
+"""Block status of the two sides: where the test side calls data a hole, and what both agree on."""
+
+from tracer.digest import is_zero
+from tracer.disk import sparse
+from tracer.disk.file import FileDevice
+from tracer.mirror.comparison import Comparison
+from tracer.nbd.protocol import State
+from tracer.op import (
+    Extents,
+)
+
+STEP = 1 << 20
+"""Bytes of the reference that are looked at in one piece."""
+
+
+def false_hole(
+    reference: FileDevice, comparison: Comparison, offset: int, length: int, extents: Extents
+) -> tuple[int, bytes] | None:
+    """Where ``extents`` (block status from ``offset`` on) first call zeroes what the reference knows
+    to be something else, and what that is: a byte offset and the sectors there, up to STEP bytes."""
+    end = offset + length
+    for size, state in extents:
+        stop = min(offset + size, end)
+        if state & State.ZERO:
+            for start, data_end, is_data in sparse.extents(reference.fd, offset, stop):
+                if not is_data:
+                    continue
+                for at in range(start, data_end, STEP):
+                    data = reference.read(at, min(STEP, data_end - at))
+                    if is_zero(data):
+                        continue
+                    for first, last in comparison.differences(data, bytes(len(data)), at):
+                        return first, data[first - at : last - at]
+        offset = stop
+    return None
+
+
+def common_extents(ours: Extents, theirs: Extents, length: int) -> Extents:
+    """Block status on which both sides agree: a flag is set where both set it. Ends where the
+    shorter of the two does."""
+    merged: Extents = []
+    left, right = iter(ours), iter(theirs)
+    a = b = 0
+    a_state = b_state = 0
+    while length > 0:
+        if not a:
+            a, a_state = next(left, (0, 0))
+        if not b:
+            b, b_state = next(right, (0, 0))
+        step = min(a, b, length)
+        if not step:
+            break
+        state = a_state & b_state
+        if merged and merged[-1][1] == state:
+            merged[-1] = (merged[-1][0] + step, state)
+        else:
+            merged.append((step, state))
+        a, b, length = a - step, b - step, length - step
+    return merged

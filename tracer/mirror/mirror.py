@@ -1,0 +1,253 @@
+"""Mirror: one op on both sides, ordered, compared.
+
+Everything that is done to a disk, while recording and while replaying, is done here. An op that
+overlaps one in flight, where either changes data, waits for it; all others reach the driver in the order
+in which they were submitted and are in flight together. So a difference is the driver's doing.
+
+    mirror.submit(Flight(op, data))     # any number of times
+    mirror.pump()                       # test side on the wire first, then the reference
+    ... done(flight) is called when both sides are; flight.differences says where they disagree
+"""
+
+import errno
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tracer.disk.device import CONNECTION_LOST, Data, Device
+from tracer.disk.file import FileDevice
+from tracer.mirror.block_status import common_extents, false_hole
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.difference import Difference
+from tracer.op import (
+    MUTATING,
+    Buffer,
+    Extents,
+    Fault,
+    Flag,
+    Kind,
+    Op,
+    changing_kinds,
+    conflicting,
+)
+
+FAST_ZERO = int(
+    Flag.FAST_ZERO
+)  # an int: the operators of IntFlag are slow, and this is the data path
+
+MAX_OPS = 256
+"""Ops in flight: twice what 16 connections of a queue depth of 8 make. Others wait."""
+
+MAX_BYTES = 64 << 20
+"""Bytes of reads and writes in flight: two requests of the largest size. Others wait, so that memory
+stays bounded."""
+
+
+NO_DIFFERENCES: list[Difference] = []
+"""What nearly every flight has. Never changed: a list for each costs time and memory."""
+
+
+class Flight:
+    """An op on its way through the mirror. ``data`` is what a write brings; for a read it becomes
+    what the reference returned. ``differences`` says where the two sides disagree on the op.
+    ``token`` is the caller's own."""
+
+    __slots__ = (
+        "blockers",
+        "data",
+        "differences",
+        "extents",
+        "op",
+        "postponed",
+        "referred",
+        "started",
+        "test_data",
+        "test_extents",
+        "tested",
+        "token",
+        "waiters",
+    )
+
+    def __init__(self, op: Op, data: Buffer | None = None, token: Any = None) -> None:
+        self.op = op
+        self.data = data
+        self.token = token
+        self.differences: list[Difference] = NO_DIFFERENCES
+        self.extents: Extents = []
+        self.blockers = 0
+        self.waiters: list[Flight] | None = None
+        self.started = 0
+        self.tested = self.referred = self.postponed = False
+        self.test_data: Data | None = None
+        self.test_extents: Extents = []
+
+
+class Mirror:
+    """Joins a reference and a test device.
+
+    ``done`` gets each flight when both sides are done with it; ``referred`` when the reference is done
+    with it, which is a good time for work that the driver's own time can hide. A write's flight has its
+    data, a read's has the reference's.
+    With ``insist``, a fast zero that the driver cannot do fast is done slowly, as a guest would go on
+    to ask for: right for a replay, whose guest is not there to ask.
+    """
+
+    def __init__(
+        self,
+        reference: FileDevice,
+        test: Device,
+        comparison: Comparison,
+        done: Callable[[Flight], None],
+        referred: Callable[[Flight], None] | None = None,
+        *,
+        insist: bool = False,
+    ) -> None:
+        self.reference = reference
+        self.test = test
+        self.comparison = comparison
+        self._done = done
+        self._referred = referred
+        self._insist = insist
+        self._active: dict[int, Flight] = {}
+        self._active_ops: dict[int, Op] = {}
+        self._ready: list[Flight] = []
+        self._passed_over = MUTATING - changing_kinds(comparison.trim_rule)
+
+    @property
+    def in_flight(self) -> int:
+        """Ops that were submitted and are not done."""
+        return len(self._active)
+
+    def oldest(self) -> Flight | None:
+        """What has been in flight for longest."""
+        return next(iter(self._active.values()), None)
+
+    def submit(self, flight: Flight) -> None:
+        """Take an op in. It goes out with the next ``pump``, or when what it must wait for is done."""
+        op = flight.op
+        for earlier in conflicting(op, self._active_ops.values()):
+            blocker = self._active[earlier.seq]
+            if blocker.waiters is None:
+                blocker.waiters = []
+            blocker.waiters.append(flight)
+            flight.blockers += 1
+        self._active[op.seq] = flight
+        self._active_ops[op.seq] = op
+        if not flight.blockers:
+            self._ready.append(flight)
+
+    def pump(self) -> None:
+        """Send out all that may go, one burst at a time: on the test side first, so that the driver
+        works while the reference does the same ops here."""
+        test = self.test
+        while self._ready:
+            burst, self._ready = self._ready, []
+            for flight in burst:
+                op = flight.op
+                flight.started = time.monotonic_ns()
+                test.submit(
+                    op.kind, op.flags, op.offset, op.length, flight.data,
+                    partial(self._tested, flight),
+                )  # fmt: skip
+            test.kick()
+            for flight in burst:
+                self._refer(flight)
+
+    def _refer(self, flight: Flight) -> None:
+        """Do an op on the reference."""
+        op = flight.op
+        if op.flags & FAST_ZERO and not flight.tested:
+            # ENOTSUP means "not fast, and nothing was done" ("NBD_CMD_WRITE_ZEROES"): wait for it
+            flight.postponed = True
+            return
+        started = time.monotonic_ns()
+        if op.refused:
+            op.reference_status = errno.ENOTSUP
+        elif op.kind not in self._passed_over:
+            op.reference_status, data, flight.extents = self.reference.execute(
+                op.kind, op.flags, op.offset, op.length, flight.data
+            )
+            if data is not None:
+                flight.data = data
+        op.reference_ns = time.monotonic_ns() - started
+        flight.referred = True
+        if self._referred is not None:
+            self._referred(flight)
+        if flight.tested:
+            self._settle(flight)
+
+    def _tested(self, flight: Flight, error: int, data: Data | None, extents: Extents) -> None:
+        """The test side is done."""
+        op = flight.op
+        if error == errno.ENOTSUP and self._insist and op.flags & FAST_ZERO:
+            op.flags &= ~FAST_ZERO
+            done = partial(self._tested, flight)
+            self.test.submit(op.kind, op.flags, op.offset, op.length, flight.data, done)
+            self.test.kick()
+            return
+        op.test_ns = time.monotonic_ns() - flight.started
+        op.test_status = error
+        flight.test_data, flight.test_extents = data, extents
+        flight.tested = True
+        if flight.referred:
+            self._settle(flight)
+        elif flight.postponed:
+            self._refer(flight)
+
+    def _settle(self, flight: Flight) -> None:
+        """Both sides are done: compare, and let go what waited."""
+        op = flight.op
+        if op.test_status or op.reference_status:
+            one_side = bool(op.test_status) != bool(op.reference_status)
+            if one_side and op.test_status != CONNECTION_LOST:
+                statuses = op.reference_status, op.test_status
+                flight.differences = [Difference(op, Fault.STATUS, op.offset, op.length, *statuses)]
+        elif op.kind == Kind.READ:
+            if flight.data != flight.test_data:
+                flight.differences = self._compare(flight)
+        elif op.kind == Kind.BLOCK_STATUS:
+            flight.differences = self._compare_status(flight)
+        if op.kind in MUTATING:
+            self.comparison.done(op)
+        del self._active[op.seq], self._active_ops[op.seq]
+        if flight.waiters:
+            for waiter in flight.waiters:
+                waiter.blockers -= 1
+                if not waiter.blockers:
+                    self._ready.append(waiter)
+        self._done(flight)
+
+    def _compare(self, flight: Flight) -> list[Difference]:
+        expected, actual = flight.data, flight.test_data
+        assert isinstance(expected, bytes | bytearray)
+        assert actual is not None
+        offset = flight.op.offset
+        ranges = tuple(self.comparison.differences(expected, actual, offset))
+        if not ranges:
+            return NO_DIFFERENCES
+        start, end = ranges[0][0], ranges[-1][1]
+        piece = slice(start - offset, end - offset)
+        return [
+            Difference(
+                flight.op, Fault.DATA, start, end - start,
+                expected=bytes(expected[piece]), actual=bytes(actual[piece]), ranges=ranges,
+            )
+        ]  # fmt: skip
+
+    def _compare_status(self, flight: Flight) -> list[Difference]:
+        """The guest may skip what both sides call zeroes, so what the test side alone calls zeroes
+        must be: a driver that calls data a hole loses it in the next copy."""
+        op = flight.op
+        lie = false_hole(self.reference, self.comparison, op.offset, op.length, flight.test_extents)
+        flight.extents = common_extents(flight.extents, flight.test_extents, op.length)
+        if lie is None:
+            return NO_DIFFERENCES
+        start, expected = lie
+        return [
+            Difference(
+                op, Fault.BLOCK_STATUS, start, len(expected),
+                expected=expected, actual=bytes(len(expected)),
+                ranges=((start, start + len(expected)),),
+            )
+        ]  # fmt: skip

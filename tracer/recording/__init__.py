@@ -1,0 +1,1 @@
+"""Guest -> mirror -> trace: one recording from start to end."""

@@ -1,0 +1,83 @@
+"""The raw and the test image of a recording: made, found alike, or refused."""
+
+from pathlib import Path
+
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.disk.raw import make_raw
+from tracer.driver.driver import Driver, Running
+from tracer.errors import Undecidable, UsageError
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.sweep import sweep
+from tracer.op import SECTOR, Fault
+from tracer.progress import bar
+from tracer.recording.options import RecordOptions
+from tracer.trace.header import MAX_SIZE
+from tracer.trace.payloads import payload_path
+
+
+class Images:
+    """The raw and the test image: used when there, made when missing."""
+
+    def __init__(self, options: RecordOptions) -> None:
+        stem = options.trace.with_suffix("")
+        self.raw = options.raw or stem.with_suffix(".raw")
+        self.test = options.image or stem.with_suffix(f".test.{options.driver.suffix}")
+        self._new: list[Path] = []
+        self.size = options.size
+        driver = options.driver
+        outputs = {options.trace.resolve(), payload_path(options.trace).resolve()}
+        for image in (self.raw, self.test) if driver.owns_image else (self.raw,):
+            if image.resolve() in outputs:
+                raise UsageError(
+                    f"{image} cannot be an image and the trace or its payloads as well"
+                )
+        try:
+            if self.raw.exists():
+                self.size = self.raw.stat().st_size
+            elif not driver.owns_image:
+                self.size = self._served_size(driver)
+            if not 0 < self.size <= MAX_SIZE or self.size % SECTOR:
+                raise UsageError(
+                    f"the disk's size, {self.size} bytes, must be a multiple of {SECTOR} above 0, "
+                    "and at most 4 EiB"
+                )
+            if not self.raw.exists():
+                self._new.append(self.raw)
+                make_raw(self.raw, self.size)
+            if driver.owns_image and not self.test.exists():
+                self._new.append(self.test)
+                driver.create_image(self.test, self.size)
+            if driver.owns_image and self.test.samefile(self.raw):
+                raise UsageError(f"{self.raw} cannot be both the raw and the test image")
+        except BaseException:
+            self.remove_new()
+            raise
+
+    def _served_size(self, driver: Driver) -> int:
+        with Loop() as loop, driver.start(loop, self.test, 0) as running:
+            return running.device.export.size
+
+    def remove_new(self) -> None:
+        """Leave nothing behind that was made for a recording that did not start."""
+        for path in self._new:
+            path.unlink(missing_ok=True)
+
+
+def compare_start(
+    loop: Loop, reference: FileDevice, running: Running, comparison: Comparison
+) -> None:
+    """Compare both images whole. Raises UsageError where they differ, Undecidable where the driver
+    cannot read its own."""
+    with bar("comparing the images", reference.export.size) as progress:
+        start = sweep(loop, reference, running.device, comparison, progress=progress)
+    if start.first is None:
+        return
+    if start.first.fault in (Fault.STATUS, Fault.LOST):
+        raise Undecidable(
+            f"{running.driver.name} cannot read its image at sector {start.first.offset // SECTOR}"
+        )
+    raise UsageError(
+        f"the raw and the test image differ, first in sector {start.first.offset // SECTOR}: make them "
+        "alike (qemu-img convert), or give --trust-start to begin all the same"
+    )

@@ -1,0 +1,62 @@
+"""Where guests connect."""
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from tracer.errors import UsageError
+from tracer.nbd.uri import Address, parse_listen
+from tracer.recording.options import RecordOptions
+
+
+def listen(options: RecordOptions, stack: ExitStack) -> tuple[socket.socket, Address]:
+    """Listen where the options says, until the stack unwinds. Raises UsageError."""
+    address = listen_address(options)
+    if address is None:
+        directory = tempfile.mkdtemp(prefix="blkbox-", dir="/tmp")  # mode 0700
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        address = Address(path=f"{directory}/nbd")
+    family = socket.AF_UNIX
+    if not address.path:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    stack.callback(sock.close)
+    try:
+        if address.path:
+            sock.bind(address.path)
+            stack.callback(Path(address.path).unlink, missing_ok=True)
+            os.chmod(address.path, 0o600)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address.host, address.port))
+            address = Address(host=address.host, port=sock.getsockname()[1])
+        sock.listen(64)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {address.uri()}: {error.strerror or error}") from error
+    return sock, address
+
+
+def listen_address(options: RecordOptions) -> Address | None:
+    """The address that --listen names, if it may be used; None for a private socket."""
+    if options.listen is None:
+        return None
+    address = parse_listen(options.listen)
+    if not address.path and not options.allow_remote and not _is_loopback(address.host):
+        raise UsageError(
+            f"{address.host} can be reached from other machines, and NBD has no password: "
+            "give --allow-remote if that is meant"
+        )
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,342 @@
+"""Guests -> Mirror -> trace.
+
+One turn of the loop: take in what guests sent, pump the mirror, write the records of all that is done
+in one system call, and only then reply. So an op that a guest saw done is in the trace, and an op whose
+record bears a completion time earlier than another's submission was really answered before it.
+"""
+
+import errno
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from tracer.digest import digest
+from tracer.disk.device import CONNECTION_LOST, Device
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.errors import StorageError, UsageError
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.difference import Difference, describe
+from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
+from tracer.nbd import protocol as p
+from tracer.nbd.server import Request
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
+from tracer.recording.connection import Guest
+from tracer.trace.output import TraceOutput
+from tracer.trace.payloads import LINGER
+from tracer.trace.records import Mark, Mismatch, pack_op
+
+MAX_UNSENT = MAX_BYTES
+"""Bytes of replies that one guest does not fetch. Beyond that its requests wait."""
+
+MAX_LISTED = 10_000
+"""Differences that are kept for the summary, without their bytes. The trace has all of them."""
+
+SHAPE_FLAGS = int(Flag.DF | Flag.REQ_ONE)
+"""Flags that only shape a reply; they are ours to honour, and no part of the op."""
+
+OURS = 0
+"""The connection number of ops that the recorder adds itself; guests count from 1."""
+
+
+class Recorder:
+    """Serves guests from a mirror and records what they do."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        reference: FileDevice,
+        test: Device,
+        comparison: Comparison,
+        output: TraceOutput,
+        *,
+        stop_on_mismatch: bool = True,
+        sync: bool = False,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.export = p.Export(
+            reference.export.size,
+            # all guests share one connection to the driver, so a flush on any covers all of them
+            int(test.export.flags | p.TransmissionFlag.CAN_MULTI_CONN),
+            test.export.sizes,
+        )
+        self.mirror = Mirror(reference, test, comparison, self._done, self._referred)
+        self.guests: list[Guest] = []
+        self.connections = 0
+        self.counts: Counter[int] = Counter()
+        self.bytes: Counter[int] = Counter()
+        self.differences: list[Difference] = []
+        """The first MAX_LISTED differences, without the bytes that differ."""
+        self.mismatches = 0
+        """How many differences there were."""
+        self.faults: set[Fault] = set()
+        """In what the two sides differed."""
+        self.stopped: str | None = None
+        """Why nothing more is recorded, once that is so."""
+        self.error: StorageError | None = None
+        """What went wrong with our own files, if that is why."""
+        self.seq = 0
+        self._loop = loop
+        self._output = output
+        self._payloads = output.payloads
+        self._stop_on_mismatch = stop_on_mismatch
+        self._sync = sync
+        self._say = say
+        self.started = time.monotonic_ns()
+        self._finished: list[Flight] = []
+        self._bytes_in_flight = 0
+        self._waiting = False  # whether a guest's requests are held back
+
+    # ---------------------------------------------------------------- guests
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept guests on a listening socket."""
+        sock.setblocking(False)
+
+        def accept(_: int) -> None:
+            try:
+                connection, _address = sock.accept()
+            except OSError:
+                return  # it was gone before we came to it
+            self.connections += 1
+            self.guests.append(Guest(self.export, self._loop, connection, self.connections))
+
+        self._loop.add(sock.fileno(), accept)
+
+    def turn(self, timeout: float | None) -> None:
+        """One turn of the loop: wait up to ``timeout`` seconds for something to do, and do it."""
+        payloads = self._payloads
+        if payloads is not None and (payloads.waiting or payloads.full):
+            timeout = min(LINGER, timeout or LINGER)  # payloads make no event: look again soon
+        self._loop.poll(timeout)
+        self._admit()
+        while True:
+            self.mirror.pump()
+            self._commit()
+            if not self._waiting or not self._admit():  # the commit made room
+                break
+        if payloads is not None:
+            payloads.tick()
+        self._tidy()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self.mirror.in_flight and not any(guest.backlog for guest in self.guests)
+
+    def add(self, op: Op, data: bytes | None = None) -> None:
+        """Do an op of our own: it is mirrored and recorded like a guest's."""
+        op.seq = self.seq
+        self.seq += 1
+        op.submitted = self._now()
+        self.mirror.submit(Flight(op, data, None))
+
+    def record_start(self, offset: int, data: bytes) -> None:
+        """Record a piece of the start image: both sides have it already."""
+        op = Op(self.seq, int(Kind.START), 0, offset, len(data))
+        op.completed = op.submitted = 0
+        self.seq += 1
+        self._output.store(op, data)
+        self.counts[op.kind] += 1
+        self.bytes[op.kind] += op.length
+        self._output.write([pack_op(op)])
+
+    def mark(self, name: str) -> Mark:
+        """Record a named moment, before the next op. Raises UsageError where nothing more is recorded,
+        StorageError where it cannot be."""
+        if self.stopped is not None:
+            raise UsageError(f"the recording is ending: {self.stopped}")
+        mark = Mark(self.seq, self._now(), name)
+        try:
+            self._output.mark(mark)
+        except StorageError as error:
+            self.error = error
+            self.stopped = str(error)
+            raise
+        return mark
+
+    def disconnect_guests(self) -> None:
+        """Close every connection, after one more try to send what is owed."""
+        for guest in self.guests:
+            guest.channel.send()
+            guest.channel.close()
+        self.guests.clear()
+
+    def _admit(self) -> bool:
+        """Let guests' requests into the mirror as far as there is room; return whether any was."""
+        admitted = self._waiting = False
+        room = self.stopped is None and not (self._payloads is not None and self._payloads.full)
+        for guest in self.guests:
+            backlog = guest.backlog
+            if backlog and self.stopped is not None:
+                for request in backlog:
+                    guest.server.reply_error(request, errno.ESHUTDOWN)
+                backlog.clear()
+                guest.channel.send()
+                continue
+            while (
+                backlog
+                and room
+                and self.mirror.in_flight < MAX_OPS
+                and self._bytes_in_flight < MAX_BYTES
+                and (not guest.server.outgoing or guest.unsent() < MAX_UNSENT)
+            ):
+                self._submit(guest, backlog.popleft())
+                admitted = True
+            guest.channel.pause(bool(backlog))
+            self._waiting = self._waiting or bool(backlog)
+        if admitted and self._waiting:
+            self.guests = (
+                self.guests[1:] + self.guests[:1]
+            )  # where room is short, another comes first
+        return admitted
+
+    def _submit(self, guest: Guest, request: Request) -> None:
+        op = Op(
+            self.seq, request.kind, request.flags & ~SHAPE_FLAGS, request.offset, request.length,
+            self._now(), connection=guest.number,
+        )  # fmt: skip
+        self.seq += 1
+        guest.in_flight += 1
+        if op.kind <= Kind.WRITE:
+            self._bytes_in_flight += op.length
+        self.mirror.submit(Flight(op, request.data, (guest, request)))
+
+    def _tidy(self) -> None:
+        """Drop connections that are over."""
+        for guest in self.guests:
+            if guest.gone or guest.server.finished:
+                if not guest.gone and (guest.backlog or guest.in_flight or guest.channel.unsent):
+                    continue
+                guest.channel.close()
+                self.guests = [other for other in self.guests if other is not guest]
+
+    # ---------------------------------------------------------------- the mirror's callbacks
+
+    def _referred(self, flight: Flight) -> None:
+        """Hash while the driver works."""
+        op, data = flight.op, flight.data
+        if data is None or op.reference_status:
+            return
+        assert isinstance(data, bytes | bytearray)
+        op.digest = digest(data)
+        if self._payloads is not None and op.kind in CARRIES_DATA:
+            op.payload = self._payloads.put(op.digest, data)
+
+    def _done(self, flight: Flight) -> None:
+        self._finished.append(flight)
+
+    # ---------------------------------------------------------------- recording
+
+    def _now(self) -> int:
+        return time.monotonic_ns() - self.started
+
+    def _commit(self) -> None:
+        """Record what is done, then reply."""
+        if not self._finished:
+            return
+        finished, self._finished = self._finished, []
+        now = self._now()
+        if self.error is None:
+            try:
+                self._record(finished, now)
+                if self._payloads is not None and self._payloads.error is not None:
+                    raise self._payloads.error
+            except StorageError as error:
+                self.error = error
+                self.stopped = str(error)
+        for flight in finished:
+            self._reply(flight)
+        for guest in self.guests:
+            if guest.server.outgoing:
+                guest.channel.send()
+
+    def _record(self, finished: list[Flight], now: int) -> None:
+        records, broken = [], None
+        for flight in finished:
+            op = flight.op
+            op.completed = now
+            records.append(pack_op(op))
+            self.counts[op.kind] += 1
+            self.bytes[op.kind] += op.length
+            if op.reference_status and not op.refused:
+                broken = op
+        self._output.write(records)
+        if broken is not None:  # the reference is ours: no driver is to blame for it
+            reason = os.strerror(broken.reference_status)
+            where = self.mirror.reference.path
+            raise StorageError(f"op {broken.describe()} failed on {where}: {reason}")
+        if self._sync and any(f.op.kind == Kind.FLUSH or f.op.flags & Flag.FUA for f in finished):
+            self._output.sync()
+        for flight in finished:
+            for difference in flight.differences:
+                self.note(difference, now)
+                if self._stop_on_mismatch and self.stopped is None:
+                    self.stopped = "the two sides differ"
+
+    def note_range(self, start: int, end: int) -> None:
+        """Record another damaged range of bytes, found after the run. Says nothing."""
+        self.mismatches += 1
+        self._output.mismatch(
+            Mismatch(
+                self.seq,
+                Fault.FINAL,
+                start,
+                end - start,
+                0,
+                0,
+                self._now(),
+                NO_PAYLOAD,
+                ZERO_DIGEST,
+            )
+        )
+
+    def note(self, difference: Difference, now: int | None = None) -> None:
+        """Record that the sides differ, and say so."""
+        self.mismatches += 1
+        self.faults.add(difference.fault)
+        if len(self.differences) < MAX_LISTED:
+            # without bytes: a broken driver may differ in every read of a long recording
+            self.differences.append(replace(difference, expected=b"", actual=b""))
+        op = difference.op
+        payload, key = NO_PAYLOAD, digest(difference.actual)
+        if self._payloads is not None and difference.actual:
+            payload = self._payloads.put(key, difference.actual)
+        self._output.mismatch(
+            Mismatch(
+                op.seq if op is not None else self.seq,
+                difference.fault, difference.offset, difference.length,
+                difference.expected_status, difference.actual_status,
+                self._now() if now is None else now, payload, key,
+            )
+        )  # fmt: skip
+        self._say(describe(difference))
+
+    def _reply(self, flight: Flight) -> None:
+        op = flight.op
+        if flight.token is None:
+            return
+        guest, request = flight.token
+        guest.in_flight -= 1
+        if op.kind <= Kind.WRITE:
+            self._bytes_in_flight -= op.length
+        if guest.gone:
+            return
+        server = guest.server
+        if (
+            (self._stop_on_mismatch and flight.differences)
+            or self.error is not None
+            or op.test_status == CONNECTION_LOST
+        ):
+            server.reply_error(request, errno.EIO)
+        elif op.reference_status:
+            server.reply_error(request, op.test_status or op.reference_status)
+        elif op.kind == Kind.READ:
+            server.reply_read(request, flight.data)
+        elif op.kind == Kind.BLOCK_STATUS:
+            server.reply_status(request, flight.extents)
+        else:
+            server.reply(request)

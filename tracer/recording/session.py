@@ -1,0 +1,260 @@
+"""One recording from start to end: images, driver, address, guest, the last comparison, the summary."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import islice
+
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.driver.driver import Running
+from tracer.errors import BlkboxError, DriverHung, UsageError
+from tracer.files import check_free
+from tracer.mirror.comparison import Comparison
+from tracer.mirror.difference import Difference
+from tracer.mirror.sweep import sweep
+from tracer.op import KIND_BY_NUMBER, SECTOR, Fault, Kind, Op
+from tracer.progress import LiveLine, bar
+from tracer.ranges import RangeSet
+from tracer.recording import control
+from tracer.recording.guest import GuestCommand
+from tracer.recording.images import Images, compare_start
+from tracer.recording.listener import listen, listen_address
+from tracer.recording.options import OnMismatch, RecordOptions
+from tracer.recording.outputs import open_output, record_start, remove_outputs
+from tracer.recording.recorder import Recorder
+from tracer.recording.signals import Signals
+from tracer.trace.output import TraceOutput
+from tracer.trace.payloads import new_payload_path, payload_path
+from tracer.trace.records import End
+from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, VerdictKind
+
+MAX_FINAL = 1000
+"""Damaged ranges after the run that are recorded; more would say nothing new."""
+
+
+def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
+    """Record until the guest is done. Raises BlkboxError where nothing could be recorded, or where our
+    own files failed; what was recorded up to then reads back."""
+    for path in (options.trace, new_payload_path(options.trace)):
+        check_free(path, options.force)
+    listen_address(options)
+    with ExitStack() as stack:
+        loop = stack.enter_context(Loop())
+        images = Images(options)
+        try:
+            reference = stack.enter_context(FileDevice(images.raw, durable=False))
+            running = stack.enter_context(options.driver.start(loop, images.test, images.size))
+            comparison = Comparison(options.trim)
+            if not options.trust_start:
+                compare_start(loop, reference, running, comparison)
+            output = stack.enter_context(open_output(options, reference))
+            recorder = Recorder(
+                loop, reference, running.device, comparison, output,
+                stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
+            )  # fmt: skip
+            record_start(recorder, reference)
+        except BaseException:
+            images.remove_new()
+            raise
+        try:
+            return _Session(options, loop, running, recorder, output, comparison, say).run()
+        except UsageError:
+            # the address is taken, or the command cannot be run: nothing was recorded
+            output.abandon()
+            remove_outputs(options)
+            images.remove_new()
+            raise
+
+
+class _Session:
+    """The part of a recording that has a guest."""
+
+    def __init__(
+        self,
+        options: RecordOptions,
+        loop: Loop,
+        running: Running,
+        recorder: Recorder,
+        output: TraceOutput,
+        comparison: Comparison,
+        say: Callable[[str], None],
+    ) -> None:
+        self.options = options
+        self.loop = loop
+        self.running = running
+        self.recorder = recorder
+        self.output = output
+        self.comparison = comparison
+        self.say = say
+        self.line = LiveLine()
+        self.verdict, self.reason = VerdictKind.CLEAN, "no difference"
+        self.damage = RangeSet()
+        self.guest: GuestCommand | None = None
+        self._started = time.monotonic()
+
+    def run(self) -> Recording:
+        options, recorder = self.options, self.recorder
+        with ExitStack() as stack:
+            stack.callback(self.line.clear)
+            sock, address = listen(options, stack)
+            recorder.listen(sock)
+            stack.callback(self.loop.remove, sock.fileno())
+            signals = stack.enter_context(Signals(self.loop)) if options.handle_signals else None
+            told = {control.VARIABLE: self._take_marks(stack)}
+            if options.command:
+                self.guest = GuestCommand(
+                    self.loop, options.command, address.uri(), told, options.guest_stdout
+                )
+                stack.callback(self.guest.kill)
+                if signals is not None:
+                    signals.forward_to(self.guest.signal)
+            else:
+                self.say(f"serving {address.uri()}")
+            self._serve(signals)
+            self.line.clear()
+            if self.guest is not None and self.guest.exited is None:
+                self.guest.end(self._turn)
+            recorder.disconnect_guests()
+        self._finish()
+        return self._summary()
+
+    def _take_marks(self, stack: ExitStack) -> str:
+        """Listen for ``trace mark`` until the stack unwinds; return where. No marks, no harm: where that
+        cannot be had it is said, and the recording goes on."""
+        try:
+            listener = control.Control(
+                self.loop, self.options.trace, self.output.id, self.recorder.mark
+            )
+        except OSError as error:
+            self.say(f"blkbox: trace mark will not work: {error}")
+            return ""
+        stack.callback(listener.close)
+        return str(listener.path)
+
+    def _serve(self, signals: Signals | None) -> None:
+        """Until the guest is done, someone interrupts, or there is nothing more to record."""
+        recorder = self.recorder
+        while recorder.stopped is None and recorder.mirror.test.lost is None:
+            self._turn(0.2)
+            if self.guest is not None:
+                if self.guest.exited is not None:
+                    break
+            elif (signals is not None and signals.received is not None) or (
+                self.options.once and recorder.connections and not recorder.guests
+            ):
+                break
+        # what is in flight was asked for before the end: let it come to one
+        patience = time.monotonic() + 30
+        while not recorder.idle and recorder.mirror.test.lost is None:
+            self._turn(0.2)
+            if time.monotonic() > patience:
+                self._judge(VerdictKind.FAILED, "the driver did not answer what was in flight")
+                return
+
+    def _turn(self, timeout: float) -> None:
+        self.recorder.turn(timeout)
+        if self.line.due():
+            recorder = self.recorder
+            seconds = time.monotonic() - self._started
+            moved = recorder.bytes[Kind.READ] + recorder.bytes[Kind.WRITE]
+            self.line.show(
+                f"{recorder.counts.total():,} ops  {recorder.counts.total() / seconds:,.0f}/s  "
+                f"{moved / seconds / (1 << 20):.1f} MiB/s  {recorder.mirror.in_flight} in flight  "
+                f"{recorder.mismatches} mismatches"
+            )
+
+    def _finish(self) -> None:
+        """Flush, compare both images whole, end the driver, close the trace."""
+        recorder, device = self.recorder, self.running.device
+        closing: BlkboxError | None = recorder.error
+        try:
+            if recorder.error is None:
+                if device.lost is None and self.verdict is VerdictKind.CLEAN:
+                    self._compare_end()
+                if device.lost is not None:
+                    how = self.running.exited()
+                    self._judge(VerdictKind.FAILED, f"the driver went away: {how or device.lost}")
+                    self.say(f"blkbox: {self.reason}\n{self.running.log()}".rstrip())
+                elif (problem := self.running.stop()) is not None:
+                    self._judge(VerdictKind.FAILED, f"the driver: {problem}")
+                if self.verdict is VerdictKind.CLEAN and recorder.differences:
+                    failed = recorder.faults <= {Fault.STATUS, Fault.LOST}
+                    verdict = VerdictKind.FAILED if failed else VerdictKind.DAMAGED
+                    self._judge(verdict, "the test image differs from the reference")
+                guest = self.guest.exited if self.guest is not None else None
+                if self.verdict is VerdictKind.CLEAN and guest:
+                    reason = f"no difference, but the guest's exit status is {guest}"
+                    self._judge(VerdictKind.UNDECIDABLE, reason)
+            told = str(self.verdict) if closing is None else "incomplete"
+            end = End(
+                recorder.seq, recorder.mismatches, time.monotonic_ns() - recorder.started, told
+            )
+            self.output.close(end)
+        except BlkboxError as error:
+            closing = closing or error
+        if closing is not None:
+            raise closing
+
+    def _compare_end(self) -> None:
+        recorder, device = self.recorder, self.running.device
+        try:
+            recorder.add(Op(0, int(Kind.FLUSH)))
+            recorder.turn(0)  # sends it out; the turns below would wait for something to come first
+            patience = time.monotonic() + 30
+            while not recorder.idle and device.lost is None and time.monotonic() < patience:
+                recorder.turn(0.2)
+            reference = recorder.mirror.reference
+            with bar("comparing the images", reference.export.size) as progress:
+                # adopt: a later recording on these images must find them alike
+                result = sweep(
+                    self.loop, reference, device, self.comparison, progress=progress, adopt=True
+                )
+        except DriverHung as error:
+            self._judge(VerdictKind.FAILED, str(error))
+            return
+        if result.first is None:
+            return
+        self.damage = result.damage
+        recorder.note(result.first)
+        for start, end in islice(self.damage, MAX_FINAL):
+            if not start <= result.first.offset < end:
+                recorder.note_range(start, end)
+
+    def _judge(self, verdict: VerdictKind, reason: str) -> None:
+        if self.verdict is VerdictKind.CLEAN:
+            self.verdict, self.reason = verdict, reason
+
+    def _summary(self) -> Recording:
+        recorder, options = self.recorder, self.options
+        payloads = payload_path(options.trace)
+        return Recording(
+            verdict=self.verdict,
+            reason=self.reason,
+            trace=str(options.trace),
+            driver=options.driver.name,
+            size=recorder.export.size,
+            ops={KIND_BY_NUMBER[kind].label: n for kind, n in sorted(recorder.counts.items())},
+            bytes={
+                KIND_BY_NUMBER[kind].label: n for kind, n in sorted(recorder.bytes.items()) if n
+            },
+            mismatches=[_mismatch(difference) for difference in recorder.differences],
+            damage=[
+                SectorRange(sector=sector, sectors=sectors)
+                for sector, sectors in self.damage.sectors()
+            ],
+            trace_bytes=options.trace.stat().st_size,
+            payload_bytes=payloads.stat().st_size if self.output.payloads is not None else 0,
+            connections=recorder.connections,
+            guest_exit=self.guest.exited if self.guest is not None else None,
+        )
+
+
+def _mismatch(difference: Difference) -> MismatchSummary:
+    first, end = difference.offset // SECTOR, difference.offset + difference.length
+    return MismatchSummary(
+        seq=difference.op.seq if difference.op is not None else None,
+        fault=FaultName(difference.fault.name.lower()),
+        sector=first,
+        sectors=-(-end // SECTOR) - first,
+    )

@@ -1,0 +1,1 @@
+"""Trace -> trace or disk: cut, strip, verify, checkout, diff."""

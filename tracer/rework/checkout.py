@@ -1,0 +1,87 @@
+"""The disk as it should have been at some moment of a trace, made anew from what the trace says."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.disk.file import FileDevice
+from tracer.disk.raw import make_raw
+from tracer.errors import StorageError, UsageError
+from tracer.files import check_new, replaced, whole
+from tracer.op import Kind, Leaves, changing_kinds, effect
+from tracer.progress import bar
+from tracer.trace.data import TraceWithData
+from tracer.trace.marks import last_op, resolve_upto
+from tracer.trace.order import by_seq
+from tracer.trace.payloads import payload_path
+
+
+@dataclass(slots=True)
+class Checkout:
+    """What was made. ``size`` is the disk's, ``allocated`` is what the image takes, both in bytes."""
+
+    trace: str
+    image: str
+    before: int
+    """Ops with lower numbers than this are in it."""
+    size: int
+    payloads: str
+    """``full``, or ``hash``: then bytes made from the digests stand in for the data."""
+    allocated: int = 0
+    applied: int = 0
+    """Ops that changed the image."""
+    failed: int = 0
+    """Ops that would have changed it, but failed on the reference when recorded."""
+    schema: int = 1
+
+
+def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = False) -> Checkout:
+    """Make a sparse raw image of the disk at a moment: after an op, or when a mark was set
+    (``at``, see tracer/marks.py), or after the last op.
+
+    The image appears whole or not at all. Raises UsageError where it is there already and ``force`` is
+    not given, TraceError where the trace or a payload cannot be read, StorageError.
+    """
+    if replaced((image,), (trace, payload_path(trace))):
+        raise UsageError(f"{image} cannot be both the image and the trace or its payloads")
+    check_new(image, force)
+    with TraceWithData(trace) as source:
+        header = source.trace.header
+        before = resolve_upto(source.trace, at) if at is not None else last_op(source.trace) + 1
+        made = Checkout(str(trace), str(image), before, header.size, header.payloads)
+        try:
+            with whole(image) as folder:
+                partial = folder / image.name
+                make_raw(partial, made.size)
+                _apply(source, partial, made)
+        except OSError as error:
+            raise StorageError(f"cannot write {image}: {error.strerror}") from error
+    return made
+
+
+def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
+    """Do to an image what was done to the reference when recorded. Raises OSError."""
+    trace = source.trace
+    changing = changing_kinds(trace.header.trim)
+    with FileDevice(image, durable=False) as device:
+        with bar("checking out", made.before, "ops") as progress:
+            for op in by_seq(trace.ops()):
+                if op.seq >= made.before:
+                    break
+                progress(1)
+                if op.kind in changing and op.reference_status:
+                    made.failed += 1
+                leaves = effect(op, trace.header.trim).leaves
+                if leaves is Leaves.OLD:
+                    continue
+                made.applied += 1
+                is_data = leaves is Leaves.DATA
+                # zeroes become holes, whatever wrote them: the image stays sparse
+                kind = Kind.WRITE if is_data else Kind.TRIM
+                data = source.data(op) if is_data else None
+                error, _, _ = device.execute(kind, 0, op.offset, op.length, data)
+                if error:
+                    raise OSError(error, os.strerror(error))
+        made.allocated = (
+            os.fstat(device.fd).st_blocks * 512
+        )  # st_blocks counts 512 bytes each, always

@@ -1,0 +1,207 @@
+"""Cut a part out of a trace, as a trace that replays by itself.
+
+What the disk held before the part becomes start ops, in the order in which it was written: for each op
+that wrote bytes which are still there, those bytes. The ops of the part follow, their numbers shifted
+by a constant. Trims count as the reference image does them (tracer/mirror.py): they zero, or, under the
+trim rule "old-or-zero", change nothing.
+
+Without payloads an op's bytes are made from its digest (tracer/digest.py), which can also make the first
+few of them, but not others. So a start op there is the earlier write up to the last byte that is still
+there, and what it writes too much is put right by the start ops after it: later writes, or zeroes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tracer.errors import UsageError
+from tracer.op import NO_PAYLOAD, NO_TIME, ZERO_DIGEST, Buffer, Fault, Kind, Leaves, Op, effect
+from tracer.progress import bar
+from tracer.rework.last_writers import LastWriters
+from tracer.rework.rewrite import check_output, derived, new_trace
+from tracer.trace.data import TraceWithData
+from tracer.trace.order import by_seq
+from tracer.trace.output import TraceOutput
+from tracer.trace.payloads import payload_path
+from tracer.trace.records import End, Mark, Mismatch
+
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Cut:
+    """What was cut: ops ``first`` to ``last`` of ``source``. ``ops`` counts those, ``start_ops`` what
+    comes before them in the new trace; sizes are bytes."""
+
+    source: str
+    trace: str
+    first: int
+    last: int
+    ops: int
+    start_ops: int
+    start_bytes: int
+    trace_bytes: int
+    payload_bytes: int
+    schema: int = 1
+
+
+def cut(source: TraceWithData, first: int, upto: int, out: Path, *, force: bool = False) -> Cut:
+    """Write the ops ``first`` to ``upto - 1`` as a trace of their own. Raises UsageError where there are
+    none or ``out`` cannot be used, TraceError where the source lacks what is needed."""
+    trace = source.trace
+    if first >= upto:
+        raise UsageError(f"there are no ops from #{first} to #{upto - 1}")
+    check_output(out, trace.path, force=force)
+    with bar("cutting", trace.count + 3 * first, "records") as progress:
+        writers = _last_writers(source, first, progress)
+        # counted before anything is written, since the header says how the numbers shifted
+        count = sum(1 for _ in _start(source, first, writers, progress))
+        begins_blank = not count and not any(
+            first <= op.seq < upto and op.kind == Kind.START for op in trace.ops()
+        )
+        header = derived(
+            trace.header,
+            start_image="blank" if begins_blank else "recorded",
+            cut={"trace": trace.header.id, "first": first, "last": upto - 1, "start_ops": count},
+        )
+        with new_trace(out, header) as written:
+            start_bytes = 0
+            for op, data in _with_data(source, _start(source, first, writers, progress)):
+                start_bytes += op.length
+                _append(written, op, data)
+            end = _copy(source, first, upto, count - first, written, progress)
+            if not end.ops:
+                raise UsageError(
+                    f"{trace.path} has no record of any op from #{first} to #{upto - 1}"
+                )
+            written.sync()
+            written.close(replace(end, ops=count + end.ops))
+    payloads = payload_path(out)
+    return Cut(
+        str(trace.path), str(out), first, upto - 1, end.ops, count, start_bytes, out.stat().st_size,
+        payloads.stat().st_size if header.payloads == "full" else 0,
+    )  # fmt: skip
+
+
+def _before(source: TraceWithData, first: int, progress: Progress) -> Iterator[Op]:
+    """The ops before op ``first``, in order."""
+
+    def before() -> Iterator[Op]:
+        missing = first
+        for op in source.trace.ops() if first else ():
+            progress(1)
+            if op.seq < first:
+                yield op
+                missing -= 1
+                if not missing:
+                    return
+
+    return by_seq(before())
+
+
+def _last_writers(source: TraceWithData, first: int, progress: Progress) -> LastWriters:
+    """Who wrote what the disk holds before op ``first``."""
+    writers = LastWriters()
+    for op in _before(source, first, progress):
+        leaves = effect(op, source.trace.header.trim).leaves
+        if leaves is Leaves.DATA:
+            writers.write(op.offset, op.end, op.seq)
+        elif leaves is Leaves.ZEROES:
+            writers.zero(op.offset, op.end)
+    return writers
+
+
+def _start(
+    source: TraceWithData, first: int, writers: LastWriters, progress: Progress
+) -> Iterator[tuple[Op, Op]]:
+    """The start ops, numbered from 0, each with the op whose bytes it brings."""
+    seq = 0
+    for op in _before(source, first, progress):
+        if effect(op, source.trace.header.trim).leaves is not Leaves.DATA:
+            continue
+        for start, end, key in _pieces(op, writers, whole=source.real):
+            yield Op(seq, int(Kind.START), 0, start, end - start, completed=0, digest=key), op
+            seq += 1
+
+
+def _pieces(op: Op, writers: LastWriters, *, whole: bool) -> list[tuple[int, int, bytes]]:
+    """What must be written for an op's bytes to be there that still are: ``(start, end, digest)``. With
+    the ``whole`` payload known, that is each piece; else it is the beginning of all, up to the last
+    of them, and then the zeroes within."""
+    still: list[tuple[int, int]] = []
+    for start, end, seq in writers.within(op.offset, op.end):
+        if seq != op.seq:
+            continue
+        if still and still[-1][1] == start:
+            still[-1] = still[-1][0], end
+        else:
+            still.append((start, end))
+    if whole or not still:
+        return [(start, end, op.digest) for start, end in still]
+    last = still[-1][1]
+    found, at = [(op.offset, last, op.digest)], op.offset
+    for start, end, _ in writers.within(op.offset, last):
+        if at < start:
+            found.append((at, start, ZERO_DIGEST))
+        at = end
+    return found
+
+
+def _with_data(
+    source: TraceWithData, pairs: Iterator[tuple[Op, Op]]
+) -> Iterator[tuple[Op, bytes | memoryview | None]]:
+    """Each start op with its bytes, where the trace has them."""
+    data, whose = b"", -1
+    for op, writer in pairs:
+        if not source.real:
+            yield op, None
+            continue
+        if writer.seq != whose:  # an op's pieces come one after the other
+            found = source.data(writer)
+            assert found is not None
+            data, whose = bytes(found), writer.seq
+        at = op.offset - writer.offset
+        yield op, memoryview(data)[at : at + op.length]
+
+
+def _copy(
+    source: TraceWithData,
+    first: int,
+    upto: int,
+    shift: int,
+    written: TraceOutput,
+    progress: Progress,
+) -> End:
+    """Append the ops, marks and mismatches of the part, with numbers shifted. Return the end record for
+    these alone."""
+    ops = mismatches = last = 0
+    for record in source.trace.records():
+        progress(1)
+        if isinstance(record, Op):
+            if first <= record.seq < upto:
+                data = source.data(record) if source.real else None
+                record.seq += shift
+                _append(written, record, data)
+                ops += 1
+                if record.completed != NO_TIME:
+                    last = max(last, record.completed)
+        elif isinstance(record, Mark):
+            if first <= record.seq <= upto:  # one that stands at the end may be what it was cut by
+                written.mark(replace(record, seq=record.seq + shift))
+        elif isinstance(record, Mismatch):
+            # what was found after the run has the number that the next op would have had
+            after_run = record.seq == upto and record.fault == Fault.FINAL
+            if first <= record.seq < upto or after_run:
+                actual = source.returned(record)
+                payload = NO_PAYLOAD if actual is None else written.put(record.digest, actual)
+                written.mismatch(replace(record, seq=record.seq + shift, payload=payload))
+                mismatches += 1
+    return End(ops, mismatches, last, "cut")
+
+
+def _append(written: TraceOutput, op: Op, data: Buffer | None) -> None:
+    """Append an op and, if they are known, the bytes that it brings."""
+    op.payload = NO_PAYLOAD
+    if data is not None:
+        written.store(op, bytes(data))
+    written.op(op)

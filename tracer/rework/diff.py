@@ -1,0 +1,103 @@
+"""Where two recordings part."""
+
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from tracer.errors import Exit
+from tracer.op import KIND_BY_NUMBER, Op, flag_names
+from tracer.progress import bar
+from tracer.trace.file import Trace
+from tracer.trace.order import by_seq
+
+MAX_FIELDS = 1000
+"""Fields that are noted as different; more would say nothing new."""
+
+DISK = ("size", "trim", "start_image")
+"""What a trace's header says of the disk, and so of what its ops mean."""
+
+OUTCOME = ("kind", "flags", "offset", "length", "digest", "reference_status", "test_status")
+TIMING = ("submitted", "completed", "reference_ns", "test_ns")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One thing that differs, and what it is on each side (None where it is missing)."""
+
+    name: str
+    a: Any
+    b: Any
+
+
+@dataclass(slots=True)
+class Diff:
+    """What differs between ``a`` and ``b``: two recordings, or two verdicts (analysis/verdict_diff.py).
+    For recordings ``alike`` ops come before the first that differs; ``op_a`` and ``op_b`` are that op,
+    None where a recording has ended."""
+
+    kind: str
+    a: str
+    b: str
+    fields: list[Field] = field(default_factory=list)
+    alike: int | None = None
+    op_a: Op | None = None
+    op_b: Op | None = None
+    schema: int = 1
+
+    def note(self, name: str, a: Any, b: Any) -> None:
+        """Note a field that differs."""
+        if len(self.fields) < MAX_FIELDS:
+            self.fields.append(Field(name, a, b))
+
+    @property
+    def same(self) -> bool:
+        return not (self.fields or self.op_a or self.op_b)
+
+    @property
+    def exit_code(self) -> int:
+        return Exit.CLEAN if self.same else Exit.DIFFERENT
+
+
+def diff_traces(a: Path, b: Path, *, timing: bool = False) -> Diff:
+    """Compare two recordings op by op; with ``timing`` their times as well. Raises TraceError."""
+    with Trace(a) as left, Trace(b) as right:
+        return _compare_traces(left, right, timing)
+
+
+def _compare_traces(left: Trace, right: Trace, timing: bool) -> Diff:
+    result = Diff("traces", str(left.path), str(right.path))
+    for name in DISK:
+        one, other = getattr(left.header, name), getattr(right.header, name)
+        if one != other:
+            result.note(f"header.{name}", one, other)
+    names = OUTCOME + TIMING if timing else OUTCOME
+    with bar("comparing", max(left.count, right.count), "ops") as progress:
+        alike = 0
+        for op_a, op_b in zip_longest(by_seq(left.ops()), by_seq(right.ops())):
+            if (
+                op_a is None
+                or op_b is None
+                or any(getattr(op_a, name) != getattr(op_b, name) for name in names)
+            ):
+                result.op_a, result.op_b = op_a, op_b
+                break
+            alike += 1
+            progress(1)
+    result.alike = alike
+    if result.op_a is not None and result.op_b is not None:
+        for name in names:
+            one, other = _shown(result.op_a, name), _shown(result.op_b, name)
+            if one != other:
+                result.note(name, one, other)
+    return result
+
+
+def _shown(op: Op, name: str) -> Any:
+    """A field of an op as it goes into JSON."""
+    value = getattr(op, name)
+    if name == "kind":
+        return KIND_BY_NUMBER[value].label
+    if name == "flags":
+        return flag_names(value)
+    return value.hex() if name == "digest" else value

@@ -1,0 +1,60 @@
+"""What a trace's ops wrote: from the payload store, or made from the digests; and in which order."""
+
+from pathlib import Path
+
+from tracer.closing import Closing
+from tracer.digest import digest, stand_in
+from tracer.errors import TraceError
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Buffer, Op
+from tracer.trace.file import Trace
+from tracer.trace.payloads import PayloadReader, payload_path
+from tracer.trace.records import MAX_LENGTH, Mismatch
+
+
+class TraceWithData(Closing):
+    """A trace opened for replaying, with its payloads. Raises TraceError where they are not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.trace = Trace(path)
+        self.real = self.trace.header.payloads == "full"
+        """Whether payloads are those of the guest; else they are stand-ins made from the digests."""
+        self.payloads: PayloadReader | None = None
+        """The payload store; None where the trace has digests alone."""
+        if self.real:
+            try:
+                self.payloads = PayloadReader(payload_path(path), self.trace.header.id)
+            except BaseException:
+                self.trace.close()
+                raise
+
+    def data(self, op: Op) -> Buffer | None:
+        """The bytes that an op brings, or None where it brings none. Raises TraceError."""
+        if op.kind not in CARRIES_DATA:
+            return None
+        if self.payloads is None or op.digest == ZERO_DIGEST:
+            return stand_in(op.digest, op.length)
+        if op.payload == NO_PAYLOAD:
+            raise TraceError(f"{self.trace.path}: op #{op.seq} has no payload")
+        data = self.payloads.read(op.payload, op.length)
+        if digest(data) != op.digest:
+            raise TraceError(
+                f"{self.payloads.path}: the payload of op #{op.seq} is not what was written"
+            )
+        return data
+
+    def returned(self, mismatch: Mismatch) -> bytes | None:
+        """What the test side returned where the two differed; None where the trace does not have it."""
+        length = mismatch.length
+        if self.payloads is None or mismatch.payload == NO_PAYLOAD or length > MAX_LENGTH["data"]:
+            return None
+        try:
+            data = self.payloads.read(mismatch.payload, length)
+        except TraceError:
+            return None
+        return data if digest(data) == mismatch.digest else None
+
+    def close(self) -> None:
+        """Close the files; a second time does nothing."""
+        self.trace.close()
+        if self.payloads is not None:
+            self.payloads.close()

@@ -1,0 +1,187 @@
+"""The trace file: a msgpack stream of a header map and fixed-width records. Reader and writer.
+
+docs/trace-format.md is the specification. Every record is a msgpack array packed in the widest types,
+so that all records have RECORD_SIZE bytes: any msgpack library reads the stream, and numpy views it as
+one strided table (``OP_DTYPE`` in analysis/layout.py is the twin of ``_OP``).
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from tracer.op import KIND_BY_NUMBER, Fault, Flag, Op
+
+MAX_LENGTH = {"data": 32 << 20, "other": (1 << 32) - 1}
+"""Bytes in one op: 32 MiB where it carries data (NBD's limit), else what NBD's 32 bits can say."""
+
+
+class Tag(IntEnum):
+    """A record's kind: its first element."""
+
+    OP = 1
+    MARK = 2
+    MISMATCH = 3
+    END = 4
+
+
+_OP = struct.Struct(">BB BQ BB BH BQ BQ BQ BQ BQ BQ BH BH BI BQ BB16s".replace(" ", ""))
+"""array of 15; tag; then each field behind its msgpack type byte."""
+
+RECORD_SIZE = _OP.size
+
+_ARRAY = 0x90  # msgpack fixarray; + count
+_U8, _U16, _U32, _U64, _BIN8, _STR8 = 0xCC, 0xCD, 0xCE, 0xCF, 0xC4, 0xD9
+
+_MISMATCH = struct.Struct(">BB BQ BB BQ BQ BH BH BQ BQ BB16s BB33s".replace(" ", ""))
+_MARK = struct.Struct(">BB BQ BQ BB86s".replace(" ", ""))
+_END = struct.Struct(">BB BQ BQ BQ BB77s".replace(" ", ""))
+
+MAX_MARK = 86
+"""Bytes in a mark's name, in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A named moment: before op ``seq``, at ``time`` ns."""
+
+    seq: int
+    time: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The two sides differed on op ``seq``, or after all ops (FINAL; then seq is their number).
+
+    ``offset`` and ``length`` are the bytes that differ, from the first to the last; the statuses are
+    errno values; ``payload`` and ``digest`` are those of what the test side returned.
+    """
+
+    seq: int
+    fault: int
+    offset: int
+    length: int
+    expected_status: int
+    actual_status: int
+    time: int
+    payload: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last record of a trace that was closed: how many ops it has, and how the run ended."""
+
+    ops: int
+    mismatches: int
+    time: int
+    verdict: str
+
+
+Record = Op | Mark | Mismatch | End
+
+
+def pack_op(op: Op) -> bytes:
+    """An op's record."""
+    return _OP.pack(
+        _ARRAY + 15, Tag.OP,
+        _U64, op.seq, _U8, op.kind, _U16, op.flags, _U64, op.offset, _U64, op.length,
+        _U64, op.submitted, _U64, op.completed, _U64, op.reference_ns, _U64, op.test_ns,
+        _U16, op.reference_status, _U16, op.test_status, _U32, op.connection,
+        _U64, op.payload, _BIN8, 16, op.digest,
+    )  # fmt: skip
+
+
+def _pack_mark(mark: Mark) -> bytes:
+    name = mark.name.encode()
+    if len(name) > MAX_MARK:
+        raise ValueError(f"a mark's name has at most {MAX_MARK} bytes")
+    return _MARK.pack(_ARRAY + 4, Tag.MARK, _U64, mark.seq, _U64, mark.time, _STR8, MAX_MARK, name)
+
+
+def _pack_mismatch(m: Mismatch) -> bytes:
+    return _MISMATCH.pack(
+        _ARRAY + 11, Tag.MISMATCH,
+        _U64, m.seq, _U8, m.fault, _U64, m.offset, _U64, m.length,
+        _U16, m.expected_status, _U16, m.actual_status, _U64, m.time, _U64, m.payload,
+        _BIN8, 16, m.digest, _BIN8, 33, b"",
+    )  # fmt: skip
+
+
+def _pack_end(end: End) -> bytes:
+    return _END.pack(
+        _ARRAY + 5, Tag.END,
+        _U64, end.ops, _U64, end.mismatches, _U64, end.time, _STR8, 77, end.verdict.encode(),
+    )  # fmt: skip
+
+
+def _unpack_op(data: Any, at: int, size: int) -> Op | None:
+    (
+        array, _,
+        t1, seq, t2, kind, t3, flags, t4, offset, t5, length, t6, submitted, t7, completed,
+        t8, reference_ns, t9, test_ns, t10, reference_status, t11, test_status, t12, connection,
+        t13, payload, t14, width, digest_,
+    ) = _OP.unpack_from(data, at)  # fmt: skip
+    types = (array, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, width)
+    limit = MAX_LENGTH["data"] if kind in (0, 1, 64) else MAX_LENGTH["other"]
+    if (
+        types != _OP_TYPES
+        or kind not in KIND_BY_NUMBER
+        or flags & ~KNOWN_FLAGS
+        or length > limit
+        or offset + length > size
+        or (not length and kind != 3)
+    ):
+        return None
+    return Op(
+        seq, kind, flags, offset, length, submitted, completed, reference_ns, test_ns,
+        reference_status, test_status, connection, payload, digest_,
+    )  # fmt: skip
+
+
+KNOWN_FLAGS = sum(Flag)
+
+_OP_TYPES = (
+    _ARRAY + 15, _U64, _U8, _U16, _U64, _U64, _U64, _U64, _U64, _U64, _U16, _U16, _U32, _U64,
+    _BIN8, 16,
+)  # fmt: skip
+
+
+def _unpack_mark(data: Any, at: int, _size: int) -> Mark | None:
+    array, _, t1, seq, t2, time, t3, width, name = _MARK.unpack_from(data, at)
+    if (array, t1, t2, t3, width) != (_ARRAY + 4, _U64, _U64, _STR8, MAX_MARK):
+        return None
+    return Mark(seq, time, name.rstrip(b"\0").decode(errors="replace"))
+
+
+def _unpack_mismatch(data: Any, at: int, size: int) -> Mismatch | None:
+    (
+        array, _, t1, seq, t2, fault, t3, offset, t4, length, t5, expected, t6, actual,
+        t7, time, t8, payload, t9, width, digest_, t10, pad, _,
+    ) = _MISMATCH.unpack_from(data, at)  # fmt: skip
+    types = (array, t1, t2, t3, t4, t5, t6, t7, t8, t9, width, t10, pad)
+    wanted = (
+        _ARRAY + 11, _U64, _U8, _U64, _U64, _U16, _U16, _U64, _U64, _BIN8, 16, _BIN8, 33,
+    )  # fmt: skip
+    if types != wanted or fault not in Fault.__members__.values() or offset + length > size:
+        return None
+    return Mismatch(seq, fault, offset, length, expected, actual, time, payload, digest_)
+
+
+def _unpack_end(data: Any, at: int, _size: int) -> End | None:
+    array, _, t1, ops, t2, mismatches, t3, time, t4, width, verdict = _END.unpack_from(data, at)
+    if (array, t1, t2, t3, t4, width) != (_ARRAY + 5, _U64, _U64, _U64, _STR8, 77):
+        return None
+    return End(ops, mismatches, time, verdict.rstrip(b"\0").decode(errors="replace"))
+
+
+_UNPACK: dict[int, Callable[[Any, int, int], Record | None]] = {
+    Tag.OP: _unpack_op,
+    Tag.MARK: _unpack_mark,
+    Tag.MISMATCH: _unpack_mismatch,
+    Tag.END: _unpack_end,
+}
+
+assert _MARK.size == _MISMATCH.size == _END.size == RECORD_SIZE
