@@ -1,11 +1,16 @@
 """What all tests share: how hypothesis runs, and how parameters are named."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.kit.peers import PEER_ENV
+from tracer.recording import control
 
 # no deadline: a loaded machine is no reason to fail; the blob makes a failure repeatable anywhere.
 # CI tries the same examples every time, so that a change fails for what it changes; `make test` looks
@@ -24,6 +29,19 @@ settings.load_profile("blkbox")
 def path(tmp_path: Path) -> Path:
     """Where a test may write a trace."""
     return tmp_path / "some.trace"
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime folder for each test alone, with a short name and with a long one below it."""
+    with tempfile.TemporaryDirectory(prefix="blkbox-test-") as folder:
+        path = Path(folder) / ("long-" * 30)
+        path.mkdir(mode=0o700)
+        for environment in (os.environ, PEER_ENV):
+            monkeypatch.setitem(environment, "XDG_RUNTIME_DIR", str(path))  # type: ignore[arg-type]
+            monkeypatch.setitem(environment, "TMPDIR", folder)  # type: ignore[arg-type]
+            monkeypatch.delitem(environment, control.VARIABLE, raising=False)  # type: ignore[arg-type]
+        yield path
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from replay.interleave import interleave, seeds
 from replay.schedule import Gate, schedule
-from tests.replay.test_schedule import recordings
+from tests.replay.recordings import recordings
 from tracer.op import Kind, Op, conflicts
 
 

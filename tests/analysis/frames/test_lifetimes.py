@@ -12,75 +12,17 @@ from hypothesis import strategies as st
 import analysis
 from analysis.frames.lifetimes import VERSIONS
 from tests.kit.data import pattern
+from tests.kit.small_disk import SECTORS, SIZE, ops, write
 from tests.kit.traces import read_trace
 from tracer.digest import digest, stand_in
 from tracer.errors import TraceError, UsageError
 from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, SECTOR, ZERO_DIGEST, Kind, Op
 from tracer.rework.checkout import checkout
 from tracer.trace.file import TraceWriter
-from tracer.trace.header import Header
-from tracer.trace.output import TraceOutput
 from tracer.trace.records import pack_op
 from tracer.verdict import Finding, Recording, SectorRange, Verdict, VerdictKind, to_json
 
-SECTORS = 12
-SIZE = SECTORS * SECTOR
-
 rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-
-
-@st.composite
-def ranges(draw: st.DrawFn) -> tuple[int, int]:
-    """Bytes, often whole sectors: offset and length."""
-    unit = draw(st.sampled_from([1, SECTOR, SECTOR, SECTOR]))
-    offset = draw(st.integers(0, SIZE // unit - 1)) * unit
-    return offset, draw(st.integers(1, (SIZE - offset) // unit)) * unit
-
-
-@st.composite
-def ops(draw: st.DrawFn) -> list[tuple[Op, bytes]]:
-    """Ops by seq, each with what it brings. The start image's pieces come first, as they do."""
-    many: list[tuple[Op, bytes]] = []
-    starts = draw(st.lists(st.integers(0, SECTORS - 1), max_size=3, unique=True))
-    wanted = [(Kind.START, at * SECTOR, SECTOR) for at in starts]
-    guests = [
-        Kind.WRITE,
-        Kind.WRITE,
-        Kind.READ,
-        Kind.READ,
-        Kind.TRIM,
-        Kind.ZERO,
-        Kind.FLUSH,
-        Kind.CACHE,
-    ]
-    kinds = draw(st.lists(st.sampled_from(guests), max_size=14))
-    wanted += [(kind, *(draw(ranges()) if kind != Kind.FLUSH else (0, 0))) for kind in kinds]
-    for seq, (kind, offset, length) in enumerate(wanted):
-        data = b""
-        if kind in CARRIES_DATA:
-            data = draw(
-                st.sampled_from([bytes(length), pattern(length, 1), pattern(length, seq + 2)])
-            )
-        failed = kind != Kind.START and draw(st.integers(0, 9)) == 0
-        status = draw(st.sampled_from([(5, 0), (5, 5), (0, 5)])) if failed else (0, 0)
-        op = Op(
-            seq, int(kind), 0, offset, length, submitted=seq * 10, completed=seq * 10 + 7,
-            reference_status=status[0], test_status=status[1], digest=digest(data),
-        )  # fmt: skip
-        many.append((op, data))
-    return many
-
-
-def write(
-    path: Path, many: list[tuple[Op, bytes]], order: list[int] | None = None, **header: Any
-) -> Path:
-    """A trace of ops and what they bring, its records in some order."""
-    with TraceOutput(path, Header(SIZE, **header)) as output:
-        for op, data in many:
-            if op.kind in CARRIES_DATA:
-                op.payload = output.put(op.digest, data)
-        output.write([pack_op(many[place][0]) for place in order or range(len(many))])
-    return path
 
 
 def apply(disk: bytearray, op: Op, data: bytes, trim: str = "any") -> bool:
@@ -249,9 +191,6 @@ def test_sectors_that_are_not_there(tmp_path: Path, sectors: range) -> None:
     for ask in (t.versions, t.expected):
         with pytest.raises(UsageError, match=r"the disk has range\(0, 12\)"):
             ask(sectors)
-
-
-# ---------------------------------------------------------------- verdicts
 
 
 def recorded(*damage: SectorRange) -> Recording:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import analysis
 from analysis import plots
 from analysis.frames.frames import Frames
-from tests.analysis.plots.test_plots import some
+from tests.kit.ops import some
 from tests.kit.system import entries
 from tests.kit.traces import write_trace
 from tracer.errors import UsageError

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from analysis import plots
 from blkbox.commands.plot import Picture
-from tests.analysis.plots.test_plots import DISK, some
 from tests.kit.command import trace
+from tests.kit.ops import DISK, some
 from tests.kit.system import entries
 from tests.kit.traces import write_trace
 from tracer.errors import UsageError

@@ -1,33 +1,21 @@
-"""``trace replay``, ``show``, ``verify`` and ``doctor`` as a user runs them, and what they refuse."""
+"""``trace replay`` as a user runs it: what it finds."""
 
 import json
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.kit.command import trace
+from tests.kit.drivers import toml
 from tests.kit.faulty.workload import KIB, SIZE, WORKLOAD, make_trace, write_driver
-from tests.kit.peers import background, need, peer
+from tests.kit.peers import background, need
 from tracer.op import Kind
 
 TORN = [(Kind.WRITE, 0, 4096, 0), (Kind.READ, 0, 4096, 0)]
 
 
-@pytest.fixture
-def workload(tmp_path: Path) -> Path:
-    return make_trace(tmp_path / "w.trace", WORKLOAD)
-
-
 def places(damage: list[dict[str, object]]) -> list[tuple[object, object]]:
     return [(one["sector"], one["sectors"]) for one in damage]
-
-
-def driver_file(folder: Path, **commands: list[str]) -> Path:
-    path = folder / "driver.toml"
-    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in commands.items()))
-    return path
 
 
 # ---------------------------------------------------------------- clean builds
@@ -58,7 +46,7 @@ def test_any_depth_is_clean(tmp_path: Path, together: int, depth: str) -> None:
 
 def test_the_other_servers_are_clean(tmp_path: Path, workload: Path) -> None:
     need("qemu-storage-daemon", "nbdkit")
-    daemon = driver_file(
+    daemon = toml(
         tmp_path,
         serve=[
             "qemu-storage-daemon",
@@ -69,7 +57,7 @@ def test_the_other_servers_are_clean(tmp_path: Path, workload: Path) -> None:
         ],
     )
     trace("replay", "w.trace", "--driver", daemon, cwd=tmp_path)
-    nbdkit = driver_file(tmp_path, serve=["nbdkit", "-f", "-U", "{socket}", "file", "{image}"])
+    nbdkit = toml(tmp_path, serve=["nbdkit", "-f", "-U", "{socket}", "file", "{image}"])
     trace("replay", "w.trace", "--driver", nbdkit, cwd=tmp_path)
 
 
@@ -78,7 +66,7 @@ def test_a_disk_in_many_pieces_is_clean(tmp_path: Path) -> None:
     need("qemu-nbd")
     requests = [(Kind.WRITE, at * 8 * KIB, 4 * KIB, 0) for at in range(9000)]
     make_trace(tmp_path / "w.trace", requests, size=72 << 20, payloads="hash", together=8)
-    driver = driver_file(
+    driver = toml(
         tmp_path,
         serve=["qemu-nbd", "-t", "-f", "raw", "-k", "{socket}", "--discard=unmap", "{image}"],
     )
@@ -91,7 +79,7 @@ def test_a_driver_that_offers_little_is_asked_for_little(tmp_path: Path) -> None
     need("nbdkit")
     requests = [request for request in WORKLOAD if request[0] != Kind.READ]
     make_trace(tmp_path / "w.trace", requests)
-    driver = driver_file(
+    driver = toml(
         tmp_path,
         serve=["nbdkit", "-f", "-U", "{socket}", "--filter=nozero", "--filter=fua", "file", "{image}",
                "zeromode=none"],
@@ -103,7 +91,7 @@ def test_a_driver_that_keeps_nothing_is_judged_by_what_it_serves(
     tmp_path: Path, workload: Path
 ) -> None:
     need("nbdkit")
-    driver = driver_file(tmp_path, serve=["nbdkit", "-f", "-U", "{socket}", "memory", "{size}"])
+    driver = toml(tmp_path, serve=["nbdkit", "-f", "-U", "{socket}", "memory", "{size}"])
     done = trace("replay", "w.trace", "--driver", driver, "--json", cwd=tmp_path)
     verdict = json.loads(done.stdout)
     assert (verdict["verdict"], verdict["volatile"]) == ("clean", True)
@@ -162,7 +150,7 @@ def test_images_are_kept_when_asked_for(tmp_path: Path, workload: Path) -> None:
 
 def test_a_fresh_image_that_is_wrong_already_has_no_culprit(tmp_path: Path, workload: Path) -> None:
     need("nbdkit")
-    driver = driver_file(
+    driver = toml(
         tmp_path,
         create=["sh", "-c", f"head -c {SIZE} /dev/zero | tr '\\000' x > $0", "{image}"],
         serve=["nbdkit", "-f", "-U", "{socket}", "file", "{image}"],
@@ -195,7 +183,7 @@ def test_a_driver_that_cannot_be_judged(
     tmp_path: Path, workload: Path, serve: list[str], says: str
 ) -> None:
     need("nbdkit")
-    driver = driver_file(tmp_path, serve=serve)
+    driver = toml(tmp_path, serve=serve)
     done = trace("replay", "w.trace", "--driver", driver, "--json", cwd=tmp_path, expect=125)
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -207,214 +195,3 @@ def test_a_driver_that_cannot_be_judged(
 def test_a_build_that_is_not_there(tmp_path: Path, workload: Path) -> None:
     done = trace("replay", "w.trace", "--driver", f"qcow2@{tmp_path}", cwd=tmp_path, expect=125)
     assert "there is no program qemu-nbd" in done.stderr
-
-
-# ---------------------------------------------------------------- bad input
-
-
-@pytest.mark.parametrize("verb", [["replay", "--driver", "raw"], ["show"], ["verify"]])
-def test_no_such_trace(tmp_path: Path, verb: list[str]) -> None:
-    done = trace(*verb, "none.trace", cwd=tmp_path, expect=201)
-    assert done.stderr == "trace: cannot open none.trace: No such file or directory\n"
-
-
-@pytest.mark.parametrize("verb", [["replay", "--driver", "raw"], ["show"], ["verify"]])
-@pytest.mark.parametrize(
-    "content", [b"", b"\x00" * 5000, b"not a trace at all\n", b"\xc1\xff" * 999]
-)
-def test_random_bytes(tmp_path: Path, verb: list[str], content: bytes) -> None:
-    (tmp_path / "bad.trace").write_bytes(content)
-    done = trace(*verb, "bad.trace", cwd=tmp_path, expect=201)
-    assert done.stderr == "trace: bad.trace is not a trace: it has no header\n"
-
-
-def test_a_truncated_trace_replays_as_far_as_it_goes(tmp_path: Path, workload: Path) -> None:
-    workload.write_bytes(workload.read_bytes()[:-150])
-    done = trace("verify", "w.trace", cwd=tmp_path, expect=201)
-    assert "not closed" in done.stdout
-    assert "cut off" in done.stdout
-    verdict = json.loads(
-        trace("replay", "w.trace", "--driver", "raw", "--json", cwd=tmp_path).stdout
-    )
-    assert (verdict["verdict"], verdict["ops"], verdict["replayed_ops"]) == ("clean", 27, 27)
-
-
-def test_a_damaged_record_is_named_by_its_place(tmp_path: Path, workload: Path) -> None:
-    content = bytearray(workload.read_bytes())
-    content[-108 * 5] ^= 0xFF
-    workload.write_bytes(content)
-    done = trace("replay", "w.trace", "--driver", "raw", cwd=tmp_path, expect=201)
-    assert f"at byte {len(content) - 108 * 5}" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_missing_payloads(tmp_path: Path, workload: Path) -> None:
-    (tmp_path / "w.payloads").unlink()
-    done = trace("replay", "w.trace", "--driver", "raw", cwd=tmp_path, expect=201)
-    assert done.stderr.startswith("trace: cannot open the payloads w.payloads")
-    done = trace("verify", "w.trace", cwd=tmp_path, expect=201)
-    assert "cannot open the payloads" in done.stdout
-
-
-def test_cut_payloads(tmp_path: Path, workload: Path) -> None:
-    store = tmp_path / "w.payloads"
-    store.write_bytes(store.read_bytes()[:-10])
-    done = trace("replay", "w.trace", "--driver", "raw", cwd=tmp_path, expect=201)
-    assert "missing" in done.stderr
-    done = trace("verify", "w.trace", "--json", cwd=tmp_path, expect=201)
-    assert json.loads(done.stdout)["missing"] > 0
-
-
-def test_payloads_of_another_trace(tmp_path: Path, workload: Path) -> None:
-    other = make_trace(tmp_path / "other.trace", WORKLOAD)
-    shutil.copy(other.with_suffix(".payloads"), tmp_path / "w.payloads")
-    done = trace("replay", "w.trace", "--driver", "raw", cwd=tmp_path, expect=201)
-    assert "belongs to another trace" in done.stderr
-
-
-def test_a_trace_that_contradicts_itself_is_a_bad_trace_not_a_bad_driver(tmp_path: Path) -> None:
-    path = make_trace(tmp_path / "w.trace", [(Kind.READ, 0, 512, 0)])
-    content = bytearray(path.read_bytes())
-    content[-108 - 1] ^= 1  # the digest of what the read returned
-    path.write_bytes(content)
-    done = trace("replay", "w.trace", "--driver", "raw", cwd=tmp_path, expect=201)
-    assert "the trace is not complete" in done.stderr
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["--driver", "nosuch"],
-        ["--driver", "raw", "--depth", "0"],
-        ["--driver", "raw", "--depth", "deep"],
-        ["--driver", "raw", "--timeout", "0"],
-        ["--driver", "raw", "--plot", "p.gif"],
-        ["--driver", "raw", "--plot", "nowhere/p.png"],
-        ["--driver", "raw", "--plot", "w.png", "--no-plot"],
-        ["--driver", "none.toml"],
-        ["--driver", "http://localhost/"],
-        ["--driver", "nbd+unix:///"],
-        ["--driver", "raw", "--bogus"],
-    ],
-)
-def test_usage_errors_are_one_line(tmp_path: Path, workload: Path, arguments: list[str]) -> None:
-    done = trace("replay", "w.trace", *arguments, cwd=tmp_path, expect=200)
-    assert done.stderr.startswith("trace: ")
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
-
-
-def test_a_second_plot_gets_a_name_of_its_own(tmp_path: Path, workload: Path) -> None:
-    need("nbdkit")
-    driver = write_driver(tmp_path, "write-lost")
-    for name in ("w.damage.png", "w.damage-2.png"):
-        arguments = ("replay", "w.trace", "--driver", driver, "--json", "--no-locate")
-        assert json.loads(trace(*arguments, cwd=tmp_path, expect=1).stdout)["plot"] == name
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_an_existing_plot_is_kept(tmp_path: Path, workload: Path) -> None:
-    (tmp_path / "p.png").write_text("precious")
-    done = trace(
-        "replay", "w.trace", "--driver", "raw", "--plot", "p.png", cwd=tmp_path, expect=200
-    )
-    assert "p.png exists" in done.stderr
-    assert (tmp_path / "p.png").read_text() == "precious"
-
-
-# ---------------------------------------------------------------- the other verbs
-
-
-def test_show_marks_the_last_writer_of_a_sector(tmp_path: Path, workload: Path) -> None:
-    done = trace("show", "w.trace", "--sector", "40", cwd=tmp_path)
-    lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["#0", "#17", "#21", "#24", "#26"]
-    assert [line for line in lines if "last writer" in line] == [lines[2]]
-    found = json.loads(trace("show", "w.trace", "--sector", "40", "--json", cwd=tmp_path).stdout)
-    assert found["last_writer"] == 17
-    assert [op["seq"] for op in found["ops"]] == [0, 17, 21, 24, 26]
-
-
-def test_show_lists_a_range_of_ops(tmp_path: Path, workload: Path) -> None:
-    done = trace("show", "w.trace", "--ops", "--from", "18", "--to", "20", cwd=tmp_path)
-    assert [line.split()[:4] for line in done.stdout.splitlines()[1:]] == [
-        ["#18", "write", "120", "24"],
-        ["#19", "zero", "512", "64"],
-        ["#20", "trim", "1024", "128"],
-    ]
-
-
-def test_show_sums_up(tmp_path: Path, workload: Path) -> None:
-    facts = json.loads(trace("show", "w.trace", "--json", cwd=tmp_path).stdout)
-    assert facts["ops"] == {
-        "write": 20, "flush": 3, "zero": 1, "trim": 1, "read": 2, "block_status": 1,
-    }  # fmt: skip
-    assert (facts["closed"], facts["verdict"], facts["header"]["size"]) == (True, "clean", SIZE)
-    assert "closed:    yes, clean" in trace("show", "w.trace", cwd=tmp_path).stdout
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--from", "3"], ["--ops", "--from", "3", "--to", "2"], ["--sector", str(SIZE // 512)]],
-)
-def test_show_refuses_nonsense(tmp_path: Path, workload: Path, arguments: list[str]) -> None:
-    done = trace("show", "w.trace", *arguments, cwd=tmp_path, expect=200)
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_trace_cannot_write_to_the_terminal(tmp_path: Path) -> None:
-    from tracer.trace.file import TraceWriter
-    from tracer.trace.header import Header
-    from tracer.trace.records import End, Mark
-
-    path = tmp_path / "evil.trace"
-    writer = TraceWriter(path, Header(size=512, driver={"name": "\x1b[2J\x07"}))
-    writer.mark(Mark(0, 0, "\x1b]0;owned\x07"))
-    writer.close(End(0, 0, 0, "\x1b[31mclean"))
-    done = trace("show", "evil.trace", cwd=tmp_path)
-    assert "\x1b" not in done.stdout
-    assert "\x07" not in done.stdout
-    assert "\\x1b[2J" in done.stdout
-
-
-def test_verify_finds_a_payload_that_is_not_what_was_written(
-    tmp_path: Path, workload: Path
-) -> None:
-    assert "ok" in trace("verify", "w.trace", cwd=tmp_path).stdout
-    content = bytearray(workload.read_bytes())
-    first = content.index(b"\xc4\x10") + 2  # the digest of the first op
-    content[first] ^= 1
-    workload.write_bytes(content)
-    verified = json.loads(trace("verify", "w.trace", "--json", cwd=tmp_path, expect=201).stdout)
-    assert (verified["damaged"], verified["missing"], verified["ok"]) == (1, 0, False)
-
-
-def test_doctor_finds_what_is_there_and_what_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tests.kit import peers
-
-    need("qemu-img")
-    monkeypatch.setitem(peers.PEER_ENV, "BLKBOX_QEMU_NBD", "/nowhere/qemu-nbd")
-    found = json.loads(trace("doctor", "--json", cwd=tmp_path).stdout)
-    tools = {tool["name"]: tool for tool in found["tools"]}
-    assert tools["qemu-nbd"]["path"] is None
-    assert tools["qemu-img"]["version"] in peer("qemu-img", "--version")
-    assert found["drivers"] == ["raw"]
-    assert "not found" in trace("doctor", cwd=tmp_path).stdout
-
-
-@pytest.mark.parametrize(
-    "verb", ["record", "replay", "show", "verify", "import", "export", "doctor"]
-)
-def test_every_verb_has_help_with_an_example(tmp_path: Path, verb: str) -> None:
-    assert "Example: " in trace(verb, "--help", cwd=tmp_path).stdout
-
-
-def test_help_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
-    code = (
-        "import sys, blkbox.main; blkbox.main.run(['--help']); "
-        "sys.exit(sum(m in sys.modules for m in ('polars', 'matplotlib', 'numpy', 'zstandard')))"
-    )
-    peer(sys.executable, "-c", code, cwd=tmp_path)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.analysis.frames.test_lifetimes import SIZE, write
 from tests.kit.command import trace
 from tests.kit.data import MIB, pattern
 from tests.kit.peers import need
+from tests.kit.small_disk import SIZE, write
 from tests.kit.system import entries, file_size_limit
 from tests.kit.traces import read_trace
 from tracer.digest import digest

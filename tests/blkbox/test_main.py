@@ -1,0 +1,24 @@
+"""What all verbs have in common: help, and what it costs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kit.command import trace
+from tests.kit.peers import peer
+
+
+@pytest.mark.parametrize(
+    "verb", ["record", "replay", "show", "verify", "import", "export", "doctor"]
+)
+def test_every_verb_has_help_with_an_example(tmp_path: Path, verb: str) -> None:
+    assert "Example: " in trace(verb, "--help", cwd=tmp_path).stdout
+
+
+def test_help_does_not_load_what_it_does_not_need(tmp_path: Path) -> None:
+    code = (
+        "import sys, blkbox.main; blkbox.main.run(['--help']); "
+        "sys.exit(sum(m in sys.modules for m in ('polars', 'matplotlib', 'numpy', 'zstandard')))"
+    )
+    peer(sys.executable, "-c", code, cwd=tmp_path)
