@@ -1,4 +1,4 @@
-"""What all tests share: how hypothesis runs, and how parameters are named."""
+"""What all tests share: how hypothesis runs, how parameters are named, which tests need peers."""
 
 import os
 import tempfile
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.kit.peers import PEER_ENV
+from tests.kit.guests import nbdsh, qemu_io
+from tests.kit.peers import PEER_ENV, need
 from tracer.recording import control
 
 # no deadline: a loaded machine is no reason to fail; the blob makes a failure repeatable anywhere.
@@ -49,3 +50,16 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None
     if isinstance(val, bytes):
         return f"{len(val)}B"
     return val.name if isinstance(val, Enum) else None
+
+
+ASK_FOR_PEERS = (need, qemu_io, nbdsh)
+"""What skips a test where a real program is not installed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of modules that ask for real programs as ``peer``."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            names = vars(item.module).values()
+            if any(value is asks for value in names for asks in ASK_FOR_PEERS):
+                item.add_marker("peer")

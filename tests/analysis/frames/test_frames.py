@@ -1,5 +1,6 @@
 """Frames say what a plain loop over the records says."""
 
+import errno
 import gc
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from tests.kit.system import descriptors
 from tests.kit.traces import ENDED
 from tests.kit.traces import write_trace as write
 from tracer.errors import TraceError, UsageError
-from tracer.op import MUTATING, NO_TIME, SECTOR, Fault, Flag, Kind, Op
+from tracer.op import MUTATING, NO_TIME, SECTOR, Fault, Kind, Op
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
@@ -42,9 +43,12 @@ u16, u32, u63, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 63, 6
 def ops(draw: st.DrawFn, size: int = SIZE, times: st.SearchStrategy[int] = u63) -> Op:
     kind = int(draw(st.sampled_from(Kind)))
     length = draw(st.integers(0 if kind == Kind.FLUSH else 1, min(size, 32 << 20)))
+    theirs = draw(st.sampled_from([0, errno.ENOTSUP, errno.EIO]) | u16)
+    # a fast zero that the driver does is never refused on the reference
+    ours = draw(u16.filter(lambda status: theirs or status != errno.ENOTSUP))
     return Op(
         draw(u63), kind, draw(flags), draw(st.integers(0, size - length)), length,
-        draw(times), draw(times | st.just(NO_TIME)), draw(u63), draw(u63), draw(u16), draw(u16),
+        draw(times), draw(times | st.just(NO_TIME)), draw(u63), draw(u63), ours, theirs,
         draw(u32), draw(u64), draw(st.binary(min_size=16, max_size=16)),
     )  # fmt: skip
 
@@ -288,12 +292,7 @@ def test_history_and_writers_of_a_sector(path: Path, many: list[Op], sector: int
         for seq, op in enumerate(many)
         if op.length and op.offset // SECTOR <= sector <= (op.end - 1) // SECTOR
     ]
-    changing = [
-        seq
-        for seq, op in touching
-        if op.kind in MUTATING
-        and not (op.flags & Flag.FAST_ZERO and (op.test_status or op.reference_status))
-    ]
+    changing = [seq for seq, op in touching if op.kind in MUTATING and not op.refused]
     assert t.history(sector).equals(
         t.ops.filter(pl.col("seq").is_in([seq for seq, _ in touching])).collect()
     )

@@ -27,7 +27,7 @@ def small() -> Iterator[Path]:
         if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
             pytest.skip("a small file system cannot be mounted here: that takes root")
         yield folder
-        subprocess.run(["umount", name], check=True)
+        subprocess.run(["umount", "--lazy", name], check=True)
 
 
 WRITES = """

@@ -9,6 +9,7 @@ from tests.kit.command import trace
 from tests.kit.drivers import toml
 from tests.kit.faulty.workload import KIB, SIZE, WORKLOAD, make_trace, write_driver
 from tests.kit.peers import background, need
+from tests.kit.system import wait_until
 from tracer.op import Kind
 
 TORN = [(Kind.WRITE, 0, 4096, 0), (Kind.READ, 0, 4096, 0)]
@@ -104,8 +105,7 @@ def test_a_server_that_is_up_must_be_blank_or_forced(tmp_path: Path, workload: P
     socket = tmp_path / "s"
     with background("nbdkit", "-f", "-U", socket, "memory", str(SIZE), cwd=tmp_path):
         uri = f"nbd+unix:///?socket={socket}"
-        while not socket.exists():
-            pass
+        wait_until(socket.exists)
         trace("replay", "w.trace", "--driver", uri, cwd=tmp_path)
         done = trace("replay", "w.trace", "--driver", uri, cwd=tmp_path, expect=200)
         assert "--force" in done.stderr

@@ -1,9 +1,6 @@
 """Builds with known defects: the right op is named, the right verdict and explanation are given."""
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,39 +35,12 @@ def replay(folder: Path, name: str, form: str, expect: int = 1) -> Verdict:
     requests, together = WORKLOADS[DEFECTS[name].workload if name in DEFECTS else "main"]
     make_trace(folder / "w.trace", requests, payloads=FORMS[form], together=together)
     driver = write_driver(folder, name, form)
-    # a hang is waited for twice, and two seconds are plenty for an op on a small file
-    timeout = "2" if name == "hang" else "30"
-    arguments = (
-        "replay",
-        "w.trace",
-        "--driver",
-        driver,
-        "--json",
-        "--no-plot",
-        "--timeout",
-        timeout,
-    )
+    # a hang is waited for twice, and five seconds are plenty for an op on a small file
+    timeout = "5" if name == "hang" else "30"
+    arguments = ("replay", "w.trace", "--driver", driver, "--json", "--no-plot")
+    arguments += ("--timeout", timeout)
     verdict: Verdict = json.loads(trace(*arguments, cwd=folder, expect=expect).stdout)
     return verdict
-
-
-@pytest.fixture(scope="module")
-def verdict_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Case], Verdict]]:
-    """Replays a case, and the next one meanwhile: most of the time goes to starting programs."""
-    workers = os.cpu_count() or 1
-    verdicts: dict[Case, Future[Verdict]] = {}
-    with ThreadPoolExecutor(workers) as pool:
-
-        def verdict_on(case: Case) -> Verdict:
-            at = CASES.index(case)
-            for one in CASES[at : at + workers]:
-                if one not in verdicts:
-                    verdicts[one] = pool.submit(
-                        replay, tmp_path_factory.mktemp("-".join(one)), *one
-                    )
-            return verdicts[case].result()
-
-        yield verdict_on
 
 
 def assert_located(verdict: Verdict, defect: Defect) -> None:
@@ -93,10 +63,8 @@ def test_without_a_defect_it_is_clean(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_the_culprit_is_named_and_explained(
-    verdict_on: Callable[[Case], Verdict], case: Case
-) -> None:
-    verdict, defect = verdict_on(case), DEFECTS[case[0]]
+def test_the_culprit_is_named_and_explained(tmp_path: Path, case: Case) -> None:
+    verdict, defect = replay(tmp_path, *case), DEFECTS[case[0]]
     assert_located(verdict, defect)
     assert_explained(verdict["culprit_damage"], defect.damage)
 

@@ -25,7 +25,8 @@ def write_until_dead(
     uri: str, chance: random.Random, kill_after: float, kill: object
 ) -> list[bytes]:
     """Write random blocks, DEPTH in flight, until the server is gone; the digests of those that were
-    acknowledged, in order. ``kill`` is called after ``kill_after`` seconds."""
+    acknowledged, in order. ``kill`` is called after ``kill_after`` seconds, and not
+    before one was."""
     acknowledged: list[bytes] = []
     in_flight = 0
     assert callable(kill)
@@ -46,7 +47,7 @@ def write_until_dead(
                 device.submit(int(Kind.WRITE), 0, offset, len(data), data, done)
             device.kick()
             loop.poll(0.01)
-            if deadline is not None and time.monotonic() > deadline:
+            if deadline is not None and acknowledged and time.monotonic() > deadline:
                 kill()
                 deadline = None
     return acknowledged
