@@ -1,5 +1,6 @@
 # make demo   set up, then the main job on embedded defaults
-# make test   set up, then lint, types and all tests
+# make test   set up, then all tests, in parallel
+# make check  format, lint, types and the fast tests (under a minute): before every commit
 # make bench  measure the data path against its peers (about 5 minutes, an idle machine)
 # make soak   long checks of what the data path promises (about 10 minutes)
 # make notebook, make clean
@@ -10,19 +11,23 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 # what the tests meet as real peers; installed by `make test` where that needs no password
-PEERS  := qemu-utils nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio blktrace
+# (qemu-system-common has qemu-storage-daemon)
+PEERS  := qemu-utils qemu-system-common nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio blktrace
 
-.PHONY: demo test lint peers bench soak notebook clean
+.PHONY: demo test check lint peers bench soak notebook clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
 
-test: $(READY) peers lint
+test: $(READY) peers
 	$(BIN)/python -m pytest
 
+check: lint
+	$(BIN)/python -m pytest -m "not slow and not peer"
+
 lint: $(READY)
-	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 peers:

@@ -12,22 +12,25 @@ Calls block until they are done. They raise only BlkboxError, print nothing and 
 handlers. The command ``trace`` does the same for people.
 """
 
-from blkbox.jobs import (
-    checkout,
-    cut,
-    damage,
-    draw_damage,
-    load_verdict,
-    mark,
-    open,
-    record,
-    replay,
-    report,
-    story,
-    strip,
-    verify,
-)
-from tracer.errors import BlkboxError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blkbox.jobs import (
+        checkout,
+        cut,
+        damage,
+        draw_damage,
+        load_verdict,
+        mark,
+        open,
+        record,
+        replay,
+        report,
+        story,
+        strip,
+        verify,
+    )
+    from tracer.errors import BlkboxError
 
 __all__ = [
     "BlkboxError",
@@ -45,6 +48,17 @@ __all__ = [
     "strip",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Import nothing of ours before it is used: ``python -m blkbox`` imports this package while
+    # Python looks into the current folder first, where a user may have a folder "tracer" too.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from blkbox import jobs
+    from tracer.errors import BlkboxError
+
+    return BlkboxError if name == "BlkboxError" else getattr(jobs, name)
 
 
 def __dir__() -> list[str]:

@@ -1,11 +1,17 @@
-"""What all tests share: how hypothesis runs, and how parameters are named."""
+"""What all tests share: how hypothesis runs, how parameters are named, which tests need peers."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.kit.guests import nbdsh, qemu_io
+from tests.kit.peers import PEER_ENV, need
+from tracer.recording import control
 
 # no deadline: a loaded machine is no reason to fail; the blob makes a failure repeatable anywhere.
 # CI tries the same examples every time, so that a change fails for what it changes; `make test` looks
@@ -26,8 +32,34 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "some.trace"
 
 
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime folder for each test alone, with a short name and with a long one below it."""
+    with tempfile.TemporaryDirectory(prefix="blkbox-test-") as folder:
+        path = Path(folder) / ("long-" * 30)
+        path.mkdir(mode=0o700)
+        for environment in (os.environ, PEER_ENV):
+            monkeypatch.setitem(environment, "XDG_RUNTIME_DIR", str(path))  # type: ignore[arg-type]
+            monkeypatch.setitem(environment, "TMPDIR", folder)  # type: ignore[arg-type]
+            monkeypatch.delitem(environment, control.VARIABLE, raising=False)  # type: ignore[arg-type]
+        yield path
+
+
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:
     """Names for what pytest would show as long byte strings and bare numbers."""
     if isinstance(val, bytes):
         return f"{len(val)}B"
     return val.name if isinstance(val, Enum) else None
+
+
+ASK_FOR_PEERS = (need, qemu_io, nbdsh)
+"""What skips a test where a real program is not installed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of modules that ask for real programs as ``peer``."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            names = vars(item.module).values()
+            if any(value is asks for value in names for asks in ASK_FOR_PEERS):
+                item.add_marker("peer")

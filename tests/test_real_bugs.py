@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.faulty.disk import Damage
-from tests.support import assert_explained, finish, need, read_trace, recording, trace
+from tests.kit.command import finish, recording, trace
+from tests.kit.faulty.disk import Damage
+from tests.kit.peers import need
+from tests.kit.traces import read_trace
+from tests.kit.verdicts import assert_explained
 from tracer.disk.export import NbdDevice
 from tracer.disk.loop import Loop
 from tracer.driver.spec import parse_driver

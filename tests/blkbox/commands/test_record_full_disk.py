@@ -1,0 +1,93 @@
+"""``trace record`` where our own disk is full."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.blkbox.commands.recorded import SIZE
+from tests.kit.command import trace
+from tests.kit.peers import need
+from tests.kit.system import entries
+from tests.kit.traces import read_trace
+from tracer.errors import Exit
+from tracer.op import Kind
+
+
+@pytest.fixture
+def small() -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    # not in tmp_path: where the tests are killed, what stays mounted is in no later session's way
+    with tempfile.TemporaryDirectory(prefix="blkbox-test-") as name:
+        folder = Path(name)
+        command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", name]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("a small file system cannot be mounted here: that takes root")
+        yield folder
+        subprocess.run(["umount", "--lazy", name], check=True)
+
+
+WRITES = """
+import random
+random.seed(1)
+done = 0
+try:
+    for at in range(8000):
+        h.pwrite(random.randbytes(512), at * 512)
+        done += 1
+except nbd.Error as error:
+    print(done, error.errno)
+"""
+
+
+@pytest.mark.parametrize("payloads", ["full", "hash"])
+def test_a_full_trace_disk(tmp_path: Path, small: Path, payloads: str) -> None:
+    need("nbdsh")
+    done = trace(
+        "record", small / "t.trace", "--driver", "raw", "--size", SIZE, "--raw", "good.raw",
+        "--image", "test.raw", "--payloads", payloads, "--", "nbdsh", "-u", "{nbd}", "-c", WRITES,
+        cwd=tmp_path, expect=Exit.STORAGE,
+    )  # fmt: skip
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(f"trace: cannot write {small}/t.")
+    assert "No space left on device" in done.stderr
+    acknowledged, error = done.stdout.split()
+    assert error == "EIO"
+    opened, ops = read_trace(small / "t.trace")
+    assert 0 < int(acknowledged) <= len([op for op in ops if op.kind == Kind.WRITE])
+    assert opened.torn_bytes == 0
+
+
+def test_a_full_disk_for_the_reference_is_not_the_drivers_fault(
+    tmp_path: Path, small: Path
+) -> None:
+    need("nbdsh")
+    done = trace(
+        "record", "t.trace", "--driver", "raw", "--size", SIZE, "--raw", small / "good.raw", "--",
+        "nbdsh", "-u", "{nbd}", "-c", WRITES, cwd=tmp_path, expect=Exit.STORAGE,
+    )  # fmt: skip
+    assert f"failed on {small}/good.raw: No space left on device" in done.stderr
+    assert done.stdout.split()[1] == "EIO"
+    opened, _ = read_trace(tmp_path / "t.trace")
+    assert opened.mismatches == []
+
+
+def test_an_image_that_cannot_be_made_is_not_the_drivers_fault(tmp_path: Path) -> None:
+    options = ["--driver", "raw", "--size", "1M", "--raw", "no/folder/x.raw"]
+    done = trace("record", "t.trace", *options, "--", "true", cwd=tmp_path, expect=Exit.STORAGE)
+    assert done.stderr == "trace: cannot create no/folder/x.raw: No such file or directory\n"
+    assert entries(tmp_path) == []
+
+
+def test_a_trace_that_cannot_even_begin_leaves_nothing_behind(tmp_path: Path, small: Path) -> None:
+    (small / "filler").write_bytes(bytes(256 << 10))
+    done = trace(
+        "record", small / "t.trace", "--driver", "raw", "--size", "1M", "--raw", "good.raw", "--image",
+        "test.raw", "--", "true", cwd=tmp_path, expect=Exit.STORAGE,
+    )  # fmt: skip
+    assert "No space left on device" in done.stderr
+    assert entries(tmp_path) == []
+    assert entries(small) == ["filler"]

@@ -1,0 +1,69 @@
+"""Making and reading traces."""
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.op import Kind, Op
+from tracer.trace.file import Trace, TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.records import End, Mark, Mismatch, pack_op
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a trace holds beside its ops."""
+
+    header: Header
+    marks: list[Mark]
+    mismatches: list[Mismatch]
+    end: End | None
+    torn_bytes: int
+
+
+def read_trace(path: Path) -> tuple[Recorded, list[Op]]:
+    """What is in a trace, and its ops."""
+    with Trace(path) as opened:
+        found = Recorded(
+            opened.header, opened.marks(), opened.mismatches(), opened.end, opened.torn_bytes
+        )
+        return found, list(opened.ops())
+
+
+def changed(kind: int, start: int, end: int, *, failed: bool = False) -> Op:
+    """An op on the bytes ``[start, end)`` that both sides are done with; one that failed did so on the
+    test side."""
+    op = Op(0, int(kind), 0, start, end - start)
+    op.test_status = errno.EIO if failed else 0
+    return op
+
+
+def kinds(ops: Iterable[Op]) -> list[str]:
+    """The labels of ops' kinds, in order."""
+    return [Kind(op.kind).label for op in ops]
+
+
+ENDED = End(0, 0, 0, "clean")
+
+
+def write_trace(
+    path: Path,
+    records: Iterable[Op | Mark | Mismatch],
+    size: int = 1 << 40,
+    end: End | None = ENDED,
+) -> Path:
+    """A trace of these records; without an end it is one that was not closed."""
+    writer = TraceWriter(path, Header(size))
+    for record in records:
+        if isinstance(record, Op):
+            writer.write([pack_op(record)])
+        elif isinstance(record, Mark):
+            writer.mark(record)
+        else:
+            writer.mismatch(record)
+    if end is None:
+        writer.abandon()
+    else:
+        writer.close(end)
+    return path

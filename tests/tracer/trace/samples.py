@@ -1,0 +1,90 @@
+"""Records of every kind, by chance and by hand, and files made of them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from tracer.op import NO_PAYLOAD, Fault, Kind, Op
+from tracer.trace.file import Trace, TraceWriter
+from tracer.trace.header import Header
+from tracer.trace.records import MAX_LENGTH, MAX_MARK, End, Mark, Mismatch, Record, pack_op
+
+# the file is written anew by every example
+rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+SIZE = 1 << 40
+
+
+u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
+
+
+digests = st.binary(min_size=16, max_size=16)
+
+
+@st.composite
+def ops(draw: st.DrawFn) -> Op:
+    kind = int(draw(st.sampled_from(Kind)))
+    limit = MAX_LENGTH["data" if kind in (Kind.READ, Kind.WRITE, Kind.START) else "other"]
+    length = draw(st.integers(0 if kind == Kind.FLUSH else 1, limit))
+    return Op(
+        draw(u64), kind, draw(st.integers(0, 31)), draw(st.integers(0, SIZE - length)), length,
+        draw(u64), draw(u64), draw(u64), draw(u64), draw(u16), draw(u16), draw(u32), draw(u64),
+        draw(digests),
+    )  # fmt: skip
+
+
+@st.composite
+def mismatches(draw: st.DrawFn) -> Mismatch:
+    length = draw(st.integers(0, SIZE))
+    return Mismatch(
+        draw(u64), int(draw(st.sampled_from(Fault))), draw(st.integers(0, SIZE - length)), length,
+        draw(u16), draw(u16), draw(u64), draw(u64), draw(digests),
+    )  # fmt: skip
+
+
+def short(limit: int) -> st.SearchStrategy[str]:
+    characters = st.characters(codec="utf-8", exclude_characters="\0")
+    return st.text(characters, max_size=limit).filter(lambda name: len(name.encode()) <= limit)
+
+
+marks = st.builds(Mark, u64, u64, short(MAX_MARK))
+
+
+ends = st.builds(End, u64, u64, u64, st.sampled_from(["clean", "damaged", "failed", "undecidable"]))
+
+
+OP = Op(5, int(Kind.WRITE), 1, 4096, 512, 10, 20, 3, 4, 0, 0, 1, 77, b"d" * 16)
+
+
+SOME: list[Record] = [
+    OP,
+    Mark(6, 25, "boot done"),
+    replace(OP, seq=6, kind=int(Kind.FLUSH), offset=0, length=0),
+    Mismatch(6, Fault.DATA, 4096, 512, 0, 5, 30, NO_PAYLOAD, b"e" * 16),
+]
+
+
+def write(path: Path, records: list[Any], header: Header | None = None) -> Path:
+    """Write a trace; it is closed where the last record is an End."""
+    writer = TraceWriter(path, header or Header(SIZE))
+    for record in records:
+        if isinstance(record, Op):
+            writer.write([pack_op(record)])
+        elif isinstance(record, Mark):
+            writer.mark(record)
+        elif isinstance(record, Mismatch):
+            writer.mismatch(record)
+        else:
+            writer.close(record)
+            return path
+    writer.abandon()
+    return path
+
+
+def read(path: Path) -> list[Record]:
+    with Trace(path) as trace:
+        return list(trace.records())
