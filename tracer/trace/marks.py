@@ -79,7 +79,7 @@ def _find(trace: Trace, text: str) -> tuple[int, bool]:
         listed = [f"#{seq}" for seq in places[:SHOWN]]
         raise UsageError(
             f"the mark {text!r} stands before {len(places)} ops ({', '.join(listed)}"
-            f"{', ...' if len(places) > SHOWN else ''}): give the op's number instead"
+            f"{', ...' if len(places) > SHOWN else ''}): give the number of an op instead"
         )
     return places[0], True
 
