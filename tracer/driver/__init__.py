@@ -1,1 +1,2 @@
-"""Programs under test: how ``--driver`` names a build, and how it is started, stopped and checked."""
+"""Drivers, the programs under test: how ``--driver`` names a build, and how to start, stop and
+check it."""

@@ -1,24 +1,29 @@
-"""The commands of a driver: filled in, ended, and how they ended in words."""
+"""Small functions for running a driver's commands: fill in arguments, signal, describe the
+result."""
 
 import os
 import re
 import signal
 
 LOG_TAIL = 2000
-"""Bytes of what a driver wrote to stderr that are shown."""
+"""The most bytes of a driver's output that are shown."""
 
 
 def fill(command: tuple[str, ...], **values: object) -> list[str]:
-    """Replace ``{name}`` in a command's arguments. ``{image_option}`` is the image's path as QEMU's
-    option syntax wants it, with commas doubled."""
+    """Replace ``{name}`` in a command's arguments by the value of that name.
+
+    If there is an ``image``, ``{image_option}`` becomes its path with commas doubled, as QEMU's
+    option syntax requires.
+    """
     if "image" in values:
         values["image_option"] = str(values["image"]).replace(",", ",,")
-    places = re.compile("{(" + "|".join(values) + ")}")  # in one pass: a path may contain {size}
+    # in a single pass: a path may contain {size}
+    places = re.compile("{(" + "|".join(values) + ")}")
     return [places.sub(lambda match: str(values[match[1]]), argument) for argument in command]
 
 
 def exit_text(code: int) -> str:
-    """An exit code in words: ``exit status 3``, or ``signal SIGSEGV`` for a negative one."""
+    """Describe an exit code: ``exit status 3``, or ``signal SIGSEGV`` if it is negative."""
     if code >= 0:
         return f"exit status {code}"
     try:
@@ -27,15 +32,18 @@ def exit_text(code: int) -> str:
         return f"signal {-code}"
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Send a signal to the process group ``pid``. Do nothing if it no longer exists."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
         return
 
 
-def _tail(data: bytes) -> str:
+def tail(data: bytes) -> str:
+    """Return the last LOG_TAIL bytes of a program's output, as text that starts at a line's
+    start."""
     kept = data[-LOG_TAIL:]
     if len(kept) < len(data):
-        kept = kept[kept.find(b"\n") + 1 :]  # whole lines, if there is a whole one
+        kept = kept[kept.find(b"\n") + 1 :]  # without a line end, find gives -1: keep everything
     return kept.decode(errors="replace")

@@ -1,6 +1,7 @@
-"""A driver under test: how a build of it creates, serves and checks a test image.
+"""A driver under test: a Driver creates, serves and checks a test image; a Running is a Driver that
+is serving one.
 
-What is said on the command line becomes a Driver in ``tracer.driver_spec``.
+tracer/driver/spec.py makes a Driver from ``--driver``.
 """
 
 import os
@@ -18,36 +19,39 @@ from tracer.disk.export import NbdDevice
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.raw import make_raw
-from tracer.driver.command import _signal_group, _tail, exit_text, fill
+from tracer.driver.command import exit_text, fill, signal_group, tail
 from tracer.errors import DriverError, NbdError, Unreachable
 from tracer.nbd.uri import Address
 
 START_TIMEOUT = 15.0
-"""Seconds a driver has to open its socket: qemu-nbd takes a tenth of one, a loaded machine more."""
+"""Seconds in which a driver must open its socket. qemu-nbd takes 0.1 s; a loaded machine takes
+longer."""
 
 STOP_TIMEOUT = 30.0
-"""Seconds a driver has to write out its caches and end once it is asked to."""
+"""Seconds in which a driver must write out its caches and exit after SIGTERM."""
 
 BLANK_TIMEOUT = 300.0
-"""Seconds that writing a GiB of zeroes may take."""
+"""Seconds that writing 1 GiB of zeroes may take."""
 
 STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-"""How a driver may end once it got SIGTERM: in good order, or by it (as a shell says that, the last)."""
+"""The exit codes that a driver may have after SIGTERM: success, or killed by the signal (the last
+is how a shell reports that)."""
 
 GUARD = 'cat >/dev/null; kill -s KILL -- "-$1" 2>/dev/null; rm -rf -- "$2"'
-"""Ends a driver when we no longer can: ``cat`` returns when the last writer of its pipe, this process,
-is gone in whatever way."""
+"""A shell command that kills the driver and removes its folder if we die: ``cat`` returns when its
+pipe has no writer left, and we are the only writer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """How one build of a driver is used.
+    """How to use a build of a driver.
 
-    Commands are argument lists in which ``{image}``, ``{size}`` (bytes) and ``{socket}`` are replaced.
-    A driver described by a file has ``{here}``, the file's folder, and ``{python}``, the Python that
-    runs this, replaced already.
-    With ``serve`` None the image is raw and served in process. ``address`` is that of a server that is
-    already up, ``fixed_image`` a block device: with these there is no image of ours.
+    Commands are argument lists in which ``{image}``, ``{size}`` (bytes) and ``{socket}`` are
+    replaced. If a .toml file describes the driver, ``{here}`` (the file's folder) and ``{python}``
+    (the Python that runs us) are replaced already.
+
+    If ``serve`` is None, the image is raw and served in process. ``address`` is the address of a
+    server that already runs, ``fixed_image`` a block device: with either, we make no test image.
     """
 
     name: str
@@ -58,19 +62,19 @@ class Driver:
     check_passes: frozenset[int] = frozenset({0})
     env: dict[str, str] = field(default_factory=dict)
     starts_blank: bool = True
-    """Whether a new image reads as zeroes; where not, zeroes are written to it first."""
+    """Whether a new image reads as zeroes. If not, ``create_image`` writes zeroes to it."""
     may_forget: bool = False
-    """Whether it may be meant to keep nothing over a restart, as nbdkit's cow filter does."""
+    """Whether it may lose all data on a restart by design, as nbdkit's cow filter does."""
     address: Address | None = None
     fixed_image: Path | None = None
 
     @property
     def owns_image(self) -> bool:
-        """Whether the test image is a file that we make (and may make anew)."""
+        """Whether the test image is a file that we create (and may replace)."""
         return self.address is None and self.fixed_image is None
 
     def create_image(self, image: Path, size: int) -> None:
-        """Make a blank test image of ``size`` bytes. Raises DriverError."""
+        """Create a blank test image of ``size`` bytes. Raises DriverError."""
         if self.create is None:
             make_raw(image, size)
             return
@@ -79,7 +83,7 @@ class Driver:
             image.unlink(missing_ok=True)
             raise DriverError(
                 f"{self.name}: creating the image failed with {exit_text(done.returncode)}",
-                _tail(done.stdout),
+                tail(done.stdout),
             )
         if not image.exists():
             raise DriverError(f"{self.name}: the create command made no image at {image}")
@@ -89,21 +93,25 @@ class Driver:
                 running.stop()
 
     def check_image(self, image: Path) -> str | None:
-        """Run the check command on an image that is not being served; return what is wrong with it,
-        in the command's own words, or None. Raises DriverError where it cannot be run."""
+        """Run the check command on an image that is not being served.
+
+        Return its exit code and output if it found a problem, otherwise None. Raises DriverError if
+        the command cannot be run.
+        """
         if self.check is None:
             return None
         done = self._run(self.check, image, image.stat().st_size)
         if done.returncode in self.check_passes:
             return None
-        return f"{exit_text(done.returncode)}: {_tail(done.stdout).strip() or '(no output)'}"
+        return f"{exit_text(done.returncode)}: {tail(done.stdout).strip() or '(no output)'}"
 
     def start(self, loop: Loop, image: Path, size: int) -> "Running":
         """Serve an image of ``size`` bytes. Raises DriverError."""
         return Running(self, loop, self.fixed_image or image, size)
 
     def describe(self) -> dict[str, object]:
-        """What a trace's header says of the driver. Nothing in it is ever run or opened again."""
+        """Return what a trace's header says about the driver. For information only: never run a
+        command or open a path that a header names."""
         return {"name": self.name, "serve": list(self.serve or ())}
 
     def _run(
@@ -120,9 +128,13 @@ class Driver:
 
 
 class Running:
-    """A driver that serves an image. Use it as a context manager; leaving ends the driver."""
+    """A driver that serves an image. A context manager: leaving the block kills the driver.
+
+    Raises DriverError if the driver does not start or serves a disk of another size.
+    """
 
     device: Device
+    """The served disk."""
 
     def __init__(self, driver: Driver, loop: Loop, image: Path, size: int) -> None:
         self.driver = driver
@@ -139,7 +151,7 @@ class Running:
             served = self.device.export.size
             if size and served != size:
                 raise DriverError(
-                    f"{driver.name} serves {served} bytes where {size} were asked for", self.log()
+                    f"{driver.name} serves {served} bytes instead of {size}", self.log()
                 )
         except NbdError as error:
             self._end()
@@ -155,34 +167,35 @@ class Running:
         self._end()
 
     def log(self) -> str:
-        """The tail of what the driver wrote to stderr and stdout."""
+        """Return the tail of what the driver wrote to stderr and stdout."""
         if self._directory is None:
             return ""
         try:
-            return _tail((self._directory / "log").read_bytes())
+            return tail((self._directory / "log").read_bytes())
         except FileNotFoundError:
             return ""
 
     def exited(self) -> str | None:
-        """How the driver's process ended, or None while it runs."""
+        """Return how the driver's process ended (``exit_text``), or None while it runs."""
         if self._process is None:
             return None
         try:
-            # a driver whose connection just broke may be dying still
+            # when its connection breaks, a driver may still be about to exit
             code = self._process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             return None
         return exit_text(code)
 
     def stop(self) -> str | None:
-        """End the driver as an orderly shutdown would; return what went wrong, or None."""
+        """Stop the driver as an orderly shutdown does: disconnect, then send SIGTERM. Return what
+        went wrong, or None."""
         if isinstance(self.device, NbdDevice):
             self.device.disconnect()
         problem = None
         if self._process is not None:
             early = self._process.poll()
             if early is None:
-                _signal_group(self._process.pid, signal.SIGTERM)
+                signal_group(self._process.pid, signal.SIGTERM)
             try:
                 code = self._process.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
@@ -196,7 +209,7 @@ class Running:
         return problem
 
     def _spawn(self, serve: tuple[str, ...], loop: Loop, image: Path, size: int) -> NbdDevice:
-        # /tmp, not TMPDIR: a unix socket's path has at most 107 bytes
+        # not in TMPDIR: a unix socket's path has at most 107 bytes
         self._directory = Path(tempfile.mkdtemp(prefix="blkbox-", dir="/tmp"))
         socket = self._directory / "nbd"
         argv = fill(serve, image=image, size=size, socket=socket)
@@ -233,14 +246,14 @@ class Running:
             time.sleep(0.005)
 
     def _end(self) -> None:
-        """End whatever still runs and remove what it leaves."""
+        """Kill the driver and its guard if they still run; remove their folder."""
         if hasattr(self, "device"):
             self.device.close()
         if self._process is not None:
-            _signal_group(self._process.pid, signal.SIGKILL)
+            signal_group(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if self._guard is not None:
-            _signal_group(self._guard.pid, signal.SIGKILL)
+            signal_group(self._guard.pid, signal.SIGKILL)
             self._guard.wait()
             assert self._guard.stdin is not None
             self._guard.stdin.close()

@@ -1,4 +1,8 @@
-"""What a recording or a replay ran on. Facts for a reader: nothing acts on them."""
+"""The machine and the programs of a recording or a replay, for the header of a trace and for
+verdicts.
+
+For information only: nothing acts on them.
+"""
 
 import platform
 from importlib.metadata import version
@@ -11,16 +15,16 @@ from tracer.driver.driver import Driver
 
 
 def host() -> dict[str, str]:
-    """This machine."""
+    """Describe this machine: its name, kernel and architecture."""
     return {"name": platform.node(), "kernel": platform.release(), "machine": platform.machine()}
 
 
 def versions(driver: Driver) -> dict[str, str]:
-    """The programs that take part."""
+    """Return the versions of blkbox, of what it runs on and of the driver's server, by name."""
     found = {"blkbox": version("blkbox"), "python": platform.python_version()}
     found["msgpack"] = ".".join(map(str, msgpack.version))
     if driver.serve:
-        told = tools.version(driver.serve[0])
-        if told:
-            found[Path(driver.serve[0]).name] = told
+        server = tools.version(driver.serve[0])
+        if server:
+            found[Path(driver.serve[0]).name] = server
     return found

@@ -1,4 +1,7 @@
-"""What ``--driver`` takes, and what it means."""
+"""The values of ``--driver``: a format, a build's folder, a server, a block device or a .toml file.
+
+``parse_driver`` makes a Driver from any of them.
+"""
 
 import sys
 import tomllib
@@ -13,13 +16,15 @@ from tracer.errors import UsageError
 from tracer.nbd.uri import is_uri, parse_uri
 
 QEMU_NBD = ("--persistent", "--shared=4", "--discard=unmap", "--detect-zeroes=off")
-"""--persistent: go on after a client leaves; --discard=unmap: let trims reach the image, which they do
-not by default; --detect-zeroes=off: a write is a write."""
+"""--persistent: keep running after a client leaves. --discard=unmap: pass trims on to the image
+(the default ignores them). --detect-zeroes=off: do not turn writes of zeroes into write zeroes."""
 
 SECRET = ("--object", "secret,id=blkbox,data=blkbox")
+"""The key of luks images. It protects nothing."""
 
 CHECK_PASSES = frozenset({0, 3})
-"""qemu-img check: 0 is good, 3 is leaked clusters alone, which waste room but lose no data."""
+"""Exit codes of ``qemu-img check`` that pass: 0 is no problem; 3 is leaked clusters only, which
+waste space but lose no data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +45,25 @@ FORMATS = {
     "vhdx": Format(),
     "vmdk": Format(),
     "parallels": Format(),
-    # without force_size, vpc rounds the size up to what a BIOS geometry can say
+    # without force_size, vpc rounds the size up to a BIOS geometry
     "vpc": Format(create=("-o", "force_size=on"), check=False),
-    # the default key stretching takes seconds, and this key protects nothing
+    # iter-time, in ms: the default key stretching takes seconds
     "luks": Format(
         create=(*SECRET, "-o", "key-secret=blkbox,iter-time=10"),
         serve=(*SECRET, "--image-opts",
                "driver=luks,key-secret=blkbox,file.driver=file,file.filename={image_option}"),
         check=False,
-        starts_blank=False,  # what was never written decrypts to noise
+        starts_blank=False,  # sectors that were never written decrypt to noise
     ),
 }  # fmt: skip
 
 
 def parse_driver(text: str) -> Driver:
-    """The driver that ``--driver TEXT`` names. Raises UsageError, or DriverError where a program that
-    it needs is not there."""
+    """Return the driver that ``--driver TEXT`` names.
+
+    Raises UsageError if nothing has that name or the .toml file is not valid, DriverError if a
+    program that the driver needs is missing.
+    """
     if text == "raw":
         return Driver("raw", suffix="raw")
     name, at, directory = text.partition("@")
@@ -68,16 +76,9 @@ def parse_driver(text: str) -> Driver:
         return load_toml(path)
     if path.is_block_device():
         qemu_nbd = tools.need("qemu-nbd")
-        # --cache=none: else reads would come from the page cache, not from the device
-        serve = (
-            qemu_nbd,
-            *QEMU_NBD,
-            "--socket={socket}",
-            "--cache=none",
-            "--format=raw",
-            "{image}",
-        )
-        return Driver(text, serve=serve, fixed_image=path)
+        # --cache=none: otherwise reads come from the page cache, not from the device
+        device = ("--socket={socket}", "--cache=none", "--format=raw", "{image}")
+        return Driver(text, serve=(qemu_nbd, *QEMU_NBD, *device), fixed_image=path)
     raise UsageError(
         f"unknown driver {text!r}: give a format ({', '.join(FORMATS)}), FORMAT@DIR, an nbd:// or "
         "nbd+unix:// URI, a block device, or a .toml file"
@@ -85,8 +86,11 @@ def parse_driver(text: str) -> Driver:
 
 
 def qemu_driver(label: str, name: str, directory: Path | None) -> Driver:
-    """An image format as served by qemu-nbd, from ``directory`` if one is given. A directory without a
-    qemu-img of its own is helped out with the installed one."""
+    """Return the driver that serves the image format ``name`` with qemu-nbd.
+
+    The programs come from ``directory`` if it is given; if it has no qemu-img, the installed
+    qemu-img is used. Raises DriverError if a program is missing.
+    """
     form = FORMATS[name]
     qemu_nbd = tools.need("qemu-nbd", directory)
     has_img = directory is not None and (directory / "qemu-img").exists()
@@ -104,7 +108,8 @@ def qemu_driver(label: str, name: str, directory: Path | None) -> Driver:
 
 
 def load_toml(path: Path) -> Driver:
-    """A driver described by a file (docs/drivers.md). Raises UsageError."""
+    """Return the driver that a .toml file describes (docs/drivers.md). Raises UsageError if the
+    file cannot be read or is not valid."""
     try:
         with path.open("rb") as file:
             raw = tomllib.load(file)

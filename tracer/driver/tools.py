@@ -1,4 +1,4 @@
-"""The real programs that blkbox works with: where they are, and their versions."""
+"""The programs that blkbox uses, QEMU's and nbdkit's among others: their paths and versions."""
 
 import os
 import re
@@ -19,21 +19,23 @@ TOOLS = {
     "nbdsh": "a scriptable guest",
     "fio": "makes load",
 }
-"""What each program is for. BLKBOX_QEMU_NBD overrides where qemu-nbd is found, and so on."""
+"""What each program is for. An environment variable overrides its path: BLKBOX_QEMU_NBD that of
+qemu-nbd, and so on."""
 
 
 def variable(name: str) -> str:
-    """The environment variable that overrides where a program is found."""
+    """Return the name of the environment variable that overrides a program's path."""
     return "BLKBOX_" + name.upper().replace("-", "_")
 
 
 def find(name: str) -> str | None:
-    """The path of a program, or None."""
+    """Return a program's path, or None if it is not installed."""
     return shutil.which(os.environ.get(variable(name)) or name)
 
 
 def need(name: str, directory: Path | None = None) -> str:
-    """The path of a program, in ``directory`` if one is given. Raises DriverError."""
+    """Return a program's path, in ``directory`` if that is given. Raises DriverError if it is
+    missing."""
     if directory is not None:
         path = shutil.which(str(directory.absolute() / name))
         if path is None:
@@ -46,7 +48,7 @@ def need(name: str, directory: Path | None = None) -> str:
 
 
 def version(path: str) -> str | None:
-    """The version that a program tells with --version, or None."""
+    """Return the version that a program prints for --version, or None."""
     try:
         run = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=10, check=False

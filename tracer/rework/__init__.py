@@ -1,1 +1,1 @@
-"""Trace -> trace or disk: cut, strip, verify, checkout, diff."""
+"""What can be done with a trace without a driver: cut, strip, verify, check out, compare."""

@@ -1,4 +1,4 @@
-"""The disk as it should have been at some moment of a trace, made anew from what the trace says."""
+"""``trace checkout``: make an image of the disk as it should have been at a moment of a trace."""
 
 import os
 from dataclasses import dataclass
@@ -18,15 +18,17 @@ from tracer.trace.payloads import payload_path
 
 @dataclass(slots=True)
 class Checkout:
-    """What was made. ``size`` is the disk's, ``allocated`` is what the image takes, both in bytes."""
+    """The image that was made. ``size`` is the disk's size, ``allocated`` is the space that the
+    image takes, both in bytes."""
 
     trace: str
     image: str
     before: int
-    """Ops with lower numbers than this are in it."""
+    """The image has the ops with a lower seq than this."""
     size: int
     payloads: str
-    """``full``, or ``hash``: then bytes made from the digests stand in for the data."""
+    """``full``, or ``hash``: the image then has stand-ins, made from the digests, in place of the
+    data."""
     allocated: int = 0
     applied: int = 0
     """Ops that changed the image."""
@@ -36,11 +38,12 @@ class Checkout:
 
 
 def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = False) -> Checkout:
-    """Make a sparse raw image of the disk at a moment: after an op, or when a mark was set
-    (``at``, see tracer/marks.py), or after the last op.
+    """Make a sparse raw image of the disk after the op ``at``, at the mark ``at`` (see
+    tracer/trace/marks.py), or after the last op.
 
-    The image appears whole or not at all. Raises UsageError where it is there already and ``force`` is
-    not given, TraceError where the trace or a payload cannot be read, StorageError.
+    The image appears whole or not at all. Raises UsageError if it exists and ``force`` is not
+    given, TraceError if the trace or a payload cannot be read, StorageError if the image cannot be
+    written.
     """
     if replaced((image,), (trace, payload_path(trace))):
         raise UsageError(f"{image} cannot be both the image and the trace or its payloads")
@@ -60,7 +63,7 @@ def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = F
 
 
 def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
-    """Do to an image what was done to the reference when recorded. Raises OSError."""
+    """Apply the ops to an image as the recording applied them to the reference. Raises OSError."""
     trace = source.trace
     changing = changing_kinds(trace.header.trim)
     with FileDevice(image, durable=False) as device:
@@ -76,12 +79,10 @@ def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
                     continue
                 made.applied += 1
                 is_data = leaves is Leaves.DATA
-                # zeroes become holes, whatever wrote them: the image stays sparse
+                # every op that leaves zeroes makes a hole, so that the image stays sparse
                 kind = Kind.WRITE if is_data else Kind.TRIM
                 data = source.data(op) if is_data else None
                 error, _, _ = device.execute(kind, 0, op.offset, op.length, data)
                 if error:
                     raise OSError(error, os.strerror(error))
-        made.allocated = (
-            os.fstat(device.fd).st_blocks * 512
-        )  # st_blocks counts 512 bytes each, always
+        made.allocated = os.fstat(device.fd).st_blocks * 512  # the unit of st_blocks, always

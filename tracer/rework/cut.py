@@ -1,13 +1,14 @@
-"""Cut a part out of a trace, as a trace that replays by itself.
+"""``trace cut``: copy a part of a trace into a new trace that replays by itself.
 
-What the disk held before the part becomes start ops, in the order in which it was written: for each op
-that wrote bytes which are still there, those bytes. The ops of the part follow, their numbers shifted
-by a constant. Trims count as the reference image does them (tracer/mirror.py): they zero, or, under the
-trim rule "old-or-zero", change nothing.
+The new trace begins with start ops for the data that the disk held before the part: for each
+earlier op, in the order of submission, those of its bytes that no later op has overwritten. Then
+come the ops of the part, their seqs shifted by a constant. A trim does what it does to the
+reference (tracer/op.py): it leaves zeroes, or, under the trim rule "old-or-zero", changes nothing.
 
-Without payloads an op's bytes are made from its digest (tracer/digest.py), which can also make the first
-few of them, but not others. So a start op there is the earlier write up to the last byte that is still
-there, and what it writes too much is put right by the start ops after it: later writes, or zeroes.
+Without payloads, an op's data is made from its digest (tracer/digest.py). A digest can produce the
+first n bytes of the data, but no other part of it. So the start op covers the earlier write from
+its first byte to the last byte that is still there. If that overwrites too much, later start ops
+restore it: later writes, or zeroes.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,8 +31,8 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class Cut:
-    """What was cut: ops ``first`` to ``last`` of ``source``. ``ops`` counts those, ``start_ops`` what
-    comes before them in the new trace; sizes are bytes."""
+    """The trace that was made from the ops ``first`` to ``last`` of ``source``. ``ops`` is the
+    number of these ops, ``start_ops`` the number of start ops before them. Sizes are bytes."""
 
     source: str
     trace: str
@@ -46,15 +47,18 @@ class Cut:
 
 
 def cut(source: TraceWithData, first: int, upto: int, out: Path, *, force: bool = False) -> Cut:
-    """Write the ops ``first`` to ``upto - 1`` as a trace of their own. Raises UsageError where there are
-    none or ``out`` cannot be used, TraceError where the source lacks what is needed."""
+    """Write the ops ``first`` to ``upto - 1`` to a new trace ``out``.
+
+    Raises UsageError if there are no such ops or ``out`` cannot be used, TraceError if the source
+    is damaged or lacks a payload, StorageError if ``out`` cannot be written.
+    """
     trace = source.trace
     if first >= upto:
         raise UsageError(f"there are no ops from #{first} to #{upto - 1}")
     check_output(out, trace.path, force=force)
     with bar("cutting", trace.count + 3 * first, "records") as progress:
         writers = _last_writers(source, first, progress)
-        # counted before anything is written, since the header says how the numbers shifted
+        # count the start ops first: the header, which is written before them, has their number
         count = sum(1 for _ in _start(source, first, writers, progress))
         begins_blank = not count and not any(
             first <= op.seq < upto and op.kind == Kind.START for op in trace.ops()
@@ -84,7 +88,7 @@ def cut(source: TraceWithData, first: int, upto: int, out: Path, *, force: bool 
 
 
 def _before(source: TraceWithData, first: int, progress: Progress) -> Iterator[Op]:
-    """The ops before op ``first``, in order."""
+    """Yield the ops before op ``first``, in order of submission."""
 
     def before() -> Iterator[Op]:
         missing = first
@@ -100,7 +104,7 @@ def _before(source: TraceWithData, first: int, progress: Progress) -> Iterator[O
 
 
 def _last_writers(source: TraceWithData, first: int, progress: Progress) -> LastWriters:
-    """Who wrote what the disk holds before op ``first``."""
+    """Return which op last wrote each byte that the disk holds before op ``first``."""
     writers = LastWriters()
     for op in _before(source, first, progress):
         leaves = effect(op, source.trace.header.trim).leaves
@@ -114,7 +118,7 @@ def _last_writers(source: TraceWithData, first: int, progress: Progress) -> Last
 def _start(
     source: TraceWithData, first: int, writers: LastWriters, progress: Progress
 ) -> Iterator[tuple[Op, Op]]:
-    """The start ops, numbered from 0, each with the op whose bytes it brings."""
+    """Yield the start ops, numbered from 0, each with the op whose data it has."""
     seq = 0
     for op in _before(source, first, progress):
         if effect(op, source.trace.header.trim).leaves is not Leaves.DATA:
@@ -125,9 +129,12 @@ def _start(
 
 
 def _pieces(op: Op, writers: LastWriters, *, whole: bool) -> list[tuple[int, int, bytes]]:
-    """What must be written for an op's bytes to be there that still are: ``(start, end, digest)``. With
-    the ``whole`` payload known, that is each piece; else it is the beginning of all, up to the last
-    of them, and then the zeroes within."""
+    """Return what start ops must write for an op, as ``(start, end, digest)`` in bytes of the disk.
+
+    With the ``whole`` payload known, that is each piece of its data that is still on the disk.
+    Without, it is the op's data up to the end of the last such piece, then zeroes where the disk
+    holds zeroes.
+    """
     still: list[tuple[int, int]] = []
     for start, end, seq in writers.within(op.offset, op.end):
         if seq != op.seq:
@@ -150,13 +157,13 @@ def _pieces(op: Op, writers: LastWriters, *, whole: bool) -> list[tuple[int, int
 def _with_data(
     source: TraceWithData, pairs: Iterator[tuple[Op, Op]]
 ) -> Iterator[tuple[Op, bytes | memoryview | None]]:
-    """Each start op with its bytes, where the trace has them."""
+    """Yield each start op with its data, or with None if the trace has no payloads."""
     data, whose = b"", -1
     for op, writer in pairs:
         if not source.real:
             yield op, None
             continue
-        if writer.seq != whose:  # an op's pieces come one after the other
+        if writer.seq != whose:  # all pieces of an op come in a row
             found = source.data(writer)
             assert found is not None
             data, whose = bytes(found), writer.seq
@@ -172,8 +179,8 @@ def _copy(
     written: TraceOutput,
     progress: Progress,
 ) -> End:
-    """Append the ops, marks and mismatches of the part, with numbers shifted. Return the end record for
-    these alone."""
+    """Append the ops, marks and mismatches of the part, with ``shift`` added to each seq. Return an
+    end record that counts only these."""
     ops = mismatches = last = 0
     for record in source.trace.records():
         progress(1)
@@ -186,10 +193,10 @@ def _copy(
                 if record.completed != NO_TIME:
                     last = max(last, record.completed)
         elif isinstance(record, Mark):
-            if first <= record.seq <= upto:  # one that stands at the end may be what it was cut by
+            if first <= record.seq <= upto:  # a mark at the end of the part belongs to it
                 written.mark(replace(record, seq=record.seq + shift))
         elif isinstance(record, Mismatch):
-            # what was found after the run has the number that the next op would have had
+            # differences found after the run have the number that the next op would have had
             after_run = record.seq == upto and record.fault == Fault.FINAL
             if first <= record.seq < upto or after_run:
                 actual = source.returned(record)
@@ -200,7 +207,7 @@ def _copy(
 
 
 def _append(written: TraceOutput, op: Op, data: Buffer | None) -> None:
-    """Append an op and, if they are known, the bytes that it brings."""
+    """Append an op and, if it is known, its data."""
     op.payload = NO_PAYLOAD
     if data is not None:
         written.store(op, bytes(data))

@@ -1,4 +1,4 @@
-"""Where two recordings part."""
+"""``trace diff``: find the first op in which two recordings differ."""
 
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -12,18 +12,21 @@ from tracer.trace.file import Trace
 from tracer.trace.order import by_seq
 
 MAX_FIELDS = 1000
-"""Fields that are noted as different; more would say nothing new."""
+"""The most differing fields that are listed. More would add nothing."""
 
 DISK = ("size", "trim", "start_image")
-"""What a trace's header says of the disk, and so of what its ops mean."""
+"""The fields of a header that affect what the ops do to the disk."""
 
 OUTCOME = ("kind", "flags", "offset", "length", "digest", "reference_status", "test_status")
+"""The fields of an op that are always compared."""
+
 TIMING = ("submitted", "completed", "reference_ns", "test_ns")
+"""The fields of an op that are compared on request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One thing that differs, and what it is on each side (None where it is missing)."""
+    """A field that differs, and its value on each side (None if it is missing there)."""
 
     name: str
     a: Any
@@ -32,9 +35,12 @@ class Field:
 
 @dataclass(slots=True)
 class Diff:
-    """What differs between ``a`` and ``b``: two recordings, or two verdicts (analysis/verdict_diff.py).
-    For recordings ``alike`` ops come before the first that differs; ``op_a`` and ``op_b`` are that op,
-    None where a recording has ended."""
+    """What differs between ``a`` and ``b``: two recordings, or two verdicts
+    (analysis/story/diff.py).
+
+    For recordings, ``alike`` is the number of ops before the first op that differs; ``op_a`` and
+    ``op_b`` are that op on each side, None if that recording has no more ops.
+    """
 
     kind: str
     a: str
@@ -46,7 +52,7 @@ class Diff:
     schema: int = 1
 
     def note(self, name: str, a: Any, b: Any) -> None:
-        """Note a field that differs."""
+        """Add a field that differs, up to MAX_FIELDS."""
         if len(self.fields) < MAX_FIELDS:
             self.fields.append(Field(name, a, b))
 
@@ -60,7 +66,8 @@ class Diff:
 
 
 def diff_traces(a: Path, b: Path, *, timing: bool = False) -> Diff:
-    """Compare two recordings op by op; with ``timing`` their times as well. Raises TraceError."""
+    """Compare two recordings op by op, in order of submission; with ``timing`` compare their times
+    too. Raises TraceError if one of them cannot be read."""
     with Trace(a) as left, Trace(b) as right:
         return _compare_traces(left, right, timing)
 
@@ -94,7 +101,7 @@ def _compare_traces(left: Trace, right: Trace, timing: bool) -> Diff:
 
 
 def _shown(op: Op, name: str) -> Any:
-    """A field of an op as it goes into JSON."""
+    """Return a field of an op as JSON shows it."""
     value = getattr(op, name)
     if name == "kind":
         return KIND_BY_NUMBER[value].label

@@ -1,4 +1,4 @@
-"""A trace without its payloads: the same ops, with digests alone."""
+"""``trace strip``: copy a trace without its payloads, with digests alone."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from tracer.trace.records import Mark, Mismatch
 
 @dataclass(slots=True)
 class Stripped:
-    """What was written. Sizes are bytes."""
+    """The trace that was written. ``closed`` says whether it has an end record. Sizes are bytes."""
 
     source: str
     trace: str
@@ -23,9 +23,12 @@ class Stripped:
 
 
 def strip(source: Path, out: Path, *, force: bool = False) -> Stripped:
-    """Write a trace without payloads; those of the source are not looked at, and may be missing. One
-    that was not closed stays so. Raises UsageError where ``out`` cannot be used, TraceError where the
-    source is damaged."""
+    """Write a copy of ``source`` without payloads. Does not read its payload store, which may be
+    missing. If the source was not closed, the copy has no end record either.
+
+    Raises UsageError if ``out`` cannot be used, TraceError if the source is damaged, StorageError
+    if ``out`` cannot be written.
+    """
     check_output(out, source, force=force)
     ops = 0
     with (

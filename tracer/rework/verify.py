@@ -1,4 +1,5 @@
-"""Is a trace whole, closed, and are all its payloads there and right?"""
+"""``trace verify``: check that a trace is whole and closed, and that no payload is missing or
+damaged."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from tracer.trace.payloads import PayloadReader, payload_path
 
 @dataclass(slots=True)
 class Verification:
-    """What was found. ``missing`` and ``damaged`` count payloads."""
+    """The result. ``payloads`` is the number of payloads that were checked; ``missing`` and
+    ``damaged`` are the numbers of those with a problem."""
 
     trace: str
     ops: int = 0
@@ -27,12 +29,14 @@ class Verification:
     schema: int = 1
 
     def add(self, problem: str) -> None:
+        """Add a problem: the trace is no longer ``ok``."""
         self.ok = False
         self.problems.append(problem)
 
 
 def verify(path: Path) -> Verification:
-    """Read all of a trace and its payloads. Raises TraceError only where it is no trace at all."""
+    """Read a whole trace and its payloads. Raises TraceError if the file is not a trace; all other
+    problems are in the result."""
     result = Verification(str(path))
     with ExitStack() as stack:
         trace = stack.enter_context(Trace(path))
@@ -47,7 +51,7 @@ def verify(path: Path) -> Verification:
 
 
 def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) -> None:
-    """Add what is wrong."""
+    """Check the records and payloads, and add all problems to the result."""
     highest, first_bad = -1, ""
     try:
         with bar("verifying", trace.count, "records") as progress:
@@ -81,7 +85,7 @@ def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) ->
 
 
 def _check_payload(result: Verification, reader: PayloadReader, op: Op) -> str:
-    """Count an op's payload, and what is wrong with it; say what is."""
+    """Check and count an op's payload. Return the problem, or an empty string."""
     if op.digest == ZERO_DIGEST:
         return ""
     result.payloads += 1

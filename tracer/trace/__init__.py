@@ -1,2 +1,3 @@
-"""The trace: a file of records, and a store of payloads beside it. docs/trace-format.md is the
-specification."""
+"""The trace: a file of records, and a payload store beside it.
+
+docs/trace-format.md is the specification."""

@@ -1,4 +1,8 @@
-"""What a trace's ops wrote: from the payload store, or made from the digests; and in which order."""
+"""A trace together with the bytes that its ops wrote.
+
+The bytes come from the payload store. If the trace has digests alone, stand-ins are made from
+these.
+"""
 
 from pathlib import Path
 
@@ -12,14 +16,19 @@ from tracer.trace.records import MAX_LENGTH, Mismatch
 
 
 class TraceWithData(Closing):
-    """A trace opened for replaying, with its payloads. Raises TraceError where they are not there."""
+    """A trace opened for reading, with its payloads.
+
+    Raises TraceError if the trace cannot be read, or if its payload store is missing or not its
+    own.
+    """
 
     def __init__(self, path: Path) -> None:
         self.trace = Trace(path)
         self.real = self.trace.header.payloads == "full"
-        """Whether payloads are those of the guest; else they are stand-ins made from the digests."""
+        """Whether the payloads are the guest's; otherwise they are stand-ins made from the
+        digests."""
         self.payloads: PayloadReader | None = None
-        """The payload store; None where the trace has digests alone."""
+        """The payload store; None if the trace has digests alone."""
         if self.real:
             try:
                 self.payloads = PayloadReader(payload_path(path), self.trace.header.id)
@@ -28,7 +37,10 @@ class TraceWithData(Closing):
                 raise
 
     def data(self, op: Op) -> Buffer | None:
-        """The bytes that an op brings, or None where it brings none. Raises TraceError."""
+        """Return the bytes that an op writes, or None if its kind carries no data.
+
+        Raises TraceError if they are missing or do not match the op's digest.
+        """
         if op.kind not in CARRIES_DATA:
             return None
         if self.payloads is None or op.digest == ZERO_DIGEST:
@@ -43,7 +55,7 @@ class TraceWithData(Closing):
         return data
 
     def returned(self, mismatch: Mismatch) -> bytes | None:
-        """What the test side returned where the two differed; None where the trace does not have it."""
+        """Return the bytes that the test side returned; None if the trace does not have them."""
         length = mismatch.length
         if self.payloads is None or mismatch.payload == NO_PAYLOAD or length > MAX_LENGTH["data"]:
             return None
@@ -54,7 +66,7 @@ class TraceWithData(Closing):
         return data if digest(data) == mismatch.digest else None
 
     def close(self) -> None:
-        """Close the files; a second time does nothing."""
+        """Close the files. Closing twice is harmless."""
         self.trace.close()
         if self.payloads is not None:
             self.payloads.close()

@@ -1,4 +1,8 @@
-"""The trace file: writer and reader, side by side."""
+"""The trace file, a header and then records: its writer and its reader.
+
+Neither knows the payload store: see tracer/trace/output.py for writing both, tracer/trace/data.py
+for reading both.
+"""
 
 import os
 from collections.abc import Iterator
@@ -11,28 +15,31 @@ import msgpack
 from tracer.closing import Closing
 from tracer.errors import StorageError, TraceError
 from tracer.op import Op
-from tracer.trace.header import MAX_HEADER, Header, _parse_header
+from tracer.trace.header import MAX_HEADER, Header, parse_header
 from tracer.trace.records import (
-    _UNPACK,
     RECORD_SIZE,
+    UNPACK,
     End,
     Mark,
     Mismatch,
     Record,
     Tag,
-    _pack_end,
-    _pack_mark,
-    _pack_mismatch,
+    pack_end,
+    pack_mark,
+    pack_mismatch,
 )
 
 SUFFIX = ".trace"
 
 BLOCK = 4096
-"""Records that are read at once: 432 KiB."""
+"""Records in one read: 432 KiB."""
 
 
 class TraceWriter:
-    """Appends records. What ``write`` returned from is in the file, though not yet on the disk."""
+    """Creates a trace file and appends records to it.
+
+    When a method returns, its record is in the file: it survives us, but perhaps not a power cut.
+    """
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
@@ -53,29 +60,29 @@ class TraceWriter:
         self._write(b"".join(records))
 
     def sync(self) -> None:
-        """Wait until all that was written is on the disk. Raises StorageError."""
+        """Wait until everything that was written is on the disk. Raises StorageError."""
         try:
             os.fdatasync(self._fd)
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
 
     def mismatch(self, mismatch: Mismatch) -> None:
-        """Append a mismatch."""
-        self._write(_pack_mismatch(mismatch))
+        """Append a mismatch. Raises StorageError."""
+        self._write(pack_mismatch(mismatch))
 
     def mark(self, mark: Mark) -> None:
-        """Append a mark."""
-        self._write(_pack_mark(mark))
+        """Append a mark. Raises StorageError."""
+        self._write(pack_mark(mark))
 
     def close(self, end: End) -> None:
-        """Append the end record and close the file."""
+        """Append the end record and close the file, even after an error. Raises StorageError."""
         try:
-            self._write(_pack_end(end))
+            self._write(pack_end(end))
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close the file as it is: readers will find it not closed. A second time does nothing."""
+        """Close the file without an end record. Does nothing if the file is closed already."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -87,16 +94,19 @@ class TraceWriter:
                 written += os.write(self._fd, memoryview(data)[written:])
             self._size += written
         except OSError as error:
-            with suppress(
-                OSError
-            ):  # a piece of a record may not stay where a later one would follow it
+            # remove a partial record, so that a later one does not follow it
+            with suppress(OSError):
                 os.ftruncate(self._fd, self._size)
                 os.lseek(self._fd, self._size, os.SEEK_SET)
             raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 class Trace(Closing):
-    """A trace opened for reading. Iterating over ``records()`` takes memory for one record at a time."""
+    """A trace file opened for reading. Reading takes memory for BLOCK records, however long the
+    trace.
+
+    Raises TraceError if the file cannot be opened or is not a trace.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,20 +114,20 @@ class Trace(Closing):
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self.file_size = os.fstat(self._fd).st_size
-            self.header, self.records_at = _parse_header(path, os.pread(self._fd, MAX_HEADER, 0))
+            self.header, self.records_at = parse_header(path, os.pread(self._fd, MAX_HEADER, 0))
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
                 raise TraceError(f"cannot open {path}: {error.strerror}") from error
             raise
         self.count = (self.file_size - self.records_at) // RECORD_SIZE
-        """Whole records in the file, of every kind."""
+        """Whole records in the file, of all kinds."""
         self.torn_bytes = (self.file_size - self.records_at) % RECORD_SIZE
         """Bytes after the last whole record."""
 
     @property
     def end(self) -> End | None:
-        """The end record; None where the trace was not closed."""
+        """The end record; None if the trace was not closed."""
         if not self.count:
             return None
         at = self.records_at + (self.count - 1) * RECORD_SIZE
@@ -126,41 +136,42 @@ class Trace(Closing):
         return record if isinstance(record, End) else None
 
     def records(self) -> Iterator[Record]:
-        """Every whole record, in the order of the file: ops as they completed. Raises TraceError at
-        the first that is no record."""
+        """Yield all whole records in the order of the file: ops in order of completion. Raises
+        TraceError at the first record that is not valid."""
         for at, block in self._blocks():
             for inner in range(0, len(block), RECORD_SIZE):
                 yield self._unpack(block, inner, at + inner)
 
     def ops(self) -> Iterator[Op]:
-        """Every op, in the order in which they completed. Raises TraceError."""
+        """Yield the ops in order of completion. Raises as ``records``."""
         for record in self.records():
             if isinstance(record, Op):
                 yield record
 
     def mismatches(self) -> list[Mismatch]:
-        """What differed while recording."""
+        """Return the differences found while recording. Raises TraceError."""
         return [record for record in self._select(Tag.MISMATCH) if isinstance(record, Mismatch)]
 
     def marks(self) -> list[Mark]:
-        """The named moments."""
+        """Return the marks. Raises TraceError."""
         return [record for record in self._select(Tag.MARK) if isinstance(record, Mark)]
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file. Closing twice is harmless."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def read(self, first: int, count: int) -> bytes:
-        """Up to ``count`` whole records of any kind, as they are in the file, from the ``first`` on."""
+        """Return up to ``count`` packed records of all kinds, starting with number ``first``."""
         at = self.records_at + first * RECORD_SIZE
         block = os.pread(self._fd, min(count, self.count - first) * RECORD_SIZE, at)
         return block[: len(block) // RECORD_SIZE * RECORD_SIZE]
 
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
-        """The records, BLOCK at a time: ``(byte offset, bytes)``. Read, not mapped: a mapped file that
-        someone cuts short ends the process, and all of one that is read through stays in memory."""
+        """Yield the packed records, BLOCK at a time, each with its byte offset in the file."""
+        # read, not mapped: the process would die if someone truncated a mapped file, and all of the
+        # file would stay in memory
         for first in range(0, self.count, BLOCK):
             yield self.records_at + first * RECORD_SIZE, self.read(first, BLOCK)
 
@@ -172,8 +183,9 @@ class Trace(Closing):
                 inner = block[1::RECORD_SIZE].find(tag, inner + 1)
 
     def _unpack(self, block: bytes, inner: int, at: int) -> Record:
-        """The record at ``inner`` in a block, at byte ``at`` of the file, checked."""
-        unpack = _UNPACK.get(block[inner + 1])
+        """Return the record at byte ``inner`` of a block, which is byte ``at`` of the file. Raises
+        TraceError if it is not valid."""
+        unpack = UNPACK.get(block[inner + 1])
         if unpack is not None:
             record = unpack(block, inner, self.header.size)
             if record is not None:

@@ -1,7 +1,7 @@
-"""Marks: what they may be called, and how people point at an op by its number or by a mark.
+"""Names of marks, and how the user names an op: by its number or by a mark.
 
-A mark stands before an op. So as the beginning of something it is that op, and as its end it is the op
-before: between two marks are the ops from the first mark's on, up to and without the second's.
+A mark stands before an op. As the start of a range a mark means that op; as the end it means the op
+before. So the range between two marks includes the first mark's op and excludes the second's.
 """
 
 import re
@@ -12,15 +12,15 @@ from tracer.trace.file import Trace
 from tracer.trace.records import MAX_MARK
 
 SHOWN = 20
-"""Marks that an error lists at most."""
+"""The most marks that an error message lists."""
 
 _NUMBER = re.compile(r"#?([0-9]{1,20})")
-"""An op's number as people write it and as we print it; 20 digits are what 64 bits can have."""
+"""An op's number as the user writes it and as we print it. 64 bits have at most 20 digits."""
 
 
 def check_name(name: str) -> None:
-    """Raise UsageError where a mark may not be called so."""
-    # a lone surrogate (an argument that is not UTF-8) is not printable either, and cannot be encoded
+    """Raise UsageError unless ``name`` is a valid name for a mark."""
+    # this also refuses lone surrogates (an argument that is not UTF-8), which cannot be encoded
     if not name.isprintable() or name.strip() != name or not name:
         raise UsageError(
             f"a mark cannot be called {name!r}: give it a name of printable characters, "
@@ -35,29 +35,31 @@ def check_name(name: str) -> None:
 
 
 def resolve(trace: Trace, text: str) -> int:
-    """The number of the op that ``text`` points at: ``12``, ``#12``, or a mark, which points at the op
-    that it stands before. Use it where something begins.
+    """Return the seq of the op that ``text`` names: ``12``, ``#12``, or the name of a mark, which
+    means the op after the mark. Use it for the start of a range.
 
-    Raises UsageError where there is no such op or mark, TraceError where the trace is damaged.
+    Raises UsageError if the op or mark does not exist, TraceError if the trace is damaged.
     """
     return _find(trace, text)[0]
 
 
 def resolve_upto(trace: Trace, text: str) -> int:
-    """The number of the first op that is not included in "up to ``text``": an op is included itself, a
-    mark stands before its op. Use it where something ends. Raises what ``resolve`` does."""
+    """Return the seq of the first op after the range that ends at ``text``. A range that ends at an
+    op includes the op; a range that ends at a mark ends before the mark's op. Raises as
+    ``resolve``."""
     seq, is_mark = _find(trace, text)
     return seq if is_mark else seq + 1
 
 
 def count_upto(trace: Trace, text: str) -> int:
-    """How many of the ops that ``resolve_upto`` includes have a record. Raises what ``resolve`` does."""
+    """Return the number of recorded ops up to ``text`` (see ``resolve_upto``). Raises as
+    ``resolve``."""
     upto = resolve_upto(trace, text)
     return sum(1 for op in trace.ops() if op.seq < upto)
 
 
 def _find(trace: Trace, text: str) -> tuple[int, bool]:
-    """The op's number, and whether a mark told it."""
+    """Return the op's seq, and whether ``text`` is a mark."""
     number = _NUMBER.fullmatch(text)
     if number is not None:
         seq, last = int(number[1]), last_op(trace)
@@ -68,21 +70,21 @@ def _find(trace: Trace, text: str) -> tuple[int, bool]:
     marks = trace.marks()
     places = sorted({mark.seq for mark in marks if mark.name == text})
     if not places:
-        told = [f"{plain(mark.name)} (before #{mark.seq})" for mark in marks[:SHOWN]]
+        listed = [f"{plain(mark.name)} (before #{mark.seq})" for mark in marks[:SHOWN]]
         if len(marks) > SHOWN:
-            told.append(f"and {len(marks) - SHOWN} more")
-        there = "its marks: " + ", ".join(told) if marks else "it has none"
+            listed.append(f"and {len(marks) - SHOWN} more")
+        there = "its marks: " + ", ".join(listed) if marks else "it has none"
         raise UsageError(f"{trace.path} has no mark {text!r}; {there}")
     if len(places) > 1:
-        told = [f"#{seq}" for seq in places[:SHOWN]]
+        listed = [f"#{seq}" for seq in places[:SHOWN]]
         raise UsageError(
-            f"the mark {text!r} stands before {len(places)} ops ({', '.join(told)}"
-            f"{', ...' if len(places) > SHOWN else ''}): give the number of the one that is meant"
+            f"the mark {text!r} stands before {len(places)} ops ({', '.join(listed)}"
+            f"{', ...' if len(places) > SHOWN else ''}): give the number of an op instead"
         )
     return places[0], True
 
 
 def last_op(trace: Trace) -> int:
-    """The highest op number; -1 where there are no ops. Raises TraceError."""
-    # the end record counts ops, and where some have no record, the highest number is not that count
+    """Return the highest seq; -1 if there are no ops. Raises TraceError."""
+    # the end record's count is not enough: if an op has no record, the highest seq is larger
     return max((op.seq for op in trace.ops()), default=-1)

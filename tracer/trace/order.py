@@ -1,4 +1,4 @@
-"""Ops by submission, of a trace that has them by completion."""
+"""The order of ops: a trace has them in order of completion, these functions sort by submission."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,12 +6,11 @@ from tracer.op import Op
 
 
 def with_completion_index(ops: Iterable[Op]) -> Iterator[tuple[int, Op]]:
-    """Ops in the order of their submission, for ops in the order of completion (a trace's order), each
-    with its place in the latter, from 0.
+    """Yield ops in order of submission, each with its index (from 0) in order of completion.
 
-    Takes memory for as many ops as separate an op's submission from its completion, so in practice for
-    those that were in flight together; what follows a missing seq (of an op that was in flight when the
-    recorder was killed) waits for the end.
+    ``ops`` must be in order of completion, as in a trace. Holds back ops only until all earlier
+    seqs have come, so it takes memory for the ops that were in flight together. If a seq is missing
+    (its op was in flight when the recorder was killed), all later ops wait until ``ops`` ends.
     """
     waiting: dict[int, tuple[int, Op]] = {}
     expected = 0
@@ -25,6 +24,6 @@ def with_completion_index(ops: Iterable[Op]) -> Iterator[tuple[int, Op]]:
 
 
 def by_seq(ops: Iterable[Op]) -> Iterator[Op]:
-    """The same, without the completion indices."""
+    """Yield ops in order of submission. As ``with_completion_index``, without the index."""
     for _, op in with_completion_index(ops):
         yield op

@@ -1,4 +1,4 @@
-"""A trace being written, with its payload store if it keeps payloads."""
+"""A trace that is being written: the trace file, and the payload store if it keeps payloads."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,25 +14,26 @@ from tracer.trace.payloads import PayloadWriter, payload_path
 from tracer.trace.records import End, Mark, Mismatch, pack_op
 
 BATCH = 1024
-"""Ops that are written in one system call."""
+"""Ops that ``op`` gathers for one system call."""
 
 
 class TraceOutput:
-    """Writes a trace and its payloads. Every method but ``abandon`` raises StorageError.
+    """Writes a trace and its payloads. All methods except ``abandon`` raise StorageError.
 
-    A context manager: a block that does not reach ``close`` leaves a trace that was not closed.
+    A context manager. If the block does not call ``close``, the trace has no end record.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
-        """Create the files of a trace. If it has digests alone, a payload store that stands where its
-        own would go is removed."""
+        """Create the trace's files. If it has digests alone, remove a payload store of the same
+        name: it would belong to another trace."""
         self.id = header.id
         self.payloads: PayloadWriter | None = None
         """The payload store; None if the trace has digests alone."""
         self._records: list[bytes] = []
         self._trace = TraceWriter(path, header)
         self.write: Callable[[list[bytes]], None] = self._trace.write
-        """Append packed records in one system call. ``op`` gathers them: do not mix the two."""
+        """Append packed records in one system call. Do not mix with ``op``, which gathers
+        records."""
         try:
             store = payload_path(path)
             if header.payloads == "full":
@@ -53,8 +54,8 @@ class TraceOutput:
         self.abandon()
 
     def put(self, key: bytes, data: bytes) -> int:
-        """Store data with the digest ``key``, once there is room; return its position, or NO_PAYLOAD if
-        the trace has digests alone."""
+        """Store data whose digest is ``key``; return its position, or NO_PAYLOAD if the trace has
+        digests alone. Waits while the payload store is full."""
         if self.payloads is None:
             return NO_PAYLOAD
         self.payloads.wait_for_room()
@@ -63,12 +64,12 @@ class TraceOutput:
         return self.payloads.put(key, data)
 
     def store(self, op: Op, data: bytes) -> None:
-        """Store what an op brings; its digest and payload become those of ``data``."""
+        """Store the data of an op, and set the op's digest and payload position."""
         op.digest = digest(data)
         op.payload = self.put(op.digest, data)
 
     def op(self, op: Op) -> None:
-        """Append an op, with the next batch."""
+        """Append an op with the next batch."""
         self._records.append(pack_op(op))
         if len(self._records) >= BATCH:
             self.flush()
@@ -84,13 +85,13 @@ class TraceOutput:
         self._trace.mismatch(mismatch)
 
     def flush(self) -> None:
-        """Append the ops that were gathered."""
+        """Append the gathered ops."""
         if self._records:
             records, self._records = self._records, []
             self._trace.write(records)
 
     def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
+        """Wait until everything that was written is on the disk."""
         self.flush()
         if self.payloads is not None:
             self.payloads.sync()
@@ -99,8 +100,8 @@ class TraceOutput:
             raise self.payloads.error
 
     def close(self, end: End | None) -> None:
-        """Append the end record and close the files; without one the trace counts as not closed. The
-        files are closed in any case."""
+        """Append the end record, if there is one, and close the files, even after an error. A trace
+        without an end record counts as not closed."""
         try:
             self.flush()
             if end is not None:
@@ -111,7 +112,7 @@ class TraceOutput:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close the files as they are; after ``close`` there is nothing to do."""
+        """Close the files as they are. Does nothing after ``close``."""
         self._trace.abandon()
         if self.payloads is not None:
             with suppress(StorageError):

@@ -1,9 +1,10 @@
-"""The payload store beside a trace: what was written, once per distinct content, compressed.
+"""The payload store beside a trace: the written data, compressed, each distinct payload once.
 
-The store is one append-only stream of bytes, cut into blocks that are compressed alone. A payload's
-place is its position in the uncompressed stream, known before it is written: the recorder puts it into
-the op's record and leaves compression to a thread. The file (docs/trace-format.md) is a msgpack
-header map, then one array ``[position, length, zstd frame]`` per block, so any prefix of it reads back.
+The store is an append-only stream of bytes, cut into blocks that are compressed separately. A
+payload is identified by its position in the uncompressed stream. The position is known before the
+data is written: the recorder puts it into the op's record and leaves compression to a thread. The
+file (docs/trace-format.md) is a msgpack header map, then an array ``[position, length, zstd
+frame]`` per block, so any prefix of the file reads back.
 """
 
 import os
@@ -23,64 +24,68 @@ import zstandard
 from tracer.closing import Closing
 from tracer.errors import StorageError, TraceError, UsageError
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST
-from tracer.trace.header import MAX_HEADER, parse_header
+from tracer.trace.header import MAX_HEADER, unpack_header
 
 FORMAT = "blkbox-payloads"
 VERSION = 1
 SUFFIX = ".payloads"
 
 BLOCK = 1 << 20
-"""Uncompressed bytes in a block, unless one payload is larger: large enough to compress well, small
-enough to read one payload back from."""
+"""Uncompressed bytes after which a block is closed: large enough to compress well, small enough for
+reading a single payload."""
 
 MAX_BLOCK = BLOCK + 32 * 1024 * 1024
-"""No block is larger: it is closed as soon as it holds BLOCK bytes, and no payload is larger than
-32 MiB. A reader refuses more before taking memory."""
+"""The most uncompressed bytes in a block: a block is closed as soon as it holds BLOCK bytes, and no
+payload is larger than 32 MiB. The reader refuses a larger block before it allocates memory."""
 
 LEVEL = -1
-"""zstd's level. On what a Debian install writes, -1 makes 0.40 of it at 660 MB/s, 1 makes 0.36 at 500;
-the thread that does it takes a core from the driver. No checksum of its own: payloads have digests."""
+"""The zstd level. On the writes of a Debian installation, level -1 compresses to 40 % at 660 MB/s,
+level 1 to 36 % at 500 MB/s; the compressing thread competes with the driver for cores. Frames have
+no checksum, because payloads have digests."""
 
 LINGER = 0.02
-"""Seconds that a block waits for more before it is closed though it is not full."""
+"""Seconds after which a block is closed even if it is not full."""
 
 KNOWN = 1 << 18
-"""Digests remembered for storing a content once: 262,144 of them take about 40 MB. Beyond, the
-memory starts over, and a content that comes again may be stored again."""
+"""Digests remembered, so that a payload is stored once: 262,144 take about 40 MB. When more come,
+all are forgotten, and a payload may be stored again."""
 
 QUEUE_LIMIT = 64 << 20
-"""Bytes that may wait for the thread; above, ``full`` asks the caller to hold the guest back."""
+"""Uncompressed bytes that may wait for the thread. Beyond that ``full`` is true, and the caller
+should hold the guest back."""
 
 BLOCK_HEAD = struct.Struct(">BBQBIBI")
-"""What precedes a block's frame, as msgpack in its widest types: array of 3 (0x93), uint64 (0xcf)
-position, uint32 (0xce) length, bin32 (0xc6) of the frame's size. So one read finds the next block."""
+"""The bytes before a block's frame, as msgpack in its widest types: array of 3 (0x93), uint64
+(0xcf) position, uint32 (0xce) length, bin32 (0xc6) with the frame's size. So a single read finds
+the next block."""
 
 
 def pack_block_head(position: int, length: int, frame_size: int) -> bytes:
-    """The bytes that precede a frame."""
+    """Return the bytes before a block's frame."""
     return BLOCK_HEAD.pack(0x93, 0xCF, position, 0xCE, length, 0xC6, frame_size)
 
 
 def payload_path(trace: Path) -> Path:
-    """Where a trace's payloads are: ``install.trace`` has ``install.payloads``."""
+    """Return the path of a trace's payload store: ``install.payloads`` for ``install.trace``."""
     return trace.with_suffix(SUFFIX)
 
 
 def new_payload_path(trace: Path) -> Path:
-    """``payload_path`` for a trace to be made. Raises UsageError where that is the trace itself."""
+    """Return the ``payload_path`` of a new trace. Raises UsageError if it is the trace's own
+    path."""
     path = payload_path(trace)
     if path == trace:
-        raise UsageError(f"{trace} is where its payloads would go: call it NAME.trace")
+        raise UsageError(f"{trace} is the name of a payload store: call the trace NAME.trace")
     return path
 
 
 class PayloadWriter:
-    """Appends payloads; compresses and writes them in a thread of its own."""
+    """Creates a payload store. A thread compresses and writes the payloads."""
 
     def __init__(self, path: Path, trace_id: str) -> None:
         self.path = path
         self.error: StorageError | None = None
-        """Why the thread could not write: nothing is stored from then on."""
+        """Why the thread could not write. After an error nothing more is stored."""
         self._position = 0
         self._known: dict[bytes, int] = {}
         self._block: list[bytes | bytearray] = []
@@ -104,7 +109,11 @@ class PayloadWriter:
         self._thread.start()
 
     def put(self, digest: bytes, data: bytes | bytearray) -> int:
-        """Store a payload; return its position. The caller must not change ``data`` afterwards."""
+        """Store a payload unless it is stored already; return its position, or NO_PAYLOAD for
+        zeroes.
+
+        The caller must not change ``data`` afterwards.
+        """
         if digest == ZERO_DIGEST:
             return NO_PAYLOAD
         known = self._known.get(digest)
@@ -119,35 +128,35 @@ class PayloadWriter:
             self._block_started = time.monotonic()
         self._block.append(data)
         self._block_size += len(data)
-        # one hand-over per block: waking the thread for every payload costs more than all the rest
+        # once per block: waking the thread for each payload would cost more than all the rest
         if self._block_size >= BLOCK:
             self._hand_over()
         return position
 
     @property
     def waiting(self) -> bool:
-        """Whether there is a block that ``tick`` will have to close."""
+        """Whether a block is open, which ``tick`` must close."""
         return bool(self._block)
 
     def tick(self) -> None:
-        """Close a block that has waited long enough for more. Call it every LINGER seconds or so while
-        ``waiting``."""
+        """Close the open block if it is LINGER seconds old. Call this about every LINGER seconds
+        while ``waiting``."""
         if self._block and time.monotonic() - self._block_started >= LINGER:
             self._hand_over()
 
     @property
     def full(self) -> bool:
-        """Whether too much waits to be written."""
+        """Whether more than QUEUE_LIMIT bytes wait for the thread."""
         return self._position - self._written > QUEUE_LIMIT
 
     def wait_for_room(self) -> None:
-        """Wait while it is full; even where nothing can be written any more that ends."""
+        """Wait while ``full``. Returns even after a write error: the queue still drains."""
         while self.full:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Write all that was put; a second time does nothing. Raises StorageError if anything could not
-        be written."""
+        """Write all payloads and close the file. Closing twice is harmless. Raises StorageError if
+        a payload could not be written."""
         if self._file.closed:
             return
         if self._block:
@@ -159,7 +168,7 @@ class PayloadWriter:
             raise self.error
 
     def sync(self) -> None:
-        """Wait until all that was put is on the disk. What goes wrong ends up in ``error``."""
+        """Wait until all payloads are on the disk. If that fails, ``error`` says why."""
         if self._block:
             self._hand_over()
         done = threading.Event()
@@ -180,7 +189,7 @@ class PayloadWriter:
         self._queue.put(block)
 
     def _run(self) -> None:
-        """The thread: an empty block ends it."""
+        """Compress and write blocks, in the thread, until an empty block comes."""
         compressor = zstandard.ZstdCompressor(level=LEVEL)
         while block := self._queue.get():
             if isinstance(block, threading.Event):
@@ -211,16 +220,18 @@ class _Block:
 
 
 class PayloadReader(Closing):
-    """Reads payloads back by position. Keeps the last few blocks in memory."""
+    """Reads payloads by position. Raises TraceError if the file cannot be read, is not a payload
+    store or belongs to another trace."""
 
     CACHED = 8
+    """Uncompressed blocks that are kept in memory."""
 
     def __init__(self, path: Path, trace_id: str) -> None:
         self.path = path
         self.end = 0
-        """The position after the last payload that is there."""
+        """The position after the last whole block."""
         self.torn = False
-        """Whether the file ends within a block."""
+        """Whether the file ends in the middle of a block."""
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -238,7 +249,7 @@ class PayloadReader(Closing):
             raise
 
     def read(self, position: int, length: int) -> bytes:
-        """A payload's bytes. Raises TraceError where they are not there or are damaged."""
+        """Return a payload's bytes. Raises TraceError if they are missing or damaged."""
         pieces = []
         while length:
             index = self._find(position)
@@ -250,14 +261,14 @@ class PayloadReader(Closing):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def blocks(self, wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, bytes]]:
-        """The blocks in the order of the file, each with its position; those for whose position and
-        length ``wanted`` is false are passed over. Raises TraceError. Takes memory for one block."""
+        """Yield the position and the data of each block for which ``wanted(position, length)`` is
+        true, in the order of the file. Takes memory for one block. Raises TraceError."""
         for block in self._blocks:
             if wanted(block.position, block.length):
                 yield block.position, self._unpack(block)
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file. Closing twice is harmless."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -282,7 +293,7 @@ class PayloadReader(Closing):
     def _unpack(self, block: _Block) -> bytes:
         try:
             frame = os.pread(self._fd, block.frame_size, block.frame_offset)
-            # where a frame tells its size, zstd takes that much memory whatever limit it is given
+            # if a frame states its size, zstd allocates that much, whatever limit it is given
             if zstandard.frame_content_size(frame) not in (-1, block.length):
                 raise self._damaged(block)
             data = self._decompressor.decompress(frame, max_output_size=block.length)
@@ -296,9 +307,11 @@ class PayloadReader(Closing):
         return TraceError(f"{self.path}: the block at byte {block.frame_offset} is damaged")
 
     def _scan(self, trace_id: str) -> None:
-        """Find the blocks, up to the last one that is whole."""
+        """Find all whole blocks."""
         head = os.pread(self._fd, MAX_HEADER, 0)
-        header, at = parse_header(self.path, head, "a payload store", FORMAT, VERSION)
+        header, at = unpack_header(
+            self.path, head, kind="a payload store", name=FORMAT, version=VERSION
+        )
         if header.get("trace") != trace_id:
             raise TraceError(f"{self.path} belongs to another trace")
         end, position = os.fstat(self._fd).st_size, 0

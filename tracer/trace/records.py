@@ -1,8 +1,9 @@
-"""The trace file: a msgpack stream of a header map and fixed-width records. Reader and writer.
+"""The records of a trace: what each kind holds, and how to pack and unpack it. No I/O.
 
-docs/trace-format.md is the specification. Every record is a msgpack array packed in the widest types,
-so that all records have RECORD_SIZE bytes: any msgpack library reads the stream, and numpy views it as
-one strided table (``OP_DTYPE`` in analysis/layout.py is the twin of ``_OP``).
+docs/trace-format.md is the specification. Each record is a msgpack array whose elements have the
+widest msgpack types, so every record has RECORD_SIZE bytes. So any msgpack library can read the
+stream, and numpy can view it as a strided table (``OP_DTYPE`` in analysis/frames/layout.py is the
+twin of ``_OP``).
 """
 
 import struct
@@ -14,7 +15,8 @@ from typing import Any
 from tracer.op import KIND_BY_NUMBER, Fault, Flag, Op
 
 MAX_LENGTH = {"data": 32 << 20, "other": (1 << 32) - 1}
-"""Bytes in one op: 32 MiB where it carries data (NBD's limit), else what NBD's 32 bits can say."""
+"""The most bytes in an op: 32 MiB if its request or reply carries data (NBD's limit), otherwise
+what NBD's 32-bit length can express."""
 
 
 class Tag(IntEnum):
@@ -27,16 +29,27 @@ class Tag(IntEnum):
 
 
 _OP = struct.Struct(">BB BQ BB BH BQ BQ BQ BQ BQ BQ BH BH BI BQ BB16s".replace(" ", ""))
-"""array of 15; tag; then each field behind its msgpack type byte."""
+"""An array of 15: the tag, then each field after its msgpack type byte."""
 
 RECORD_SIZE = _OP.size
-
-_ARRAY = 0x90  # msgpack fixarray; + count
-_U8, _U16, _U32, _U64, _BIN8, _STR8 = 0xCC, 0xCD, 0xCE, 0xCF, 0xC4, 0xD9
+"""Bytes in a record of any kind."""
 
 _MISMATCH = struct.Struct(">BB BQ BB BQ BQ BH BH BQ BQ BB16s BB33s".replace(" ", ""))
 _MARK = struct.Struct(">BB BQ BQ BB86s".replace(" ", ""))
 _END = struct.Struct(">BB BQ BQ BQ BB77s".replace(" ", ""))
+
+assert _MARK.size == _MISMATCH.size == _END.size == RECORD_SIZE
+
+_ARRAY = 0x90  # msgpack fixarray; + count
+_U8, _U16, _U32, _U64, _BIN8, _STR8 = 0xCC, 0xCD, 0xCE, 0xCF, 0xC4, 0xD9
+
+_OP_TYPES = (
+    _ARRAY + 15, _U64, _U8, _U16, _U64, _U64, _U64, _U64, _U64, _U64, _U16, _U16, _U32, _U64,
+    _BIN8, 16,
+)  # fmt: skip
+
+KNOWN_FLAGS = sum(Flag)
+"""The flags that an op's record may have."""
 
 MAX_MARK = 86
 """Bytes in a mark's name, in UTF-8."""
@@ -44,7 +57,7 @@ MAX_MARK = 86
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A named moment: before op ``seq``, at ``time`` ns."""
+    """A named moment: before op ``seq``, ``time`` ns after the trace's start."""
 
     seq: int
     time: int
@@ -53,10 +66,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """The two sides differed on op ``seq``, or after all ops (FINAL; then seq is their number).
+    """A difference between the two sides: on op ``seq``, or after the run (FINAL; ``seq`` is then
+    the number that the next op would have had).
 
-    ``offset`` and ``length`` are the bytes that differ, from the first to the last; the statuses are
-    errno values; ``payload`` and ``digest`` are those of what the test side returned.
+    ``offset`` and ``length`` are the byte range from the first to the last byte that differs. The
+    statuses are errno values. ``time`` is in ns since the trace's start. ``payload`` and ``digest``
+    describe the bytes that the test side returned.
     """
 
     seq: int
@@ -72,7 +87,8 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The last record of a trace that was closed: how many ops it has, and how the run ended."""
+    """The last record of a closed trace: the number of its ops and mismatches, the time (ns since
+    the trace's start) and how the run ended."""
 
     ops: int
     mismatches: int
@@ -84,7 +100,7 @@ Record = Op | Mark | Mismatch | End
 
 
 def pack_op(op: Op) -> bytes:
-    """An op's record."""
+    """Return an op's record."""
     return _OP.pack(
         _ARRAY + 15, Tag.OP,
         _U64, op.seq, _U8, op.kind, _U16, op.flags, _U64, op.offset, _U64, op.length,
@@ -94,14 +110,16 @@ def pack_op(op: Op) -> bytes:
     )  # fmt: skip
 
 
-def _pack_mark(mark: Mark) -> bytes:
+def pack_mark(mark: Mark) -> bytes:
+    """Return a mark's record. Raises ValueError if the name is longer than MAX_MARK bytes."""
     name = mark.name.encode()
     if len(name) > MAX_MARK:
         raise ValueError(f"a mark's name has at most {MAX_MARK} bytes")
     return _MARK.pack(_ARRAY + 4, Tag.MARK, _U64, mark.seq, _U64, mark.time, _STR8, MAX_MARK, name)
 
 
-def _pack_mismatch(m: Mismatch) -> bytes:
+def pack_mismatch(m: Mismatch) -> bytes:
+    """Return a mismatch's record."""
     return _MISMATCH.pack(
         _ARRAY + 11, Tag.MISMATCH,
         _U64, m.seq, _U8, m.fault, _U64, m.offset, _U64, m.length,
@@ -110,7 +128,8 @@ def _pack_mismatch(m: Mismatch) -> bytes:
     )  # fmt: skip
 
 
-def _pack_end(end: End) -> bytes:
+def pack_end(end: End) -> bytes:
+    """Return the end record."""
     return _END.pack(
         _ARRAY + 5, Tag.END,
         _U64, end.ops, _U64, end.mismatches, _U64, end.time, _STR8, 77, end.verdict.encode(),
@@ -141,14 +160,6 @@ def _unpack_op(data: Any, at: int, size: int) -> Op | None:
     )  # fmt: skip
 
 
-KNOWN_FLAGS = sum(Flag)
-
-_OP_TYPES = (
-    _ARRAY + 15, _U64, _U8, _U16, _U64, _U64, _U64, _U64, _U64, _U64, _U16, _U16, _U32, _U64,
-    _BIN8, 16,
-)  # fmt: skip
-
-
 def _unpack_mark(data: Any, at: int, _size: int) -> Mark | None:
     array, _, t1, seq, t2, time, t3, width, name = _MARK.unpack_from(data, at)
     if (array, t1, t2, t3, width) != (_ARRAY + 4, _U64, _U64, _STR8, MAX_MARK):
@@ -177,11 +188,11 @@ def _unpack_end(data: Any, at: int, _size: int) -> End | None:
     return End(ops, mismatches, time, verdict.rstrip(b"\0").decode(errors="replace"))
 
 
-_UNPACK: dict[int, Callable[[Any, int, int], Record | None]] = {
+UNPACK: dict[int, Callable[[Any, int, int], Record | None]] = {
     Tag.OP: _unpack_op,
     Tag.MARK: _unpack_mark,
     Tag.MISMATCH: _unpack_mismatch,
     Tag.END: _unpack_end,
 }
-
-assert _MARK.size == _MISMATCH.size == _END.size == RECORD_SIZE
+"""By tag, the function that unpacks a record: (buffer, byte in it, disk's size in bytes) -> the
+record, or None if the bytes are not a valid record of that kind for a disk of that size."""
