@@ -1,5 +1,5 @@
 # make demo   set up, then the main job on embedded defaults
-# make test   set up, then all tests, in parallel
+# make test   set up, then format, lint, types and all tests, in parallel
 # make check  format, lint, types and the fast tests (under a minute): before every commit
 # make bench  measure the data path against its peers (about 5 minutes, an idle machine)
 # make soak   long checks of what the data path promises (about 10 minutes)
@@ -19,7 +19,7 @@ PEERS  := qemu-utils qemu-system-common nbdkit nbdkit-plugin-python libnbd-bin p
 demo: $(READY)
 	$(BIN)/python demo/run.py
 
-test: $(READY) peers
+test: $(READY) peers lint
 	$(BIN)/python -m pytest
 
 check: lint
