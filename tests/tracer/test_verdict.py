@@ -93,6 +93,12 @@ BYTES = to_json(VERDICT)["bytes"]
         ({"bytes": BYTES | {"expected": "070G"}}, "bytes"),
         ({"bytes": BYTES | {"expected": "07"}}, "bytes"),
         ({"bytes": BYTES | {"expected": "07" * 513, "actual": "07" * 513}}, "bytes"),
+        ({"bytes": BYTES | {"expected": "070A"}}, "bytes"),
+        ({"bytes": BYTES | {"expected": "07\n", "actual": "08\n"}}, "bytes"),
+        (
+            {"damage": [{"sector": 0, "sectors": 1, "detail": {"first": [[1, 2, 3]]}}]},
+            "damage",
+        ),
         ({"trace": "\ud800"}, "trace"),
         ({"environment": {"host": {"\ud800": 1}}}, "environment"),
         ({"environment": {"tools": []}}, "environment"),
@@ -101,6 +107,16 @@ BYTES = to_json(VERDICT)["bytes"]
 def test_what_is_wrong_is_refused_by_name(change: dict[str, Any], name: str) -> None:
     with pytest.raises(UsageError, match=f"^it is no verdict: {name} is missing or wrong$"):
         from_json(to_json(VERDICT) | change, Verdict, name="it")
+
+
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) - 1])
+def test_damage_may_reach_to_the_last_sector(size: int) -> None:
+    """A disk may end within it."""
+    last = {"sector": 2047, "sectors": 1}
+    found = from_json(to_json(VERDICT) | {"size": size, "damage": [last]}, Verdict)
+    assert [(one.sector, one.sectors) for one in found.damage] == [(2047, 1)]
+    with pytest.raises(UsageError, match="no verdict: damage is missing or wrong"):
+        from_json(to_json(VERDICT) | {"size": size, "damage": [last | {"sectors": 2}]}, Verdict)
 
 
 def test_a_recording_that_is_none_is_refused_by_name() -> None:
