@@ -94,15 +94,15 @@ BYTES = to_json(VERDICT)["bytes"]
         ({"bytes": BYTES | {"expected": "070G"}}, "bytes"),
         ({"bytes": BYTES | {"expected": "07"}}, "bytes"),
         ({"bytes": BYTES | {"expected": "07" * 513, "actual": "07" * 513}}, "bytes"),
+        ({"trace": "\ud800"}, "trace"),
+        ({"environment": {"host": {"\ud800": 1}}}, "environment"),
+        ({"environment": {"tools": []}}, "environment"),
         ({"bytes": BYTES | {"expected": "070A"}}, "bytes"),
         ({"bytes": BYTES | {"expected": "07\n", "actual": "08\n"}}, "bytes"),
         (
             {"damage": [{"sector": 0, "sectors": 1, "detail": {"first": [[1, 2, 3]]}}]},
             "damage",
         ),
-        ({"trace": "\ud800"}, "trace"),
-        ({"environment": {"host": {"\ud800": 1}}}, "environment"),
-        ({"environment": {"tools": []}}, "environment"),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(change: dict[str, Any], name: str) -> None:
