@@ -14,8 +14,8 @@ from tests.kit.peers import PEER_ENV, need
 from tracer.recording import control
 
 # no deadline: a loaded machine is no reason to fail; the blob makes a failure repeatable anywhere.
-# CI tries the same examples every time, so that a change fails for what it changes; `make test` looks
-# further.
+# CI tries the same examples every time, so that a change fails for what it changes; `make test`
+# looks further.
 settings.register_profile(
     "blkbox",
     deadline=None,

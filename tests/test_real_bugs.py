@@ -25,8 +25,8 @@ Group = list[tuple[Kind, int, int, int]]
 """Requests that are in flight together: kind, offset, length, flags."""
 
 RUNS, ATTEMPTS = 4, 8
-"""Runs of a replay, and replays until a culprit is confirmed. Every other run is in the recorded order:
-a fault that shows in half of these stays hidden in one of 65,536 times."""
+"""Runs of a replay, and replays until a culprit is confirmed. Every other run is in the recorded
+order: a fault that shows in half of these stays hidden in one of 65,536 times."""
 
 COW_ON_READ: list[Group] = [
     [(Kind.READ, 0, 4 * KIB, 0), (Kind.WRITE, 32 * KIB, 4 * KIB, 0)],
@@ -45,8 +45,8 @@ def content(number: int, length: int) -> bytes:
 
 
 def play(loop: Loop, device: NbdDevice, groups: list[Group]) -> bytes:
-    """Do requests as a guest: each group is handed to the kernel in one call, and waited for. Returns
-    what was read, all together."""
+    """Do requests as a guest: each group is handed to the kernel in one call, and waited for.
+    Returns what was read, all together."""
     numbers, waiting, read = count(), 0, bytearray()
 
     def done(error: int, data: bytes | bytearray | None, _: object) -> None:
@@ -85,7 +85,8 @@ def record(folder: Path, groups: list[Group]) -> None:
 
 
 def replay(folder: Path, driver: object, runs: int = 1, attempts: int = 1) -> dict[str, Any]:
-    """Replay r.trace until a culprit is confirmed, at most ``attempts`` times; return the verdict."""
+    """Replay r.trace until a culprit is confirmed, at most ``attempts`` times; return the
+    verdict."""
     for _ in range(attempts):
         arguments = ("replay", "r.trace", "--driver", driver, "--json", "--no-plot", "--runs", runs)
         done = trace(*arguments, cwd=folder, expect=(0, 1))
@@ -132,12 +133,14 @@ def test_nbdkit_split_writes_past_its_first_file_at_the_wrong_place(tmp_path: Pa
 
 
 def test_nbdkit_cow_loses_a_write_beside_a_read_of_the_same_block(tmp_path: Path) -> None:
-    """With cow-on-read the block that a read fetches is stored over what a write has just put there."""
+    """With cow-on-read the block that a read fetches is stored over what a write has just put
+    there."""
     need("nbdkit")
     record(tmp_path, COW_ON_READ)
     driver = driver_file(
         tmp_path,
-        serve=["nbdkit", "-f", "-U", "{socket}", "--filter=cow", "--filter=delay", "file", "{image}",
+        serve=["nbdkit", "-f", "-U", "{socket}", "--filter=cow", "--filter=delay", "file",
+        "{image}",
                "cow-on-read=true", "rdelay=20ms"],
     )  # fmt: skip
     verdict = replay(tmp_path, driver, RUNS, ATTEMPTS)
@@ -147,8 +150,8 @@ def test_nbdkit_cow_loses_a_write_beside_a_read_of_the_same_block(tmp_path: Path
 
 
 def test_qemu_nbd_loses_a_write_beside_zeroes_to_the_same_cluster(tmp_path: Path) -> None:
-    """A cluster that is allocated and reads as zeroes is given away by the zeroes while the write puts
-    its data there; then another write gets it too."""
+    """A cluster that is allocated and reads as zeroes is given away by the zeroes while the write
+    puts its data there; then another write gets it too."""
     need("qemu-nbd", "qemu-img")
     if not qcow2_shares_a_cluster():
         pytest.skip("this qemu-nbd has the fix: the sequence did no harm in 20 runs")
@@ -162,8 +165,8 @@ def test_qemu_nbd_loses_a_write_beside_zeroes_to_the_same_cluster(tmp_path: Path
 
 
 def qcow2_shares_a_cluster() -> bool:
-    """Whether the installed qemu-nbd has the bug, found out without blkbox's verdict: at worst it shows
-    in 72 % of the runs, so twenty that are right are the fix."""
+    """Whether the installed qemu-nbd has the bug, found out without blkbox's verdict: at worst it
+    shows in 72 % of the runs, so twenty that are right are the fix."""
     driver = parse_driver("qcow2")
     read_back: Group = [(Kind.READ, 0, 64 * KIB, 0)]
     for _ in range(20):

@@ -99,8 +99,8 @@ def _libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _folder(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Good and bad input, in the folder where the verbs run. Nothing is collected meanwhile: what is
-    closed was closed by whoever opened it."""
+    """Good and bad input, in the folder where the verbs run. Nothing is collected meanwhile: what
+    is closed was closed by whoever opened it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
     make_trace(tmp_path / "w.trace", WORKLOAD)

@@ -1,5 +1,5 @@
-"""A headless Chromium, told what to do over its debugging pipe (the Chrome DevTools Protocol): a message
-is JSON and ends with a zero byte."""
+"""A headless Chromium, told what to do over its debugging pipe (the Chrome DevTools Protocol): a
+message is JSON and ends with a zero byte."""
 
 import base64
 import json
@@ -99,11 +99,13 @@ def browser(folder: Path) -> Iterator[Page]:
     """A browser with one page; ``folder`` is for what it keeps of its own."""
     theirs, ours, answers, out = *os.pipe(), *os.pipe()
     options = [
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+        "--no-first-run",
         "--disable-background-networking", "--hide-scrollbars", f"--user-data-dir={folder}",
     ]  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-c", _START, str(theirs), str(out), PROGRAM, *options], pass_fds=(theirs, out),
+        [sys.executable, "-c", _START, str(theirs), str(out), PROGRAM, *options],
+        pass_fds=(theirs, out),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip

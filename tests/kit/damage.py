@@ -51,8 +51,8 @@ def write_trace(
 
 
 class Disk(Closing):
-    """A trace, what each of its ops brings, and what the disk holds after any of them: worked out here
-    byte by byte, with nothing of what is under test but the source."""
+    """A trace, what each of its ops brings, and what the disk holds after any of them: worked out
+    here byte by byte, with nothing of what is under test but the source."""
 
     def __init__(self, path: Path) -> None:
         self.source = TraceWithData(path)

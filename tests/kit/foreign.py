@@ -86,7 +86,8 @@ def survey(path: Path, content: bytes, name: str) -> str | None:
 
 
 def every_cut(path: Path, content: bytes, name: str) -> None:
-    """A file that is cut off anywhere is read, or is refused with the place; nothing else happens."""
+    """A file that is cut off anywhere is read, or is refused with the place; nothing else
+    happens."""
     problems = [survey(path, content[:end], name) for end in range(len(content))]
     assert any(problems)
     for problem in filter(None, problems):

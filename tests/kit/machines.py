@@ -5,7 +5,8 @@ from typing import Any
 
 
 def feed(machine: Any, data: bytes, sizes: Iterable[int] = ()) -> list[Any]:
-    """Give bytes to a machine in pieces of the sizes given, then all the rest; return its messages."""
+    """Give bytes to a machine in pieces of the sizes given, then all the rest; return its
+    messages."""
     found: list[Any] = []
     cuts = iter(sizes)
     at = 0

@@ -31,7 +31,8 @@ def descriptors() -> dict[str, str]:
 
 @contextmanager
 def file_size_limit(limit: int) -> Iterator[None]:
-    """Writes beyond ``limit`` bytes of any file fail, after a partial one, as they do on a full disk."""
+    """Writes beyond ``limit`` bytes of any file fail, after a partial one, as they do on a full
+    disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:

@@ -32,8 +32,8 @@ def read_trace(path: Path) -> tuple[Recorded, list[Op]]:
 
 
 def changed(kind: int, start: int, end: int, *, failed: bool = False) -> Op:
-    """An op on the bytes ``[start, end)`` that both sides are done with; one that failed did so on the
-    test side."""
+    """An op on the bytes ``[start, end)`` that both sides are done with; one that failed did so on
+    the test side."""
     op = Op(0, int(kind), 0, start, end - start)
     op.test_status = errno.EIO if failed else 0
     return op

@@ -8,8 +8,8 @@ from tracer.op import SECTOR
 
 
 def assert_explained(found: list[dict[str, Any]], expected: Iterable[Damage]) -> None:
-    """The ``damage`` or ``culprit_damage`` of a verdict is as expected: the ranges, what kind of damage
-    it is, and the op that the wrong bytes came from."""
+    """The ``damage`` or ``culprit_damage`` of a verdict is as expected: the ranges, what kind of
+    damage it is, and the op that the wrong bytes came from."""
     told = [
         Damage(
             one["sector"] * SECTOR, one["sectors"] * SECTOR,

@@ -7,8 +7,8 @@ from tracer.op import Kind, Op
 
 @st.composite
 def recordings(draw: st.DrawFn) -> list[Op]:
-    """Ops as a recorder writes them: numbered as submitted, in the order of completion, with times that
-    only grow; some may have no record."""
+    """Ops as a recorder writes them: numbered as submitted, in the order of completion, with times
+    that only grow; some may have no record."""
     count = draw(st.integers(0, 25))
     events, clock, flying, submitted, ops = draw(st.randoms(use_true_random=False)), 0, [], 0, []
     while submitted < count or flying:

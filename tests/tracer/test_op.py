@@ -1,4 +1,5 @@
-"""What an op does to the disk, and which ops conflict: the facts that everything else derives from."""
+"""What an op does to the disk, and which ops conflict: the facts that everything else derives
+from."""
 
 import errno
 from itertools import product

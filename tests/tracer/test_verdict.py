@@ -54,7 +54,8 @@ def test_what_older_versions_did_not_write_has_its_usual_value() -> None:
     ]
     found = from_json({key: to_json(VERDICT)[key] for key in required}, Verdict)
     assert without(found, *required) == {
-        "ops": 0, "replayed_ops": 0, "runs": 0, "confirm_ops": 0, "culprit": None, "confirmed": False,
+        "ops": 0, "replayed_ops": 0, "runs": 0, "confirm_ops": 0, "culprit": None,
+        "confirmed": False,
         "shown": 0, "tries": 0, "clean_without": 0, "detected": 1, "seed": 0, "needs_company": None,
         "located": True, "symptom": None, "reader": None, "volatile": False, "first_bad_read": None,
         "bytes": None, "log": "", "plot": None, "command": [],
@@ -93,15 +94,15 @@ BYTES = to_json(VERDICT)["bytes"]
         ({"bytes": BYTES | {"expected": "070G"}}, "bytes"),
         ({"bytes": BYTES | {"expected": "07"}}, "bytes"),
         ({"bytes": BYTES | {"expected": "07" * 513, "actual": "07" * 513}}, "bytes"),
+        ({"trace": "\ud800"}, "trace"),
+        ({"environment": {"host": {"\ud800": 1}}}, "environment"),
+        ({"environment": {"tools": []}}, "environment"),
         ({"bytes": BYTES | {"expected": "070A"}}, "bytes"),
         ({"bytes": BYTES | {"expected": "07\n", "actual": "08\n"}}, "bytes"),
         (
             {"damage": [{"sector": 0, "sectors": 1, "detail": {"first": [[1, 2, 3]]}}]},
             "damage",
         ),
-        ({"trace": "\ud800"}, "trace"),
-        ({"environment": {"host": {"\ud800": 1}}}, "environment"),
-        ({"environment": {"tools": []}}, "environment"),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(change: dict[str, Any], name: str) -> None:

@@ -69,7 +69,8 @@ VERDICT = Verdict(
             detail=Detail(meant_for=4608),
         ),
         Finding(
-            sector=6, sectors=1, kind=DamageKind.FOREIGN, source=None, text="foreign", detail=Detail()
+            sector=6, sectors=1, kind=DamageKind.FOREIGN, source=None, text="foreign",
+            detail=Detail()
         ),
         Finding(sector=9, sectors=4),
     ],
@@ -79,7 +80,8 @@ VERDICT = Verdict(
     log="assertion failed\n",
     plot="w.damage.png",
     command=["trace", "replay", "w.trace"],
-    environment=Environment(host={"name": "h"}, tools={"python": "3"}, driver={"serve": ["x", "y"]}),
+    environment=Environment(host={"name": "h"}, tools={"python": "3"},
+                            driver={"serve": ["x", "y"]}),
 )  # fmt: skip
 
 

@@ -139,7 +139,8 @@ def test_the_frame_is_what_a_loop_makes_of_the_records(
 @rewritten
 @given(st.lists(ops(times=st.integers(0, 6)), max_size=12))
 def test_in_flight_counts_what_was_submitted_and_not_completed(path: Path, many: list[Op]) -> None:
-    """Few moments, so that ops share them: what completes as another is submitted is still there."""
+    """Few moments, so that ops share them: what completes as another is submitted is still
+    there."""
     expected = [row["in_flight"] for row in rows_of(write(path, many))]
     assert analysis.open(path).ops.select("in_flight").collect()["in_flight"].to_list() == expected
 

@@ -1,4 +1,5 @@
-"""What a disk held when: frames, and the image that is checked out, say what a plain bytearray says."""
+"""What a disk held when: frames, and the image that is checked out, say what a plain bytearray
+says."""
 
 import json
 from pathlib import Path
@@ -196,7 +197,8 @@ def test_sectors_that_are_not_there(tmp_path: Path, sectors: range) -> None:
 def recorded(*damage: SectorRange) -> Recording:
     """What a recording found."""
     return Recording(
-        verdict=VerdictKind.DAMAGED, reason="", trace="t", driver="raw", size=SIZE, ops={}, bytes={},
+        verdict=VerdictKind.DAMAGED, reason="", trace="t", driver="raw", size=SIZE, ops={},
+        bytes={},
         mismatches=[], damage=list(damage), trace_bytes=0, payload_bytes=0, connections=0,
         guest_exit=None,
     )  # fmt: skip

@@ -33,8 +33,8 @@ from tracer.op import Flag, Op
 
 R, W, FL, SYNC, PC, META, DISCARD, FUA = (1 << bit for bit in (0, 1, 2, 3, 9, 12, 13, 15))
 WRITE_ZEROES, ZONE_APPEND = 1 << 22, 1 << 16
-ACTIONS = {"Q": (1, 4), "M": (2, 4), "G": (4, 4), "R": (6, 5), "D": (7, 6), "C": (8, 7), "P": (9, 4),
-           "T": (1, 10), "N": (0, 10)}  # fmt: skip
+ACTIONS = {"Q": (1, 4), "M": (2, 4), "G": (4, 4), "R": (6, 5), "D": (7, 6), "C": (8, 7),
+           "P": (9, 4), "T": (1, 10), "N": (0, 10)}  # fmt: skip
 SDA, SDB = 8 << 20, 8 << 20 | 16
 
 
@@ -57,7 +57,8 @@ class Log:
         data: bytes = b"",
         device: int = SDA,
     ) -> None:
-        """An event, by blkparse's letter; or a notice, T for the time and N for a process's name."""
+        """An event, by blkparse's letter; or a notice, T for the time and N for a process's
+        name."""
         number, bit = ACTIONS[letter]
         action = (category | 1 << bit) << 16 | number
         magic = 0x65617400 | self.version
@@ -113,9 +114,9 @@ SKIPPED = {"passthrough or zone request": 1, "completion that is missing": 1}
 
 
 def test_what_a_kernel_wrote(tmp_path: Path) -> None:
-    """blktrace 1.2.0 in a guest with Linux 6.1 and two CPUs, while dd wrote (also with O_DSYNC: the disk
-    has no FUA), read and flushed, and blkdiscard trimmed and zeroed. A recorder on the other side of the
-    disk saw the same."""
+    """blktrace 1.2.0 in a guest with Linux 6.1 and two CPUs, while dd wrote (also with O_DSYNC: the
+    disk has no FUA), read and flushed, and blkdiscard trimmed and zeroed. A recorder on the other
+    side of the disk saw the same."""
     first, second = (RECORDINGS / f"guest.blktrace.{cpu}" for cpu in range(2))
     (tmp_path / second.name).write_bytes(second.read_bytes())
     made, ops = bring_in(tmp_path / first.name, first.read_bytes())

@@ -33,7 +33,8 @@ COMMANDS = ["write -P 1 0 4k", "discard 64k 64k", "write -z 128k 64k", "write -P
 
 
 def log(*entries: tuple[int, int, int, bytes], sector: int = 512, version: int = 1) -> bytes:
-    """A log as linux/drivers/md/dm-log-writes.c describes it: of ``(sector, sectors, flags, data)``."""
+    """A log as linux/drivers/md/dm-log-writes.c describes it: of ``(sector, sectors, flags,
+    data)``."""
     blocks = [struct.pack("<QQQI", 0x6A736677736872, version, len(entries), sector)]
     for first, count, flags, data in entries:
         name = data if flags & 8 else b""
@@ -55,7 +56,8 @@ SAMPLE = log(
 
 def blklogwrites(image: Path, file: Path, options: str, *commands: str) -> None:
     """Run commands of qemu-io's on an image, with QEMU's logging."""
-    disk = f"driver=blklogwrites,file.driver=file,file.filename={image},log.driver=file,log.filename={file}"
+    disk = f"driver=blklogwrites,file.driver=file,file.filename={image}"
+    disk += f",log.driver=file,log.filename={file}"
     words = [word for command in commands for word in ("-c", command)]
     peer("qemu-io", "-t", "writeback", "--image-opts", f"{disk},{options}", *words)
 
@@ -141,8 +143,8 @@ def test_a_long_entry_becomes_several_ops(tmp_path: Path) -> None:
 
 
 def test_our_log_is_as_the_kernel_s(tmp_path: Path) -> None:
-    """Also as xfstests' replay-log checks: something is in each entry, and nothing behind it unless it
-    is a mark (src/log-writes/log-writes.c, log_entry_valid)."""
+    """Also as xfstests' replay-log checks: something is in each entry, and nothing behind it unless
+    it is a mark (src/log-writes/log-writes.c, log_entry_valid)."""
     bring_in(
         tmp_path / "s.txt",
         "write -P 5 4k 1k\nwrite -z 8k 2k\nread 0 1k\nwrite -f 1k 1k\ndiscard 0 1M\nflush\n",

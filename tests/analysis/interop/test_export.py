@@ -20,7 +20,10 @@ from tracer.trace.file import TraceWriter
 from tracer.trace.header import Header
 from tracer.trace.records import End, Mark, Mismatch, pack_op
 
-SCRIPT = "write 0 4k\naio_write 64k 64k\naio_write -z 128k 64k\naio_read 1k 1k\naio_flush\nread 0 8k\nflush\n"
+SCRIPT = (
+    "write 0 4k\naio_write 64k 64k\naio_write -z 128k 64k\naio_read 1k 1k\naio_flush\n"
+    "read 0 8k\nflush\n"
+)
 
 
 @pytest.fixture
@@ -91,7 +94,8 @@ def test_chrome_events(tmp_path: Path) -> None:
         ("trim", "X", 1, 3500.0, 1500.0),
     ]
     assert ops[0]["args"] == {
-        "op": 1, "sector": 1, "sectors": 2, "offset": 512, "length": 1000, "flags": "FUA", "errno": 5,
+        "op": 1, "sector": 1, "sectors": 2, "offset": 512, "length": 1000, "flags": "FUA",
+        "errno": 5,
     }  # fmt: skip
     assert ops[2]["args"] == {"op": 3, "completed": False}
     told = [(event["name"], event["ts"], event["args"]) for event in events if event["ph"] == "i"]

@@ -99,7 +99,8 @@ def test_what_fio_writes(tmp_path: Path) -> None:
     need("fio")
     (tmp_path / "disk").write_bytes(bytes(MIB))
     peer(
-        "fio", "--name=j", "--filename=disk", "--rw=randrw", "--bs=4k", "--size=1M", "--io_size=256k",
+        "fio", "--name=j", "--filename=disk", "--rw=randrw", "--bs=4k", "--size=1M",
+        "--io_size=256k",
         "--fdatasync=4", "--ioengine=psync", "--write_iolog=f.iolog", "--output=out", cwd=tmp_path,
     )  # fmt: skip
     text = (tmp_path / "f.iolog").read_text()

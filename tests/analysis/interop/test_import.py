@@ -63,7 +63,8 @@ def test_the_command(tmp_path: Path) -> None:
     [
         ("none -o x.trace", Exit.BAD_TRACE, "cannot open none: No such file"),
         ("none -o x.trace --format fio", Exit.BAD_TRACE, "cannot open none: No such file"),
-        ("bad -o x.trace", Exit.BAD_TRACE, "bad is of no format that is known here: give --format "),
+        ("bad -o x.trace", Exit.BAD_TRACE,
+         "bad is of no format that is known here: give --format "),
         ("bad -o x.trace --format fio", Exit.BAD_TRACE, "bad: line 1: no 'fio version 2"),
         ("empty -o x.trace --format fio", Exit.BAD_TRACE, "no request in it touches the disk"),
         ("bad -o x.trace --format elf", Exit.USAGE, "--format 'elf': write one of qemu-io, "),

@@ -155,8 +155,8 @@ def test_huge_damage_is_shown_whole(path: Path) -> None:
 
 
 def test_the_rows_that_tell_most_are_kept(path: Path) -> None:
-    """Among very many ops: the culprit, the first wrong read, what was in flight with the culprit, and
-    the last that wrote what is damaged."""
+    """Among very many ops: the culprit, the first wrong read, what was in flight with the culprit,
+    and the last that wrote what is damaged."""
     culprit = write_op(500, 96, 8, Kind.ZERO, completed=5_100)
     many = [write_op(seq, 100, 4, Kind.READ) for seq in range(1000) if seq != 500]
     many[3] = write_op(3, 120, 8)

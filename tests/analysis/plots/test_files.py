@@ -1,4 +1,5 @@
-"""Every picture at the extremes: no op, one, many, hostile numbers; and the files that come of them."""
+"""Every picture at the extremes: no op, one, many, hostile numbers; and the files that come of
+them."""
 
 import subprocess
 import sys

@@ -82,7 +82,8 @@ def test_in_every_block_and_in_no_others_than_are_asked_for() -> None:
 
 
 def test_blocks_that_begin_out_of_step_with_the_sectors_in_them() -> None:
-    """Writes that begin 412 bytes into a sector: the disk's next one is 100 bytes into each block."""
+    """Writes that begin 412 bytes into a sector: the disk's next one is 100 bytes into each
+    block."""
     one = noise(SECTOR, 1)
     stream = (b"-" * 100 + one + b"+" * 412) * 2
     spans = [(100, 1024), (1124, 2048)]

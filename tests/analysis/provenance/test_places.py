@@ -53,7 +53,8 @@ def test_evidence_of_parts_of_sectors(disk: Disk, lead: int) -> None:
     good, bad = disk.after(), disk.after()
     bad[HOT] = disk.data(4)
     piece = Evidence(start, bytes(good[start:end]), bytes(bad[start:end]))
-    # of what the read did not return, nothing is known: it counts as right, in the middle of the write
+    # of what the read did not return, nothing is known: it counts as right, in the middle of the
+    # write
     only(explain(disk.source, 11, 6, [piece]), "lost-write", 40, 8, 4)
     bad[HOT] = disk.data(2)[: 16 * KIB]
     piece = Evidence(start, bytes(good[start:end]), bytes(bad[start:end]))
@@ -209,8 +210,8 @@ def test_the_same_every_time(disk: Disk) -> None:
 def test_a_trace_is_read_once_for_all_that_is_explained_of_it(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Runs of any length, as if the trace were read for each; the file is read for an index and for the
-    ops, however often."""
+    """Runs of any length, as if the trace were read for each; the file is read for an index and for
+    the ops, however often."""
     runs = []
     for upto in range(12):
         bad = disk.after(upto)

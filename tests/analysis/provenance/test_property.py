@@ -68,7 +68,8 @@ def whole_op(
     good = disk.after()
     found = [
         op for op in disk.ops
-        if op.kind in kinds and fit(op) and oracle.on_top(op) and not oracle.trims(op.offset, op.end)
+        if op.kind in kinds and fit(op) and oracle.on_top(op)
+        and not oracle.trims(op.offset, op.end)
         and disk.after(op.seq)[op.offset : op.end] != good[op.offset : op.end]
     ]  # fmt: skip
     assume(found)
@@ -83,7 +84,8 @@ def changed(good: bytearray, bad: bytearray) -> list[int]:
     """The sectors that differ."""
     return [
         sector for sector in range(SECTORS)
-        if good[sector * SECTOR : (sector + 1) * SECTOR] != bad[sector * SECTOR : (sector + 1) * SECTOR]
+        if good[sector * SECTOR : (sector + 1) * SECTOR]
+        != bad[sector * SECTOR : (sector + 1) * SECTOR]
     ]  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Nothing that a trace, a verdict or a file's name says becomes markup, runs, or is opened.
 
-Pages are read by Python's HTML parser, which every machine has, and shown by a real browser where there
-is one. It is no peer that ``make test`` installs: it takes 400 MB, and the parser sees the same.
+Pages are read by Python's HTML parser, which every machine has, and shown by a real browser where
+there is one. It is no peer that ``make test`` installs: it takes 400 MB, and the parser sees the
+same.
 """
 
 import base64
@@ -56,8 +57,8 @@ NAME = "<img src=x onerror=document.title='owned'>\u202e\n\x1b[31m"
 ELEMENTS = set(
     re.findall(
         "[a-z0-9]+",
-        "html head meta title style body header h1 h2 p nav ul li a main section dl div dt dd pre code "
-        "span mark table caption thead tbody tr th td figure figcaption img footer",
+        "html head meta title style body header h1 h2 p nav ul li a main section dl div dt dd pre "
+        "code span mark table caption thead tbody tr th td figure figcaption img footer",
     )
 )
 ATTRIBUTES = set(
@@ -95,7 +96,8 @@ def hostile_trace(path: Path) -> Path:
     """A trace that says hostile things wherever a trace can say anything."""
     odd: dict[str, Any] = dict(zip(HOSTILE, reversed(HOSTILE), strict=True))
     header = Header(
-        1 << 20, driver={"name": HOSTILE[0], "serve": HOSTILE, **odd}, host={"name": HOSTILE[1], **odd},
+        1 << 20, driver={"name": HOSTILE[0], "serve": HOSTILE, **odd},
+        host={"name": HOSTILE[1], **odd},
         tools={**odd, "list": [HOSTILE[2], {"deep": HOSTILE[3]}], "path": "/etc/passwd"},  # type: ignore[dict-item]
         id=HOSTILE[4], started=(1 << 63) - 1,
     )  # fmt: skip
@@ -119,7 +121,8 @@ def hostile_verdict(trace: Path) -> dict[str, Any]:
     ]  # fmt: skip
     all_said = "\n".join(HOSTILE)
     return {
-        "schema": 1, "verdict": "damaged", "reason": all_said, "driver": all_said, "trace": str(trace),
+        "schema": 1, "verdict": "damaged", "reason": all_said, "driver": all_said,
+        "trace": str(trace),
         "size": 1 << 20, "ops": 30, "damage": damage, "culprit_damage": damage,
         "culprit": {"seq": 21, "kind": "write", "offset": 4096, "length": 4096, "flags": [],
                     "submitted": 21},
@@ -222,8 +225,8 @@ HOOK = """
 import sys
 seen = open(sys.argv.pop(1), "w")
 def hook(event, arguments):
-    if event in ("open", "os.listdir", "os.scandir", "socket.connect", "subprocess.Popen", "os.system",
-                 "os.exec", "os.posix_spawn"):
+    if event in ("open", "os.listdir", "os.scandir", "socket.connect", "subprocess.Popen",
+                 "os.system", "os.exec", "os.posix_spawn"):
         print(event, repr(arguments[:2]), file=seen, flush=True)
 import blkbox.main
 sys.addaudithook(hook)
@@ -337,7 +340,8 @@ def test_the_page_prints(shown: Page, page: str, tmp_path: Path) -> None:
         deviceScaleFactor=1,
         mobile=False,
     )
-    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+    scrolled = "[...document.querySelectorAll('.scroll')]"
+    wide = f"{scrolled}.filter(e => e.scrollWidth > e.clientWidth).length"
     assert shown.run(wide) == 0
     shown.call("Emulation.setEmulatedMedia", media="")
 

@@ -85,7 +85,8 @@ def test_an_export_that_is_not_there(tmp_path: Path) -> None:
     with background(*command, cwd=tmp_path):
         wait_until((tmp_path / "s").exists)
         done = trace(
-            "record", "t.trace", "--driver", f"nbd+unix:///other?socket={tmp_path / 's'}", "--", "true",
+            "record", "t.trace", "--driver", f"nbd+unix:///other?socket={tmp_path / 's'}", "--",
+            "true",
             cwd=tmp_path, expect=Exit.UNDECIDABLE,
         )  # fmt: skip
     assert "refuses the export 'other'" in done.stderr
@@ -185,9 +186,11 @@ except nbd.Error as error:
 
 def test_a_driver_that_crashes_when_it_is_asked_to_stop(tmp_path: Path) -> None:
     need("nbdkit")
-    text = 'trap "kill $!; exec kill -SEGV $$" TERM; nbdkit --foreground --unix="$1" memory "$3" & wait'
+    text = 'trap "kill $!; exec kill -SEGV $$" TERM; '
+    text += 'nbdkit --foreground --unix="$1" memory "$3" & wait'
     done = trace(
-        "record", "t.trace", "--driver", toml(tmp_path, serve=serve(text)), "--size", SIZE, "--", "true",
+        "record", "t.trace", "--driver", toml(tmp_path, serve=serve(text)), "--size", SIZE, "--",
+        "true",
         cwd=tmp_path, expect=Exit.BAD_DRIVER,
     )  # fmt: skip
     assert "verdict:  failed (mine): the driver: it ended with signal SIGSEGV" in done.stdout
@@ -197,7 +200,8 @@ def test_nothing_that_a_driver_started_outlives_it(tmp_path: Path) -> None:
     need("nbdkit")
     text = "sleep 1000 & echo $! >pid; " + IN_MEMORY
     trace(
-        "record", "t.trace", "--driver", toml(tmp_path, serve=serve(text)), "--size", SIZE, "--", "true",
+        "record", "t.trace", "--driver", toml(tmp_path, serve=serve(text)), "--size", SIZE, "--",
+        "true",
         cwd=tmp_path,
     )  # fmt: skip
     wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())))

@@ -64,7 +64,8 @@ def test_blkverifys_example(unlike: Path) -> None:
 
 def test_the_first_mismatch_ends_the_recording(unlike: Path) -> None:
     guest = shell(
-        'qemu-io -f raw -t writeback -c "write -P 1 4k 512" -c "read 0 512" -c "write -P 2 8k 512" "$1"'
+        'qemu-io -f raw -t writeback -c "write -P 1 4k 512" -c "read 0 512" '
+        '-c "write -P 2 8k 512" "$1"'
     )
     need("qemu-io")
     done = trace(
@@ -76,7 +77,8 @@ def test_the_first_mismatch_ends_the_recording(unlike: Path) -> None:
 
 def test_it_can_go_on_after_a_mismatch(unlike: Path) -> None:
     done = trace(
-        "record", "t.trace", "--driver", "raw", "--trust-start", "--on-mismatch", "continue", "--json",
+        "record", "t.trace", "--driver", "raw", "--trust-start", "--on-mismatch", "continue",
+        "--json",
         "--", *qemu_io("read -P 0xcd 0 512", "write -P 1 4k 512", "read 0 1k"),
         cwd=unlike, expect=Exit.BAD_DRIVER,
     )  # fmt: skip

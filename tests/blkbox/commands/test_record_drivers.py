@@ -16,7 +16,8 @@ from tracer.errors import DriverError
 
 
 def make_luks(image: Path) -> None:
-    """qemu-img 7.2 measures how fast the machine is, and on a busy one now and then fails at that."""
+    """qemu-img 7.2 measures how fast the machine is, and on a busy one now and then fails at
+    that."""
     need("qemu-nbd", "qemu-img")
     driver = parse_driver("luks")
     for _ in range(4):

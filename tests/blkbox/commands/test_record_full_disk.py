@@ -85,7 +85,8 @@ def test_an_image_that_cannot_be_made_is_not_the_drivers_fault(tmp_path: Path) -
 def test_a_trace_that_cannot_even_begin_leaves_nothing_behind(tmp_path: Path, small: Path) -> None:
     (small / "filler").write_bytes(bytes(256 << 10))
     done = trace(
-        "record", small / "t.trace", "--driver", "raw", "--size", "1M", "--raw", "good.raw", "--image",
+        "record", small / "t.trace", "--driver", "raw", "--size", "1M", "--raw", "good.raw",
+        "--image",
         "test.raw", "--", "true", cwd=tmp_path, expect=Exit.STORAGE,
     )  # fmt: skip
     assert "No space left on device" in done.stderr

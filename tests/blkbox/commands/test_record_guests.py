@@ -49,7 +49,8 @@ def test_nbdinfo_shows_what_is_offered(tmp_path: Path) -> None:
     assert export["export-size"] == SIZE
     offered = {name for name, value in export.items() if value is True}
     assert offered == {
-        "can_cache", "can_df", "can_fast_zero", "can_flush", "can_fua", "can_multi_conn", "can_trim",
+        "can_cache", "can_df", "can_fast_zero", "can_flush", "can_fua", "can_multi_conn",
+        "can_trim",
         "can_zero",
     }  # fmt: skip
     assert export["contexts"] == ["base:allocation"]
@@ -119,7 +120,9 @@ found = []
 h.block_status(1 << 21, 0, lambda context, at, entries, error: found.append((context, at, entries)))
 assert found == [("base:allocation", 0, [1 << 20, 3, 65536, 0, (1 << 20) - 65536, 3])], found
 one = []
-h.block_status(1 << 21, 0, lambda context, at, entries, error: one.append(entries), nbd.CMD_FLAG_REQ_ONE)
+def keep(context, at, entries, error):
+    one.append(entries)
+h.block_status(1 << 21, 0, keep, nbd.CMD_FLAG_REQ_ONE)
 assert one == [[1 << 20, 3]], one
 """
     record(tmp_path, "qcow2", "nbdsh", "-c", "import os", "-c", extents, options=["--force"])

@@ -28,7 +28,8 @@ def test_what_exists_is_replaced_by_force(tmp_path: Path) -> None:
     for name in ("t.trace", "t.payloads"):
         (tmp_path / name).write_text("old" * 10_000)
     trace(
-        "record", "t.trace", "--driver", "raw", "--size", "1M", "--force", "--", *qemu_io("write 0 512"),
+        "record", "t.trace", "--driver", "raw", "--size", "1M", "--force", "--",
+        *qemu_io("write 0 512"),
         cwd=tmp_path,
     )  # fmt: skip
     opened, ops = read_trace(tmp_path / "t.trace")

@@ -75,14 +75,15 @@ def test_a_disk_in_many_pieces_is_clean(tmp_path: Path) -> None:
 
 
 def test_a_driver_that_offers_little_is_asked_for_little(tmp_path: Path) -> None:
-    """No trim, zeroes, FUA or flush: said in other commands. (The pattern plugin cannot be used here:
-    it is read-only.)"""
+    """No trim, zeroes, FUA or flush: said in other commands. (The pattern plugin cannot be used
+    here: it is read-only.)"""
     need("nbdkit")
     requests = [request for request in WORKLOAD if request[0] != Kind.READ]
     make_trace(tmp_path / "w.trace", requests)
     driver = toml(
         tmp_path,
-        serve=["nbdkit", "-f", "-U", "{socket}", "--filter=nozero", "--filter=fua", "file", "{image}",
+        serve=["nbdkit", "-f", "-U", "{socket}", "--filter=nozero", "--filter=fua", "file",
+        "{image}",
                "zeromode=none"],
     )  # fmt: skip
     trace("replay", "w.trace", "--driver", driver, cwd=tmp_path)

@@ -1,7 +1,9 @@
-"""The defects, a line each: what sets it off, what it does, which op is the culprit, what is damaged.
+"""The defects, a line each: what sets it off, what it does, which op is the culprit, what is
+damaged.
 
-The ops are those of workload.py. To add a defect, add a line here and one in docs/finding-culprits.md (a
-test says which); the server, the nbdkit plugin and the tests take it from here.
+The ops are those of workload.py. To add a defect, add a line here and one in
+docs/finding-culprits.md (a test says which); the server, the nbdkit plugin and the tests take it
+from here.
 """
 
 import errno
@@ -59,7 +61,8 @@ TABLE = [
     Defect("write-torn-unaligned", WRITE_17, do.tear(1000), 17, torn(20.5, 3.5, 17)),
     Defect("write-head-lost-at-cluster", WRITE_18, do.behead(4096), 18, torn(60, 4, 18)),
     Defect("write-misdirected", WRITE_17, do.move(64), 17, lost(20, 4, 0) + misdirected(84, 4, 17)),
-    Defect("write-split", WRITE_18, do.move(64, 4096), 18, torn(64, 8, 18) + misdirected(128, 8, 18)),
+    Defect("write-split", WRITE_18, do.move(64, 4096), 18,
+           torn(64, 8, 18) + misdirected(128, 8, 18)),
     Defect("write-zeroed", WRITE_17, do.blank, 17, zeroed(20, 4)),
     Defect("write-zeroes-rest-of-cluster", WRITE_18, do.zero(72, 56), 18, zeroed(72, 56)),
     Defect("bit-flip", WRITE_25, do.flip(77 * 8 + 2), 25, bit_flip(900, 0.5, 25)),
@@ -91,8 +94,8 @@ TABLE = [
     # armed by one op, done by a later one
     Defect("delayed-flush", FLUSH_22_AFTER_18, do.spoil(320), 22, foreign(320, 1)),
     Defect("delayed-write", WRITE_23_AFTER_19, do.copy(128, 704, 64), 23, misdirected(704, 64, 2)),
-    # two at once: what the first damages is written over, after the second one's damage or before it;
-    # then it was never there to be looked at, and did no harm
+    # two at once: what the first damages is written over, after the second one's damage or before
+    # it; then it was never there to be looked at, and did no harm
     Defect("overwritten-after-another", WRITE_17, do.zero(900, 4), 17, zeroed(900, 4),
            later=(WRITE_23, do.lose)),
     Defect("overwritten-before-another", WRITE_25, do.lose, 25, lost(900, 4, 14),

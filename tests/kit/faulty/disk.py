@@ -1,4 +1,5 @@
-"""A raw image that goes wrong in one known way: what the server and the nbdkit plugin have in common.
+"""A raw image that goes wrong in one known way: what the server and the nbdkit plugin have in
+common.
 
 It runs in nbdkit's own Python too: nothing but the standard library and ``tracer.op`` here.
 """
@@ -12,7 +13,8 @@ from tracer.op import Kind
 
 KIB = 1024
 CLUSTER = 64 * KIB
-"""Bytes: the unit in which most image formats allocate by default, so where their bugs have edges."""
+"""Bytes: the unit in which most image formats allocate by default, so where their bugs have
+edges."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class Reply:
 class On:
     """Which request sets a fault off: the ``nth`` of those that fit, from 1 on.
 
-    Offset and length are bytes, None is any. ``after`` is a request that must have come before, at any
-    time; ``beside`` the kind of one in flight together with this one, to the same cluster, sent earlier.
+    Offset and length are bytes, None is any. ``after`` is a request that must have come before, at
+    any time; ``beside`` the kind of one in flight together with this one, to the same cluster, sent
+    earlier.
     """
 
     kind: Kind
@@ -68,8 +71,8 @@ Effect = Callable[["Disk", Request], "Reply | None"]
 
 @dataclass(frozen=True)
 class Damage:
-    """A range of bytes that goes wrong, the class of the damage, and the number of the op whose data
-    is found there, where it is some op's."""
+    """A range of bytes that goes wrong, the class of the damage, and the number of the op whose
+    data is found there, where it is some op's."""
 
     offset: int
     length: int
@@ -82,9 +85,9 @@ class Defect:
     """One way to go wrong, and what blkbox must say of it.
 
     ``damage`` is what the culprit alone does; without any, the verdict is "failed". ``shows`` says
-    when it can be seen: "live"; on "reopen", because what is served until then is right and the image
-    is not; or on "close", because only then it is done. ``later`` is a second fault. ``luck`` says for
-    each start of the driver in turn whether there is a fault this time.
+    when it can be seen: "live"; on "reopen", because what is served until then is right and the
+    image is not; or on "close", because only then it is done. ``later`` is a second fault. ``luck``
+    says for each start of the driver in turn whether there is a fault this time.
     """
 
     name: str
@@ -107,7 +110,8 @@ class Defect:
 
 
 class Disk:
-    """Carries out requests on a raw image, all but right. ``starts`` is a file that counts starts."""
+    """Carries out requests on a raw image, all but right. ``starts`` is a file that counts
+    starts."""
 
     def __init__(self, image: str, defect: Defect | None, starts: str) -> None:
         self.image = image

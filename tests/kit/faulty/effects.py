@@ -56,7 +56,8 @@ def flip(*bits: int) -> Effect:
 
 
 def shift(by: int) -> Effect:
-    """Store the data ``by`` bytes early; what falls off at the front comes last. Negative is late."""
+    """Store the data ``by`` bytes early; what falls off at the front comes last. Negative is
+    late."""
     return lambda disk, request: disk.put(request.offset, request.data[by:] + request.data[:by])
 
 
@@ -66,7 +67,8 @@ def keep_older(disk: Disk, request: Request) -> None:
 
 
 def undo_neighbours(disk: Disk, request: Request) -> None:
-    """Read the cluster before others in flight changed it, and write it back whole after they did."""
+    """Read the cluster before others in flight changed it, and write it back whole after they
+    did."""
     for one in near(request, disk.earlier):
         disk.put(one.offset, disk.older(one.offset, one.length, 1))
     disk.right(request)

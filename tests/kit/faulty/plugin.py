@@ -37,7 +37,8 @@ def close(disk):
 
 
 def cleanup():
-    """nbdkit 1.32 now and then leaves out ``close``, or this, where SIGTERM comes with the goodbye."""
+    """nbdkit 1.32 now and then leaves out ``close``, or this, where SIGTERM comes with the
+    goodbye."""
     disks[0].close()
 
 

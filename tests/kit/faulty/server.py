@@ -2,8 +2,9 @@
 
     python -m tests.kit.faulty.server SOCKET IMAGE DEFECT STARTS
 
-It speaks the protocol with ``tracer.nbd.server``; what it does with the image is in disk.py. Requests
-that are in flight together are collected before any is carried out, where a defect depends on that.
+It speaks the protocol with ``tracer.nbd.server``; what it does with the image is in disk.py.
+Requests that are in flight together are collected before any is carried out, where a defect depends
+on that.
 """
 
 import signal

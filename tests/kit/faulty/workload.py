@@ -78,8 +78,8 @@ def make_trace(
     payloads: str = "full",
     together: int = 1,
 ) -> Path:
-    """Write a trace of requests, each with random bytes of its own, ``together`` at a time in flight.
-    Reads are recorded as they were on a perfect disk."""
+    """Write a trace of requests, each with random bytes of its own, ``together`` at a time in
+    flight. Reads are recorded as they were on a perfect disk."""
     disk, source = bytearray(size), random.Random(0)
     header = Header(size=size, payloads=payloads)
     with TraceOutput(path, header) as output:
@@ -100,14 +100,16 @@ def make_trace(
 
 
 def write_driver(folder: Path, defect: str, form: str = "nbdkit") -> Path:
-    """A driver file for a defect ("none" for none), as the "nbdkit" plugin or as our own "server"."""
+    """A driver file for a defect ("none" for none), as the "nbdkit" plugin or as our own
+    "server"."""
     plugin, starts = Path(__file__).parent / "plugin.py", folder / "starts"
     serve = {
         "nbdkit": [
             "nbdkit", "--foreground", "--unix", "{socket}", "python", str(plugin),
             "image={image}", f"defect={defect}", f"starts={starts}",
         ],
-        "server": ["{python}", "-m", "tests.kit.faulty.server", "{socket}", "{image}", defect, str(starts)],
+        "server": ["{python}", "-m", "tests.kit.faulty.server", "{socket}", "{image}",
+                   defect, str(starts)],
     }  # fmt: skip
     check = ["sh", "-c", "if test -e $0.bad; then cat $0.bad; exit 1; fi", "{image}"]
     root = str(Path(__file__).parents[3])

@@ -14,7 +14,8 @@ from tests.kit.peers import need
 from tests.kit.verdicts import assert_explained
 
 FORMS = {"server": "full", "nbdkit": "hash"}
-"""How a defect is served, and the payloads of the trace: in two replays both are tried with both."""
+"""How a defect is served, and the payloads of the trace: in two replays both are tried with
+both."""
 
 
 def forms(defect: Defect) -> list[str]:

@@ -77,7 +77,8 @@ def test_one_clean_run_is_clean_unless_more_are_asked_for(tmp_path: Path) -> Non
 
 
 def test_an_order_that_was_not_recorded_shows_it_and_its_seed_again(tmp_path: Path) -> None:
-    """The defect needs a write to be sent before zeroes beside it; #5 was recorded after those of #4."""
+    """The defect needs a write to be sent before zeroes beside it; #5 was recorded after those of
+    #4."""
     requests = TOGETHER[:8] + TOGETHER[10:]
     make_trace(tmp_path / "w.trace", requests, together=2)
     driver = write_driver(tmp_path, "write-lost-beside-zero", "server")

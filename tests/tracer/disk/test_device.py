@@ -176,7 +176,8 @@ def device(loop: Loop, tmp_path: Path) -> Iterator[NbdDevice]:
     """A 1 MiB memory disk of nbdkit's that takes at most 64 KiB at a time."""
     need("nbdkit")
     path = tmp_path / "s"
-    command = ["nbdkit", "--foreground", f"--unix={path}", "--filter=blocksize-policy", "memory", "1M",
+    command = ["nbdkit", "--foreground", f"--unix={path}", "--filter=blocksize-policy", "memory",
+               "1M",
                "blocksize-maximum=64K", "blocksize-error-policy=error"]  # fmt: skip
     with background(*command, cwd=tmp_path):
         wait_until(path.exists)

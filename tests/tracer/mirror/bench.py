@@ -1,4 +1,5 @@
-"""A mirror between a file and a fake disk in memory, which completes what is in flight in any order."""
+"""A mirror between a file and a fake disk in memory, which completes what is in flight in any
+order."""
 
 import errno
 from collections.abc import Callable
@@ -92,7 +93,8 @@ class Fake:
         return 0, None, []
 
     def status(self, offset: int, length: int) -> Extents:
-        """Honest, but not always exact: it may call zeroes data, and answer for less or for more."""
+        """Honest, but not always exact: it may call zeroes data, and answer for less or for
+        more."""
         step = SECTOR if length % 3 else length
         extents = []
         for at in range(offset, offset + length, step):

@@ -1,4 +1,5 @@
-"""Any stream of ops: no difference is ever made up, none is missed, and both sides see one order."""
+"""Any stream of ops: no difference is ever made up, none is missed, and both sides see one
+order."""
 
 from collections import defaultdict, deque
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ def steps(draw: st.DrawFn, unit: int = 256) -> Step:
 
 
 class Model:
-    """What every byte must be if ops are done in the order of their submission; None where trimmed."""
+    """What every byte must be if ops are done in the order of their submission; None where
+    trimmed."""
 
     def __init__(self) -> None:
         self.bytes: list[int | None] = [0] * SIZE
@@ -101,8 +103,9 @@ def play(bench: Bench, todo: list[Step]) -> tuple[Model, list[int]]:
 
 
 def moments(bench: Bench) -> dict[int, tuple[int, int]]:
-    """When each op started and ended on the test side. Equal requests are told apart by their order:
-    those that change data are never in flight together, and for others it does not matter."""
+    """When each op started and ended on the test side. Equal requests are told apart by their
+    order: those that change data are never in flight together, and for others it does not
+    matter."""
     waiting: dict[Key, deque[int]] = defaultdict(deque)
     running: dict[Key, deque[int]] = defaultdict(deque)
     for op in bench.ops:
@@ -192,7 +195,8 @@ def test_all_that_may_be_in_flight_is(image: Path, todo: list[Step]) -> None:
 def test_a_lost_write_is_found_in_its_sectors(
     image: Path, todo: list[Step], data: st.DataObject
 ) -> None:
-    """One write that the driver forgets: reading everything reports the sectors where that shows."""
+    """One write that the driver forgets: reading everything reports the sectors where that
+    shows."""
     writes = [
         at for at, step in enumerate(todo) if step.action == "submit" and step.kind == Kind.WRITE
     ]

@@ -29,8 +29,8 @@ Answer = tuple[int, Data | None, Extents]
 
 
 class Bad(FileDevice):
-    """A file that answers some requests in its own way: ``defect`` gives an answer, None for honesty,
-    or "never"."""
+    """A file that answers some requests in its own way: ``defect`` gives an answer, None for
+    honesty, or "never"."""
 
     defect: Callable[[int, int, int], Answer | str | None] = staticmethod(lambda *_: None)
 

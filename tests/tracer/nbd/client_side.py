@@ -1,7 +1,7 @@
 """What a client says, and conversations in which our server hears it.
 
-Every conversation is held whole, byte by byte, in odd pieces, and with the start of one more message
-behind it: what comes of it must be the same.
+Every conversation is held whole, byte by byte, in odd pieces, and with the start of one more
+message behind it: what comes of it must be the same.
 """
 
 import struct

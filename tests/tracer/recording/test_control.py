@@ -109,8 +109,8 @@ def test_other_users_are_turned_away(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 
 def as_nobody(bench: Bench) -> int:
-    """What happens to another user who connects: 1 the path is closed to it, 2 it is turned away, 3 it
-    gets an answer."""
+    """What happens to another user who connects: 1 the path is closed to it, 2 it is turned away, 3
+    it gets an answer."""
     child = os.fork()
     if not child:
         outcome = 9

@@ -24,9 +24,9 @@ DEPTH = 16
 def write_until_dead(
     uri: str, chance: random.Random, kill_after: float, kill: object
 ) -> list[bytes]:
-    """Write random blocks, DEPTH in flight, until the server is gone; the digests of those that were
-    acknowledged, in order. ``kill`` is called after ``kill_after`` seconds, and not
-    before one was."""
+    """Write random blocks, DEPTH in flight, until the server is gone; the digests of those that
+    were acknowledged, in order. ``kill`` is called after ``kill_after`` seconds, and not before one
+    was."""
     acknowledged: list[bytes] = []
     in_flight = 0
     assert callable(kill)

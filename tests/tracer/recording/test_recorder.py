@@ -226,7 +226,8 @@ def test_one_guest_does_not_keep_another_waiting_for_ever(
 def test_a_goodbye_waits_for_what_was_asked_before_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NBD_CMD_DISC: "the server MUST handle all outstanding requests", even those that had to wait."""
+    """NBD_CMD_DISC: "the server MUST handle all outstanding requests", even those that had to
+    wait."""
     monkeypatch.setattr(module, "MAX_OPS", 1)
     first, second = bench.visitor(), bench.visitor()
     first.client.request(Kind.WRITE, 0, 0, 512, b"a" * 512)

@@ -92,7 +92,8 @@ def write_history(path: Path, history: History, payloads: str, trim: str) -> Pat
 
 
 def states(path: Path) -> dict[int, bytes]:
-    """What the reference holds after each op, by its number, as a replay makes it; -1: at the start."""
+    """What the reference holds after each op, by its number, as a replay makes it; -1: at the
+    start."""
     with TraceWithData(path) as source:
         disk = bytearray(source.trace.header.size)
         trims_clear = source.trace.header.trim == "any"

@@ -196,7 +196,8 @@ def test_two_recordings_of_one_guest_are_alike(tmp_path: Path) -> None:
 
 VERDICT = {
     "verdict": "damaged", "driver": "qcow2", "trace": "x", "runs": 4, "replayed_ops": 9,
-    "culprit": {"seq": 12, "kind": "write", "submitted": 5}, "damage": [{"sector": 1, "sectors": 2}],
+    "culprit": {"seq": 12, "kind": "write", "submitted": 5},
+    "damage": [{"sector": 1, "sectors": 2}],
     "schema": 1,
 }  # fmt: skip
 

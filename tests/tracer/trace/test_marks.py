@@ -22,7 +22,8 @@ def test_names_that_a_mark_may_have(name: str) -> None:
     ("name", "reason"),
     [
         ("", "printable"), (" x", "printable"), ("x\n", "printable"), ("a\x1b[31mb", "printable"),
-        ("a\0b", "printable"), ("\udcff", "printable"), ("a\u202eb", "printable"), ("12", "op's number"),
+        ("a\0b", "printable"), ("\udcff", "printable"), ("a\u202eb", "printable"),
+        ("12", "op's number"),
         ("#0", "op's number"), ("ä" * 44, "88"), ("x" * (MAX_MARK + 1), "at most 86 bytes"),
     ],
 )  # fmt: skip
