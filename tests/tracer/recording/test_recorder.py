@@ -84,7 +84,9 @@ class Visitor:
 
 
 class Bench:
-    def __init__(self, folder: Path, stack: ExitStack, payloads: str = "hash") -> None:
+    def __init__(
+        self, folder: Path, stack: ExitStack, payloads: str = "hash", *, stop: bool = True
+    ) -> None:
         for name in ("good.raw", "test.raw"):
             (folder / name).write_bytes(bytes(SIZE))
         self.stack = stack
@@ -95,7 +97,7 @@ class Bench:
         self.output = stack.enter_context(TraceOutput(self.path, Header(SIZE, payloads)))
         self.recorder = Recorder(
             self.loop, self.reference, self.test, Comparison(), self.output,
-            say=lambda _: None,
+            stop_on_mismatch=stop, say=lambda _: None,
         )  # fmt: skip
         stack.callback(self.recorder.disconnect_guests)
 
@@ -268,3 +270,24 @@ def test_reads_and_flags_that_shape_replies_are_no_part_of_the_op(bench: Bench) 
     guest.talk()
     assert [reply.error for reply in guest.replies] == [0, 0]
     assert len(guest.replies[1].extents) == 1
+
+
+def test_a_driver_that_is_always_wrong_takes_no_memory_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_LISTED", 3)
+    with ExitStack() as stack:
+        bench = Bench(tmp_path, stack, stop=False)
+        (tmp_path / "test.raw").write_bytes(b"x" * SIZE)
+        guest = bench.visitor()
+        for at in range(5):
+            guest.client.request(Kind.READ, 0, at * 4096, 4096)
+            guest.talk()
+            bench.test.release()
+            guest.talk()
+        kept = bench.recorder.differences
+        assert [(one.offset, one.length) for one in kept] == [(at * 4096, 4096) for at in range(3)]
+        assert not any(one.expected or one.actual for one in kept)
+        assert bench.recorder.mismatches == 5
+        with Trace(bench.path) as trace:
+            assert [one.seq for one in trace.mismatches()] == [0, 1, 2, 3, 4]
