@@ -49,7 +49,7 @@ def seconds(ns: int) -> str:
     return f"{ns / 1e9:.3f} s"
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Text from outside, safe to show on a terminal: control characters as ``\\x1b``."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 

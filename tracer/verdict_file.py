@@ -61,4 +61,6 @@ def find_trace(verdict: Verdict, path: Path) -> Path:
     for place in (path.parent / named, named, path.parent / named.name):
         if place.is_file():
             return place
-    raise UsageError(f"there is no trace {text.plain(verdict.trace)}: say where it is with --trace")
+    raise UsageError(
+        f"there is no trace {text.printable(verdict.trace)}: say where it is with --trace"
+    )

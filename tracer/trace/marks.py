@@ -7,7 +7,7 @@ before: between two marks are the ops from the first mark's on, up to and withou
 import re
 
 from tracer.errors import UsageError
-from tracer.text import plain
+from tracer.text import printable
 from tracer.trace.file import Trace
 from tracer.trace.records import MAX_MARK
 
@@ -68,7 +68,7 @@ def _find(trace: Trace, text: str) -> tuple[int, bool]:
     marks = trace.marks()
     places = sorted({mark.seq for mark in marks if mark.name == text})
     if not places:
-        told = [f"{plain(mark.name)} (before #{mark.seq})" for mark in marks[:SHOWN]]
+        told = [f"{printable(mark.name)} (before #{mark.seq})" for mark in marks[:SHOWN]]
         if len(marks) > SHOWN:
             told.append(f"and {len(marks) - SHOWN} more")
         there = "its marks: " + ", ".join(told) if marks else "it has none"
