@@ -46,11 +46,11 @@ def replaced(new: Collection[Path], sources: Iterable[Path]) -> Path | None:
 
 @contextmanager
 def whole(*targets: Path) -> Iterator[Path]:
-    """Yield a temporary folder in which to write new versions of the targets, under the same names.
+    """Yield a temporary folder for new versions of the targets, with the same names.
 
-    All targets must be in one folder. If the block ends without an exception, each new file replaces
-    its target, in the order given, and a target without a new file is removed. Otherwise the targets
-    are untouched. The temporary folder is removed in either case. Raises OSError.
+    All targets must be in one folder. If the block ends without an exception, each new file
+    replaces its target, in the order given, and a target without a new file is removed. Otherwise
+    the targets are untouched. The temporary folder is removed in either case. Raises OSError.
     """
     # beside the targets, on the same file system, so that each rename is atomic
     with tempfile.TemporaryDirectory(prefix=".blkbox-", dir=targets[0].parent) as name:

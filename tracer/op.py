@@ -43,7 +43,7 @@ class Kind(IntEnum):
 
     @property
     def label(self) -> str:
-        """The kind's name in reports and traces: ``block_status``."""
+        """The kind's name in reports and JSON: ``block_status``."""
         return self.name.lower()
 
 
@@ -85,9 +85,9 @@ class Op:
     """One block request.
 
     ``offset`` and ``length`` are bytes. Times are ns since the trace's start. ``reference_ns`` and
-    ``test_ns`` are the ns that each side took. Statuses are errno values, 0 for success. ``payload``
-    is a position in the payload store. ``digest`` covers the bytes written, or the bytes that the
-    reference returned for a read.
+    ``test_ns`` are the ns that each side took. Statuses are errno values, 0 for success.
+    ``payload`` is a position in the payload store. ``digest`` covers the bytes written, or the
+    bytes that the reference returned for a read.
     """
 
     seq: int

@@ -10,7 +10,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that ``512``, ``64K``, ``16G`` or ``1.5GiB`` stands for. Raises UsageError."""
+    """Return the bytes in a size like ``512``, ``64K`` or ``1.5GiB``. Raises UsageError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise UsageError(f"{text!r} is not a size: write a number of bytes, or 64K, 100M, 16G, 1T")
