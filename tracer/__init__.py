@@ -1,1 +1,1 @@
-"""What sits in the I/O path: ops, disks, drivers, the mirror, traces, and the recorder."""
+"""Everything in the I/O path: ops, NBD, disks, drivers, the mirror, traces and the recorder."""

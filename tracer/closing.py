@@ -1,10 +1,10 @@
-"""What opens something is a context manager: leaving the block closes it."""
+"""The base of every class that opens something: a context manager whose exit closes it."""
 
 from typing import Self
 
 
 class Closing:
-    """Gives a class with a ``close`` method the ``with`` statement. Closing twice is harmless."""
+    """Adds the ``with`` statement to a class with a ``close`` method. Closing twice is harmless."""
 
     def close(self) -> None:
         raise NotImplementedError

@@ -1,17 +1,17 @@
-"""Digests of payloads, and the bytes that stand in for a payload of which only the digest is known."""
+"""Digests of payloads, and stand-in bytes for a payload that the trace has only a digest of."""
 
 from blake3 import blake3
 
 from tracer.op import ZERO_DIGEST, Buffer
 
 NAME = "blake3-128"
-"""How the trace's header names the algorithm: the first 128 bits of BLAKE3."""
+"""The algorithm's name in a trace's header: the first 128 bits of BLAKE3."""
 
 _ZEROES = bytes(1 << 16)
 
 
 def is_zero(data: bytes | bytearray) -> bool:
-    """Whether all bytes are zero."""
+    """Whether all bytes are zero. Empty data counts as zero."""
     if not data or data[0] or data[-1]:
         return not data
     step = len(_ZEROES)
@@ -22,12 +22,14 @@ def is_zero(data: bytes | bytearray) -> bool:
 
 
 def digest(data: bytes | bytearray) -> bytes:
-    """16 bytes: ZERO_DIGEST for zeroes, else BLAKE3 cut to 128 bits."""
+    """Return the 16-byte digest: ZERO_DIGEST for zeroes, otherwise BLAKE3 cut to 128 bits."""
     return ZERO_DIGEST if is_zero(data) else blake3(data).digest(16)
 
 
 def stand_in(seed: bytes, length: int) -> Buffer:
-    """The bytes that a digest stands for when the payload itself was not kept: the same for equal
-    digests and lengths, zeroes for ZERO_DIGEST. (BLAKE3's extendable output, seeded with the digest.)
+    """Return deterministic bytes to use when a payload was not kept.
+
+    Equal digests and lengths give equal bytes, and ZERO_DIGEST gives zeroes. The bytes are BLAKE3's
+    extendable output for the digest.
     """
     return bytes(length) if seed == ZERO_DIGEST else blake3(seed).digest(length)

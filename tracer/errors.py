@@ -1,7 +1,7 @@
-"""Exceptions and exit codes. An exception's class says what survives it.
+"""Exceptions and exit codes. The docstring of an exception says what survives it.
 
-Exit codes suit ``git bisect run``: 0 good, 1 to 124 bad, 125 skip, 128 and above stop the bisection.
-Ours start at 200, clear of the shell's 128 + signal number.
+The exit codes suit ``git bisect run``: 0 is good, 1 to 124 bad, 125 skips, and 128 and above stop
+the bisection. Errors of the command itself start at 200, above the shell's 128 + signal number.
 """
 
 from enum import IntEnum
@@ -12,9 +12,9 @@ class Exit(IntEnum):
 
     CLEAN = 0
     BAD_DRIVER = 1
-    DIFFERENT = 1  # what diff(1) and cmp(1) say as well; where one side is known to be good: bad
+    DIFFERENT = 1  # as in diff(1) and cmp(1); to a bisection with one good side it means bad
     UNDECIDABLE = 125
-    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+    INTERRUPTED = 130  # 128 + SIGINT, as in a shell
     USAGE = 200
     BAD_TRACE = 201
     STORAGE = 202
@@ -22,40 +22,40 @@ class Exit(IntEnum):
 
 
 class BlkboxError(Exception):
-    """Anything that blkbox reports in one line. The command ends with ``exit_code``."""
+    """The base of all errors that blkbox reports in one line. ``exit_code`` ends the command."""
 
     exit_code: Exit = Exit.BUG
 
 
 class UsageError(BlkboxError):
-    """The command line asks for something that cannot be done. Nothing was touched."""
+    """The command line asks for something impossible. Nothing was touched."""
 
     exit_code = Exit.USAGE
 
 
 class TraceError(BlkboxError):
-    """A trace or its payloads cannot be read. The file is left as it is."""
+    """A trace or its payloads cannot be read. The file is untouched."""
 
     exit_code = Exit.BAD_TRACE
 
 
 class StorageError(BlkboxError):
-    """Our own disk failed or is full. The run ends; what was recorded before reads back."""
+    """The host's disk failed or is full. The run ends. Earlier records stay readable."""
 
     exit_code = Exit.STORAGE
 
 
 class Undecidable(BlkboxError):
-    """Nothing can be said about the driver: it did not build, start or serve, or cannot take this
-    trace. The trace and other builds are unaffected."""
+    """The driver cannot be judged: it did not build, start or serve, or it cannot take this trace.
+    The trace and other builds are unaffected."""
 
     exit_code = Exit.UNDECIDABLE
 
 
 class DriverError(Undecidable):
-    """A driver that does not create, start or serve its image.
+    """A driver did not create its image, start, or serve the image.
 
-    ``log`` is the tail of what it wrote to stderr.
+    ``log`` is the tail of the driver's stderr.
     """
 
     def __init__(self, message: str, log: str = "") -> None:
@@ -64,16 +64,16 @@ class DriverError(Undecidable):
 
 
 class DriverHung(BlkboxError):
-    """A driver under test stopped answering. The trace survives; this run of the driver does not."""
+    """The driver stopped answering. This run of it is lost. The trace survives."""
 
     exit_code = Exit.BAD_DRIVER
 
 
 class NbdError(BlkboxError):
-    """An NBD connection is of no more use. Other connections and the run survive."""
+    """An NBD connection is unusable. Other connections and the run survive."""
 
     exit_code = Exit.UNDECIDABLE
 
 
 class Unreachable(NbdError):
-    """Nobody listens at an NBD address. It may be worth trying again."""
+    """Nothing listens at an NBD address. A retry may succeed."""

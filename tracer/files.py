@@ -1,4 +1,7 @@
-"""Files that a command makes: refused before the work, written whole or not at all."""
+"""Files that a command writes.
+
+A name that cannot be used is refused before the work starts. A file appears complete or not at all.
+"""
 
 import os
 import tempfile
@@ -9,30 +12,32 @@ from pathlib import Path
 from tracer.errors import UsageError
 
 PICTURES = (".png", ".svg", ".pdf")
-"""How the name of a picture may end."""
+"""The suffixes that a picture's name may have."""
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Raise UsageError if ``path`` exists (unless ``force`` allows replacing it), or if there is no
-    folder for it."""
+    """Raise UsageError if ``path`` exists without ``force``, or if its folder does not exist."""
     if path.exists() and not force:
-        raise UsageError(f"{path} exists: name another, or give --force to replace it")
+        raise UsageError(f"{path} exists: name another file, or give --force to replace it")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}")
 
 
 def check_new(path: Path, force: bool, suffixes: Collection[str] = ()) -> None:
-    """``check_free`` for a file that ``whole`` puts in place. Also raise UsageError if the name does
-    not end in one of the suffixes, or if a folder or a device has that name."""
+    """Raise UsageError if ``path`` is not a usable name for a new file.
+
+    The rules of ``check_free`` apply. The name must also end in one of ``suffixes``, if there are
+    any, and must not belong to a folder or a device.
+    """
     if suffixes and path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: the name must end in {', '.join(suffixes)}")
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no file: name another")
+        raise UsageError(f"{path} is not a file: name another file")
     check_free(path, force)
 
 
 def replaced(new: Collection[Path], sources: Iterable[Path]) -> Path | None:
-    """The first source that writing the ``new`` files would replace, under whatever name."""
+    """Return the first source that is the same file as one of ``new``, even under another name."""
     for source in sources:
         if source.exists() and any(path.exists() and path.samefile(source) for path in new):
             return source
@@ -41,12 +46,13 @@ def replaced(new: Collection[Path], sources: Iterable[Path]) -> Path | None:
 
 @contextmanager
 def whole(*targets: Path) -> Iterator[Path]:
-    """A new folder beside the targets, which must share one folder. Write files of the same names
-    in it. If the block ends without an exception, each takes its target's place, in the order given,
-    and a target without a new file is removed. Otherwise the targets are untouched. The folder goes in
-    either case, with anything else in it. Raises OSError.
+    """Yield a temporary folder for new versions of the targets, with the same names.
+
+    All targets must be in one folder. If the block ends without an exception, each new file
+    replaces its target, in the order given, and a target without a new file is removed. Otherwise
+    the targets are untouched. The temporary folder is removed in either case. Raises OSError.
     """
-    # on the targets' file system, so that a rename is atomic
+    # beside the targets, on the same file system, so that each rename is atomic
     with tempfile.TemporaryDirectory(prefix=".blkbox-", dir=targets[0].parent) as name:
         folder = Path(name)
         yield folder
@@ -59,6 +65,6 @@ def whole(*targets: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole. Raises OSError."""
+    """Write ``content`` to a file that appears complete or not at all. Raises OSError."""
     with whole(path) as folder:
         (folder / path.name).write_bytes(content)

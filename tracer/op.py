@@ -1,8 +1,8 @@
-"""The vocabulary: what one block request is, what it does to the disk, and what it conflicts with.
+"""Ops: what a block request is, what it does to the disk, and which requests conflict.
 
-No I/O here. Kinds and flags have the numbers of the NBD protocol ("Request types" and "Command
-flags" in doc/proto.md of https://github.com/NetworkBlockDevice/nbd), so that the data path needs no
-translation.
+This module does no I/O. Kinds and flags have the numbers of the NBD protocol ("Request types" and
+"Command flags" in doc/proto.md of https://github.com/NetworkBlockDevice/nbd), so that the data path
+translates nothing.
 """
 
 import errno
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag, StrEnum, auto
 
 SECTOR = 512
-"""Bytes in a sector, always. Reports count sectors, as blkverify does; code counts bytes."""
+"""Bytes in a sector. Reports count sectors, as blkverify does. Code counts bytes."""
 
 NO_PAYLOAD = (1 << 64) - 1
-"""The payload position of an op whose bytes are not in the payload store."""
+"""The payload position of an op without bytes in the payload store."""
 
 ZERO_DIGEST = bytes(16)
-"""The digest that stands for a payload of zeroes, of any length."""
+"""The digest of a payload of zeroes, of any length."""
 
 NO_TIME = (1 << 64) - 1
 """The completion time of an op that never completed."""
@@ -30,7 +30,7 @@ Extents = list[tuple[int, int]]
 
 
 class Kind(IntEnum):
-    """What an op does. All but START are NBD commands; START is a piece of the start image."""
+    """What an op does. All are NBD commands except START, which is a piece of the start image."""
 
     READ = 0
     WRITE = 1
@@ -43,6 +43,7 @@ class Kind(IntEnum):
 
     @property
     def label(self) -> str:
+        """The kind's name in reports and JSON: ``block_status``."""
         return self.name.lower()
 
 
@@ -56,7 +57,7 @@ CARRIES_DATA = frozenset({int(Kind.WRITE), int(Kind.START)})
 
 
 class Flag(IntFlag):
-    """NBD command flags. DF and REQ_ONE shape a reply and never reach the driver from a guest."""
+    """NBD command flags. A guest's DF and REQ_ONE shape its reply and never reach the driver."""
 
     FUA = 1 << 0
     NO_HOLE = 1 << 1
@@ -65,16 +66,17 @@ class Flag(IntFlag):
     FAST_ZERO = 1 << 4
 
 
-_FAST_ZERO = int(Flag.FAST_ZERO)  # an int: the operators of IntFlag are slow, and ops are many
+FAST_ZERO = int(Flag.FAST_ZERO)
+"""The flag as an int, for the data path: the operators of IntFlag are slow."""
 
 
 def flag_names(flags: int) -> list[str]:
-    """The names of the flags that are set, lowest bit first."""
+    """Return the names of the flags that are set, lowest bit first."""
     return [flag.name or "" for flag in Flag if flags & flag]
 
 
 def sectors(start: int, end: int) -> range:
-    """The numbers of the sectors that the bytes ``[start, end)`` touch."""
+    """Return the numbers of the sectors that the bytes ``[start, end)`` touch."""
     return range(start // SECTOR, -(-end // SECTOR))
 
 
@@ -83,9 +85,9 @@ class Op:
     """One block request.
 
     ``offset`` and ``length`` are bytes. Times are ns since the trace's start. ``reference_ns`` and
-    ``test_ns`` are how long each side took. Statuses are errno values, 0 for success. ``payload`` is
-    a position in the payload store. ``digest`` is that of the bytes written, or of the bytes that the
-    reference returned for a read.
+    ``test_ns`` are the ns that each side took. Statuses are errno values, 0 for success.
+    ``payload`` is a position in the payload store. ``digest`` covers the bytes written, or the
+    bytes that the reference returned for a read.
     """
 
     seq: int
@@ -105,7 +107,7 @@ class Op:
 
     @property
     def end(self) -> int:
-        """The byte after the last one."""
+        """The byte after the op's last byte."""
         return self.offset + self.length
 
     @property
@@ -115,12 +117,15 @@ class Op:
 
     @property
     def refused(self) -> bool:
-        """Whether this is a fast zero that the driver cannot do fast. It did nothing: ENOTSUP means
-        "not fast" ("NBD_CMD_WRITE_ZEROES" in proto.md)."""
-        return bool(self.flags & _FAST_ZERO) and self.test_status == errno.ENOTSUP
+        """Whether this is a fast zero that the driver refused because it cannot zero fast.
+
+        Such an op did nothing: for a fast zero, ENOTSUP means "not fast" ("NBD_CMD_WRITE_ZEROES" in
+        proto.md).
+        """
+        return bool(self.flags & FAST_ZERO) and self.test_status == errno.ENOTSUP
 
     def describe(self) -> str:
-        """``#12 write 4096 B at sector 8 (8 sectors) FUA``."""
+        """Return the op in a line: ``#12 write 4096 B at sector 8 (8 sectors) FUA``."""
         text = f"#{self.seq} {KIND_BY_NUMBER[self.kind].label}"
         if self.kind != Kind.FLUSH:
             text += f" {self.length} B at sector {self.sectors.start} ({len(self.sectors)} sectors)"
@@ -131,12 +136,12 @@ class Op:
 
 
 class TrimRule(StrEnum):
-    """What trimmed bytes may read as until something rewrites them."""
+    """What trimmed bytes may read as until they are rewritten."""
 
     ANY = "any"
     """Anything (NBD_CMD_TRIM in proto.md)."""
     OLD_OR_ZERO = "old-or-zero"
-    """What they held before, or zeroes, byte by byte."""
+    """Each byte reads as its old value or as zero."""
 
 
 class Leaves(Enum):
@@ -152,18 +157,18 @@ class Promise(Enum):
     """What the test image may hold in an op's range afterwards."""
 
     KEPT = auto()
-    """What it might hold before the op."""
+    """Whatever it might hold before the op."""
     EQUAL = auto()
-    """What the reference holds, and nothing else."""
+    """Only what the reference holds."""
     TRIMMED = auto()
-    """What the trim rule allows."""
+    """Whatever the trim rule allows."""
     UNKNOWN = auto()
-    """Anything: the op failed, and may have done any part of its work."""
+    """Anything: the op failed, perhaps after a part of its work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an op does to its range of the two images."""
+    """What an op does to its range of both images."""
 
     leaves: Leaves
     promise: Promise
@@ -178,18 +183,18 @@ _EFFECTS = {
         (Kind.WRITE, Leaves.DATA, Promise.EQUAL),
         (Kind.START, Leaves.DATA, Promise.EQUAL),
         (Kind.ZERO, Leaves.ZEROES, Promise.EQUAL),
-        # to tell "old" from damage, the reference must keep the old bytes
+        # under old-or-zero the reference keeps the old bytes, so that they are not taken for damage
         (Kind.TRIM, Leaves.ZEROES if rule is TrimRule.ANY else Leaves.OLD, Promise.TRIMMED),
     )
 }
-"""The effect of each kind that may change data, where both sides succeed."""
+"""The effect of each kind that may change data, if both sides succeed."""
 
 
 def effect(op: Op, trim_rule: TrimRule) -> Effect:
-    """What an op did to the disk. A payload of zeroes leaves zeroes.
+    """Return what an op did to the disk.
 
-    ``leaves`` asks for the op's digest, ``promise`` does not. What failed on the reference changed
-    nothing there.
+    A payload of zeroes leaves zeroes. Only ``leaves`` depends on the op's digest. An op that failed
+    on the reference changed nothing there.
     """
     if op.kind not in MUTATING or op.refused:
         return NO_EFFECT
@@ -201,15 +206,15 @@ def effect(op: Op, trim_rule: TrimRule) -> Effect:
 
 
 def changing_kinds(trim_rule: TrimRule) -> frozenset[Kind]:
-    """The kinds of op that change the reference image where they succeed."""
+    """Return the kinds of op that change the reference image if they succeed."""
     return frozenset(
         kind for kind in Kind if effect(Op(0, int(kind)), trim_rule).leaves is not Leaves.OLD
     )
 
 
 def conflicting(op: Op, others: Iterable[Op]) -> Iterator[Op]:
-    """Those of ``others`` that conflict with ``op``: they overlap, and one of the two may change
-    data."""
+    """Yield each op of ``others`` that conflicts with ``op``: the two overlap, and at least one of
+    them may change data."""
     start, end, changes = op.offset, op.offset + op.length, op.kind in MUTATING
     for other in others:
         if (
@@ -220,21 +225,21 @@ def conflicting(op: Op, others: Iterable[Op]) -> Iterator[Op]:
             yield other
 
 
-def conflicts(one: Op, other: Op) -> bool:
-    """Whether two ops overlap and one of them may change data."""
-    return any(True for _ in conflicting(one, (other,)))
+def conflicts(op: Op, other: Op) -> bool:
+    """Whether two ops overlap and at least one of them may change data."""
+    return any(True for _ in conflicting(op, (other,)))
 
 
 class Fault(IntEnum):
-    """In what two sides differ. The numbers are those of a trace's mismatch records."""
+    """How the two sides differ. A trace's mismatch records have these numbers."""
 
     DATA = 1
-    """A read returned other bytes."""
+    """A read returned different bytes."""
     STATUS = 2
-    """One side failed and the other did not."""
+    """One side failed and the other succeeded."""
     BLOCK_STATUS = 3
     """The test side calls data a hole."""
     FINAL = 4
     """The images differ after the run."""
     LOST = 5
-    """The driver went away."""
+    """The connection to the driver was lost."""

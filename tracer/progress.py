@@ -1,5 +1,7 @@
-"""Progress on stderr, for the command on a terminal. Silence elsewhere, and for programs that import
-us."""
+"""Progress on stderr, while a command runs on a terminal.
+
+Nothing is shown if stderr is not a terminal, or to a program that imports blkbox.
+"""
 
 import sys
 import time
@@ -8,8 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 REDRAW = 0.2
-"""Seconds between redraws: often enough to look alive, too seldom to cost anything."""
-
+"""Seconds between redraws: short enough to look alive, long enough to cost nothing."""
 
 _SHOWN: ContextVar[bool] = ContextVar("shown", default=False)
 
@@ -26,8 +27,10 @@ def shown() -> Iterator[None]:
 
 @contextmanager
 def bar(what: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
-    """A progress bar over ``total`` bytes or ops. Gives a function that takes how many more are
-    done."""
+    """Show a progress bar over ``total`` bytes or ops.
+
+    Yields a function. Call it with the number of bytes or ops done since the last call.
+    """
     if not _SHOWN.get() or total <= 0:
         yield lambda more: None
         return
@@ -60,24 +63,24 @@ def bar(what: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], 
 
 
 class LiveLine:
-    """One line on a terminal that is written over and over."""
+    """A line on the terminal that is rewritten in place."""
 
     def __init__(self) -> None:
         self._on = _SHOWN.get()
         self._drawn = 0.0
 
     def due(self) -> bool:
-        """Whether it is time to show something new."""
+        """Whether the line is shown and REDRAW seconds have passed since the last ``show``."""
         return self._on and time.monotonic() - self._drawn >= REDRAW
 
     def show(self, text: str) -> None:
-        """Show ``text`` in place of what is there."""
+        """Replace the line with ``text``."""
         self._drawn = time.monotonic()
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """Leave an empty line."""
+        """Erase the line."""
         if self._on and self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""A set of byte ranges."""
+"""Sets of bytes on the disk, kept as ranges."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -37,17 +37,17 @@ class RangeSet:
         return f"RangeSet({list(self)})"
 
     def copy(self) -> "RangeSet":
-        """An independent copy."""
+        """Return an independent copy."""
         twin = RangeSet()
         twin._starts, twin._ends = self._starts.copy(), self._ends.copy()
         return twin
 
     def total(self) -> int:
-        """How many bytes are in the set."""
+        """Return the number of bytes in the set."""
         return sum(self._ends) - sum(self._starts)
 
     def add(self, start: int, end: int) -> None:
-        """Put ``[start, end)`` in; touching ranges become one."""
+        """Add ``[start, end)``. Ranges that touch are merged."""
         if start >= end:
             return
         first = bisect_left(self._ends, start)
@@ -59,7 +59,7 @@ class RangeSet:
         self._ends[first:last] = [end]
 
     def remove(self, start: int, end: int) -> None:
-        """Take ``[start, end)`` out."""
+        """Remove ``[start, end)``."""
         if start >= end:
             return
         first = bisect_right(self._ends, start)
@@ -77,19 +77,19 @@ class RangeSet:
         self._ends[first:last] = ends
 
     def within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The parts of the set inside ``[start, end)``, in order."""
+        """Yield the parts of ``[start, end)`` that are in the set, in order."""
         index = bisect_right(self._ends, start)
         while start < end and index < len(self._starts) and self._starts[index] < end:
             yield max(start, self._starts[index]), min(end, self._ends[index])
             index += 1
 
     def overlaps(self, start: int, end: int) -> bool:
-        """Whether any of ``[start, end)`` is in the set."""
+        """Whether any byte of ``[start, end)`` is in the set."""
         index = bisect_right(self._ends, start)
         return start < end and index < len(self._starts) and self._starts[index] < end
 
     def outside(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The parts of ``[start, end)`` that are not in the set, in order."""
+        """Yield the parts of ``[start, end)`` that are not in the set, in order."""
         for inner_start, inner_end in self.within(start, end):
             if start < inner_start:
                 yield start, inner_start
@@ -98,10 +98,10 @@ class RangeSet:
             yield start, end
 
     def aligned(self, unit: int) -> "RangeSet":
-        """The set widened to whole multiples of ``unit``."""
+        """Return the set with each range widened to multiples of ``unit`` bytes."""
         return RangeSet((start // unit * unit, -(-end // unit) * unit) for start, end in self)
 
     def sectors(self) -> Iterator[tuple[int, int]]:
-        """The set widened to whole sectors, in order: the first sector of each range, and how many."""
+        """Yield the set widened to sectors: ``(first sector, number of sectors)``, in order."""
         for start, end in self.aligned(SECTOR):
             yield start // SECTOR, (end - start) // SECTOR

@@ -1,4 +1,4 @@
-"""Sizes, counts and bytes as people read and write them."""
+"""Sizes, times, tables and words, as people read and write them."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 
 
 
 def parse_size(text: str) -> int:
-    """Bytes: ``512``, ``64K``, ``16G``, ``1.5GiB``. Raises UsageError."""
+    """Return the bytes in a size like ``512``, ``64K`` or ``1.5GiB``. Raises UsageError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise UsageError(f"{text!r} is not a size: write a number of bytes, or 64K, 100M, 16G, 1T")
@@ -22,7 +22,7 @@ def parse_size(text: str) -> int:
 
 
 def size(count: int) -> str:
-    """``4.0 KiB`` for 4096."""
+    """Return a number of bytes in a suitable unit: ``4.0 KiB`` for 4096."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
@@ -32,7 +32,7 @@ def size(count: int) -> str:
 
 
 def table(rows: list[tuple[str, ...]], right: frozenset[int] = frozenset()) -> str:
-    """Columns as wide as they must be; those in ``right`` flush right."""
+    """Return rows as lines with aligned columns. ``right`` has the columns to align right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -45,23 +45,26 @@ def table(rows: list[tuple[str, ...]], right: frozenset[int] = frozenset()) -> s
 
 
 def seconds(ns: int) -> str:
-    """``12.345 s`` for nanoseconds."""
+    """Return ns as seconds: ``12.345 s``."""
     return f"{ns / 1e9:.3f} s"
 
 
-def plain(text: str) -> str:
-    """Text from outside, safe to show on a terminal: control characters as ``\\x1b``."""
+def printable(text: str) -> str:
+    """Make text from outside safe for a terminal. Control characters become escapes, ``\\x1b``."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def shell(words: Iterable[str]) -> str:
-    """Words as a command line. One with characters that cannot be seen is put as ``$'...'``, which shows
-    them (POSIX.1-2024, 2.2.4; bash, zsh and ksh know it)."""
+    """Return words as a command line for a shell.
+
+    A word with unprintable characters is quoted as ``$'...'``, which makes them visible
+    (POSIX.1-2024, 2.2.4; bash, zsh and ksh support it).
+    """
     return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
 
 
 def _escaped(word: str) -> str:
-    # in octal: a shell takes three digits of that, but any number of hexadecimal ones
+    # in octal: a shell reads at most three octal digits, but any number of hexadecimal digits
     seen = (
         chr(octet) if 32 <= octet < 127 and octet not in b"\\'" else f"\\{octet:03o}"
         for octet in word.encode(errors="surrogateescape")

@@ -1,8 +1,8 @@
-"""What a recording or a replay found: the one model of it.
+"""The model of what a recording or a replay found, and its JSON.
 
-``trace record --json`` prints a ``Recording``, ``trace replay --json`` a ``Verdict``. The screen, the
-reports, the pictures and the frames are made from the same objects. ``to_json`` and ``from_json`` turn
-them into JSON and back; docs/verdict.schema.json and docs/recording.schema.json are generated from here.
+``trace record --json`` prints a ``Recording``, ``trace replay --json`` a ``Verdict``. Screen
+output, reports, pictures and frames come from the same objects. docs/verdict.schema.json and
+docs/recording.schema.json are generated from this module (see ``verdict_schema``).
 
 Offsets and lengths are bytes, sectors have 512 bytes, times are ns since the trace's start.
 """
@@ -16,29 +16,29 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tracer.errors import Exit, UsageError
-from tracer.op import SECTOR
+from tracer.op import SECTOR, sectors
 
 SCHEMA = 1
 """The version of the JSON."""
 
 MAX_INT = (1 << 63) - 1
-"""JSON has no limit to its numbers; polars and numpy have."""
+"""The largest number: JSON has no limit, but polars and numpy do."""
 
 Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Distance = Annotated[int, Meta(ge=-MAX_INT - 1, le=MAX_INT)]
 
-# the end is not written as $, which also matches before a line feed
+# the pattern does not end with $, which also matches before a line feed
 SectorHex = Annotated[str, Meta(pattern=rf"^(?:[0-9a-f]{{2}}){{1,{SECTOR}}}(?![\s\S])")]
-"""The bytes of a sector or of a part of one."""
+"""The bytes of a sector, or of a part of a sector, in hexadecimal."""
 
 BitFlips = Annotated[list[Count], Meta(min_length=2, max_length=2)]
-"""A byte on the disk, and a mask of its bits that are wrong."""
+"""The offset of a byte on the disk, and a mask of its wrong bits."""
 
 # ---------------------------------------------------------------- words
 
 
 class VerdictKind(StrEnum):
-    """What the driver under test is. docs/finding-culprits.md has the definitions."""
+    """The verdict on the driver under test. docs/finding-culprits.md has the definitions."""
 
     CLEAN = "clean"
     DAMAGED = "damaged"
@@ -47,7 +47,7 @@ class VerdictKind(StrEnum):
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code of the command that found it."""
+        """The exit code of a command that ends with this verdict."""
         match self:
             case VerdictKind.CLEAN:
                 return Exit.CLEAN
@@ -72,7 +72,7 @@ class SymptomKind(StrEnum):
 
 
 class DamageKind(StrEnum):
-    """What became of a sector. docs/finding-culprits.md, "What kind of damage", defines each."""
+    """The kind of damage to a sector, as docs/finding-culprits.md defines it."""
 
     LOST_WRITE = "lost-write"
     STALE = "stale"
@@ -85,7 +85,7 @@ class DamageKind(StrEnum):
 
 
 class FaultName(StrEnum):
-    """How the two sides of a recording differed: the names of ``tracer.trace.Fault``."""
+    """How the two sides of a recording differed: the names of ``tracer.op.Fault``."""
 
     DATA = "data"
     STATUS = "status"
@@ -105,17 +105,17 @@ class SectorRange(Struct, frozen=True, kw_only=True):
 
     @property
     def start(self) -> int:
-        """The first byte."""
+        """The first byte of the range."""
         return self.sector * SECTOR
 
     @property
     def end(self) -> int:
-        """The byte after the last sector."""
+        """The byte after the range."""
         return (self.sector + self.sectors) * SECTOR
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """The op that wrong bytes came from, and ``at`` which byte of its data they begin."""
+    """The op that wrong bytes came from. They begin at byte ``at`` of the op's data."""
 
     seq: Count
     kind: str
@@ -125,37 +125,39 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a kind of damage needs besides. The JSON has only what is not None."""
+    """Facts that only some kinds of damage have. The JSON leaves out those that are None."""
 
     boundary: Count | None = None
-    """Torn: the byte on the disk where one part ends and the other begins."""
+    """Torn: the offset on the disk at which the second part begins, in bytes."""
     into_op: Count | None = None
-    """Torn: bytes of the op before the boundary."""
+    """Torn: the op's bytes before the boundary."""
     power_of_two: Count | None = None
-    """Torn: the largest power of two that the boundary is a multiple of."""
+    """Torn: the largest power of two that divides the boundary."""
     arrived: str | None = None
     """Torn: which part arrived, "first" or "last"."""
     bits: Count | None = None
-    """Bit-flip: how many bits are wrong."""
+    """Bit-flip: the number of wrong bits."""
     first: list[BitFlips] | None = None
     """Bit-flip: the first 16 wrong bytes."""
     by: Distance | None = None
-    """Shifted: by how many bytes, positive towards the end of the disk."""
+    """Shifted: the distance in bytes, positive towards the end of the disk."""
     versions_back: Count | None = None
-    """Stale: how many versions old the bytes are."""
+    """Stale: how many versions back the bytes are from."""
     meant_for: Count | None = None
-    """Misdirected: the byte on the disk where they belong."""
+    """Misdirected: the offset on the disk at which the bytes belong."""
 
 
 class Finding(SectorRange, frozen=True, kw_only=True, rename={"kind": "class"}):
-    """Neighbouring damaged sectors with one explanation. All but the place is None where no explanation
-    was looked for; ``source`` is None too where the bytes came from no op."""
+    """Neighbouring damaged sectors that have the same explanation.
+
+    Without an explanation, only the sectors are set. ``source`` is None if no op brought the bytes.
+    """
 
     kind: DamageKind | None = None
     source: Origin | None = None
     detail: Detail | None = None
     text: str | None = None
-    """A sentence for people."""
+    """The explanation as a sentence."""
 
 
 class CulpritOp(Struct, frozen=True, kw_only=True):
@@ -178,8 +180,10 @@ class BadRead(Struct, frozen=True, kw_only=True):
 
 
 class SectorBytes(Struct, frozen=True, kw_only=True):
-    """What a damaged sector should hold and what it holds, from byte ``offset`` of the disk on, in
-    hexadecimal and equally long."""
+    """The expected and actual bytes of a damaged sector, from byte ``offset`` of the disk.
+
+    Both are in hexadecimal and have the same length.
+    """
 
     sector: Count
     offset: Count
@@ -188,11 +192,11 @@ class SectorBytes(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if len(self.expected) != len(self.actual):
-            raise ValueError("expected and actual are not equally long")
+            raise ValueError("expected and actual differ in length")
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """What a replay ran on, as a trace's header describes it."""
+    """What a replay ran on. The fields are those of a trace's header."""
 
     host: dict[str, Any] = {}
     tools: dict[str, Any] = {}
@@ -200,7 +204,7 @@ class Environment(Struct, frozen=True, kw_only=True):
 
 
 class MismatchSummary(Struct, frozen=True, kw_only=True):
-    """Where the two sides of a recording differed: at op ``seq``, or after all ops (None)."""
+    """A difference between the two sides of a recording: at op ``seq``, or after all ops (None)."""
 
     seq: Count | None
     fault: FaultName
@@ -221,43 +225,44 @@ class Verdict(Struct, frozen=True, kw_only=True):
     size: Count
     """Bytes of the disk."""
     ops: Count = 0
-    """Ops of the trace that were to be replayed."""
+    """Ops of the trace that a whole run replays."""
     replayed_ops: Count = 0
-    """Ops sent to the driver, in all runs together; ``confirm_ops`` of them to confirm the culprit."""
+    """Ops sent to the driver in all runs."""
     runs: Count = 0
     confirm_ops: Count = 0
+    """How many of ``replayed_ops`` served to confirm the culprit."""
     culprit: CulpritOp | None = None
     confirmed: bool = False
     shown: Count = 0
-    """In how many of ``tries`` runs the prefix that ends with the culprit went wrong."""
+    """How many of ``tries`` runs of the prefix that ends with the culprit showed the fault."""
     tries: Count = 0
     clean_without: Count = 0
-    """How many runs of the prefix before it were clean."""
+    """How many runs of the prefix that ends before the culprit were clean."""
     detected: Count = 1
-    """Which of the runs of the whole trace was the first to show the fault."""
+    """The number of the first run of the whole trace that showed the fault, from 1."""
     seed: Count = 0
-    """The order of ops in flight together in which the fault showed; 0 is the recorded order."""
+    """The seed of the order of ops in flight with which the fault showed; 0: the recorded order."""
     needs_company: bool | None = None
-    """Whether the fault shows only with several ops in flight; None where that was not tried."""
+    """Whether the fault shows only with several ops in flight; None if that was not tried."""
     located: bool = True
-    """Whether a culprit was looked for."""
+    """False if there was a fault and no culprit was searched for."""
     symptom: SymptomKind | None = None
     reader: str | None = None
-    """The build that images were reopened with, if another."""
+    """The build that reopened the images, if it is another build."""
     volatile: bool = False
-    """Whether the driver keeps nothing over a restart, so that nothing was compared after one."""
+    """Whether the driver loses everything in a restart, so that no image was compared after it."""
     damage: list[Finding]
-    """All that was wrong in the run of the whole trace."""
+    """All damage in the run of the whole trace."""
     culprit_damage: list[Finding]
-    """All that was wrong right after the culprit."""
+    """All damage right after the culprit."""
     first_bad_read: BadRead | None = None
     bytes: SectorBytes | None = None
-    """The first damaged sector."""
+    """Bytes of the first damaged sector."""
     log: str = ""
-    """What the driver wrote to stderr last."""
+    """The tail of the driver's stderr."""
     plot: str | None = None
     command: list[str] = []
-    """The words of a command that does the same again."""
+    """The words of a command that repeats the replay."""
     environment: Environment = msgspec.field(default_factory=Environment)
     schema: Count = SCHEMA
 
@@ -272,25 +277,25 @@ class Recording(Struct, frozen=True, kw_only=True):
     size: Count
     """Bytes of the disk."""
     ops: dict[str, Count]
-    """How many ops of each kind."""
+    """The number of ops of each kind."""
     bytes: dict[str, Count]
-    """Bytes that the ops of each kind covered, where that is not 0."""
+    """Bytes that the ops of each kind covered, if not 0."""
     mismatches: list[MismatchSummary]
     damage: list[SectorRange]
-    """Where the images differed in the end."""
+    """Sectors in which the images differ after the run."""
     trace_bytes: Count
     payload_bytes: Count
     connections: Count
     guest_exit: int | None
-    """The exit status of the guest's command, where there was one."""
+    """The exit status of the guest's command, if there was a command."""
     schema: Count = SCHEMA
 
 
 HOW = frozenset({"schema", "trace", "driver", "plot", "log", "command", "environment"})
-"""Keys of a verdict's JSON that say what was judged and where things are, not what was found."""
+"""Keys of a verdict's JSON that say what was judged and where files are, not what was found."""
 
 EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted"})
-"""Keys of a verdict's JSON that depend on time and on luck."""
+"""Keys of a verdict's JSON that depend on timing or chance."""
 
 # ---------------------------------------------------------------- to and from JSON
 
@@ -298,16 +303,19 @@ Model = TypeVar("Model", Verdict, Recording)
 
 
 def to_json(model: Struct) -> dict[str, Any]:
-    """A model as the dict that ``json.dumps`` takes, with keys in the model's order."""
+    """Return a model as a dict for ``json.dumps``, with the keys in the model's order."""
     found: dict[str, Any] = msgspec.to_builtins(model)
     return found
 
 
 def from_json(raw: object, model: type[Model], *, name: str = "this") -> Model:
-    """The model that ``to_json`` made ``raw`` of. Keys that older versions did not write get their
-    defaults, unknown ones are ignored. Raises UsageError, which calls ``raw`` by ``name``."""
+    """Return the model that ``raw``, parsed JSON from ``to_json``, describes.
+
+    Keys that older versions did not write get their defaults. Unknown keys are ignored. Raises
+    UsageError if ``raw`` is not valid. ``name`` stands for ``raw`` in its message.
+    """
     if not isinstance(raw, Mapping):
-        raise _refusal(name, "the whole")
+        raise UsageError(f"{name} is not a verdict: it is not a JSON object")
     schema = raw.get("schema")
     if schema not in (None, SCHEMA):
         raise UsageError(f"{name} has schema {schema!r}; this version reads {SCHEMA}")
@@ -319,26 +327,26 @@ def from_json(raw: object, model: type[Model], *, name: str = "this") -> Model:
         if key in raw:
             try:
                 values[field.name] = _value(raw[key], field.type)
-            except ValueError:  # msgspec.ValidationError and UnicodeEncodeError are such
+            except ValueError:  # includes msgspec.ValidationError and UnicodeEncodeError
                 raise _refusal(name, key) from None
         elif field.required:
             raise _refusal(name, key)
     found = model(**values)
-    sectors = -(-found.size // SECTOR)
+    disk = sectors(0, found.size)
     for key in ("damage", "culprit_damage"):
-        if any(one.sector + one.sectors > sectors for one in getattr(found, key, ())):
+        if any(part.sector + part.sectors > disk.stop for part in getattr(found, key, ())):
             raise _refusal(name, key)
     return found
 
 
 def _value(raw: Any, kind: Any) -> Any:
-    """A value of a JSON object as the model has it. Raises ValueError."""
+    """Convert a value of a JSON object to the model's type. Raises ValueError."""
     value = msgspec.convert(raw, kind)
-    # JSON can hold any surrogate. In a file's name some stand for bytes that are not UTF-8.
-    plain = msgspec.to_builtins(value)
-    json.dumps(plain, ensure_ascii=False).encode(errors="surrogateescape")
+    # JSON may hold any surrogate. Allow only those that stand for non-UTF-8 bytes of a file's name.
+    builtins = msgspec.to_builtins(value)
+    json.dumps(builtins, ensure_ascii=False).encode(errors="surrogateescape")
     return value
 
 
 def _refusal(name: str, key: str) -> UsageError:
-    return UsageError(f"{name} is no verdict: {key} is missing or wrong")
+    return UsageError(f"{name} is not a verdict: {key} is missing or wrong")

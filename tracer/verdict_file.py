@@ -1,4 +1,4 @@
-"""Reads a verdict from the file that ``trace replay --json`` was printed to."""
+"""Read a verdict from a file with the output of ``trace replay --json``, and find its trace."""
 
 import json
 import stat
@@ -11,19 +11,22 @@ from tracer.errors import UsageError
 from tracer.verdict import Verdict, from_json
 
 MAX_BYTES = 256 << 20
-"""Bytes in a verdict: far more than one with every damaged sector of a large disk has."""
+"""The largest verdict file, in bytes: far more than all damaged sectors of a large disk need."""
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file begins with a brace, as a JSON object does and a trace does not. Raises OSError."""
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for someone to write to it
-        raise OSError(EINVAL, "it is no file", str(path))
+    """Whether a file begins with a brace, as a JSON object does and a trace does not.
+
+    Raises OSError, also if ``path`` is not a regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would block until it has a writer
+        raise OSError(EINVAL, "it is not a file", str(path))
     with open(path, "rb") as file:
         return file.read(64).lstrip().startswith(b"{")
 
 
 def is_verdict(path: Path) -> bool:
-    """Whether a file is a verdict rather than a trace. Raises UsageError where it cannot be read."""
+    """Whether a file is a verdict, not a trace. Raises UsageError if the file cannot be read."""
     try:
         return is_json(path)
     except OSError as error:
@@ -31,23 +34,28 @@ def is_verdict(path: Path) -> bool:
 
 
 def read_object(path: Path, name: str | None = None) -> dict[str, Any]:
-    """The JSON object in a verdict's file, not checked any further. Raises OSError, and UsageError,
-    which calls the file by ``name`` or else by its path."""
+    """Return the JSON object in a verdict's file, without further checks.
+
+    Raises OSError, or UsageError if the file is not JSON or is too large. ``name`` stands for the
+    file in the message; the default is its path.
+    """
     name = str(path) if name is None else name
-    if not is_json(path):  # a trace may be large: see what it is before reading on
-        raise UsageError(f"{name} is no verdict: give what trace replay --json prints, in a file")
+    if not is_json(path):  # check this first: a trace may be too large to read
+        raise UsageError(
+            f"{name} is not a verdict: give a file with the output of trace replay --json"
+        )
     if path.stat().st_size > MAX_BYTES:
-        raise UsageError(f"{name} is no verdict: it is too large")
+        raise UsageError(f"{name} is not a verdict: it is too large")
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         problem = "it is not JSON, or torn, or nested too deep"
-        raise UsageError(f"{name} is no verdict: {problem}") from None
+        raise UsageError(f"{name} is not a verdict: {problem}") from None
     return found
 
 
 def load(path: Path) -> Verdict:
-    """The verdict of a replay in a file. Raises UsageError where the file has none or cannot be read."""
+    """Return the verdict in a file. Raises UsageError if it has none or cannot be read."""
     try:
         return from_json(read_object(path), Verdict, name=str(path))
     except OSError as error:
@@ -55,10 +63,15 @@ def load(path: Path) -> Verdict:
 
 
 def find_trace(verdict: Verdict, path: Path) -> Path:
-    """The trace that the verdict in file ``path`` names: beside that file, else where it was when the
-    verdict was made. Raises UsageError where there is none."""
+    """Return the path of the trace that a verdict names.
+
+    Looks beside the verdict's file, ``path``, then where the trace was when it was replayed. Raises
+    UsageError if it is in neither place.
+    """
     named = Path(verdict.trace)
     for place in (path.parent / named, named, path.parent / named.name):
         if place.is_file():
             return place
-    raise UsageError(f"there is no trace {text.plain(verdict.trace)}: say where it is with --trace")
+    raise UsageError(
+        f"there is no trace {text.printable(verdict.trace)}: say where it is with --trace"
+    )

@@ -1,6 +1,6 @@
 """The JSON schemas of what ``trace replay --json`` and ``trace record --json`` print.
 
-``python -m blkbox.verdict_schema docs`` writes them anew.
+``python -m tracer.verdict_schema docs`` writes them to the folder ``docs``.
 """
 
 import json
@@ -21,12 +21,12 @@ FILES: dict[str, type[Verdict] | type[Recording]] = {
 
 
 def schema(model: type[Verdict] | type[Recording]) -> dict[str, Any]:
-    """A model's JSON schema."""
+    """Return a model's JSON schema."""
     return {"$schema": DIALECT, **msgspec.json.schema(model)}
 
 
 def content(name: str) -> str:
-    """What the file of that name holds."""
+    """Return the text of the schema file ``name``."""
     return json.dumps(schema(FILES[name]), indent=2) + "\n"
 
 

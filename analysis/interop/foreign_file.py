@@ -91,7 +91,7 @@ class TextFile(ForeignFile):
         """A decimal number of at most 64 bits. Raises TraceError."""
         # int() takes signs, underscores and other scripts' digits; 20 digits are 64 bits
         if not (word.isascii() and word.isdigit()) or len(word) > 20:
-            raise self.error(f"{text.plain(word)!r} is no {what}")
+            raise self.error(f"{text.printable(word)!r} is no {what}")
         return int(word)
 
 

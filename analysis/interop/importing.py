@@ -14,7 +14,7 @@ from tracer.disk.raw import make_raw
 from tracer.errors import TraceError, UsageError
 from tracer.files import check_new, whole
 from tracer.progress import bar
-from tracer.text import plain
+from tracer.text import printable
 from tracer.trace.header import MAX_SIZE, Header
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import new_payload_path
@@ -115,7 +115,7 @@ def _disk_size(path: Path, survey: Survey, wanted: str | None, size: int | None)
     meant."""
     devices = survey.devices
     if devices and (survey.device not in devices or (wanted is None and len(devices) > 1)):
-        names = [f"{plain(name)} ({count:,})" for name, count in devices.most_common(SHOWN)]
+        names = [f"{printable(name)} ({count:,})" for name, count in devices.most_common(SHOWN)]
         more = f" and {len(devices) - SHOWN} more" if len(devices) > SHOWN else ""
         raise UsageError(
             f"{path} has the devices {', '.join(names)}{more}: give --device with one of them"

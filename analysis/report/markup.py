@@ -1,13 +1,13 @@
 """HTML that cannot be broken out of: whatever is text is escaped, and only what is made here is markup.
 
 Text from a trace may hold anything. Characters that cannot be seen (controls, and those that turn the
-direction of writing) are shown as escapes (``tracer.text.plain``), so nothing is hidden either.
+direction of writing) are shown as escapes (``tracer.text.printable``), so nothing is hidden either.
 """
 
 import html
 from collections.abc import Iterable
 
-from tracer.text import plain
+from tracer.text import printable
 
 VOID = frozenset({"img", "meta"})
 """Elements without an end tag (HTML, 13.1.2), as far as we use them."""
@@ -49,4 +49,4 @@ def _clip(text: str) -> str:
 
 
 def _escape(value: object) -> str:
-    return html.escape(plain(str(value)))
+    return html.escape(printable(str(value)))

@@ -55,7 +55,7 @@ def of_verdict(recording: Frames, verdict: Verdict, source: str) -> str:
 
 def _check(recording: Frames, verdict: Verdict) -> None:
     """The picture refuses other disks and missing culprits too, but is not always drawn."""
-    path = text.plain(str(recording.path))
+    path = text.printable(str(recording.path))
     if verdict.size != recording.header.size:
         raise UsageError(
             f"{path} has a disk of {recording.header.size} bytes, the verdict is about one of "

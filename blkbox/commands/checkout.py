@@ -32,7 +32,7 @@ def checkout(
     they were before.
     """
     from tracer.rework.checkout import checkout
-    from tracer.text import plain, size
+    from tracer.text import printable, size
 
     made = checkout(trace, output, at, force=force)
     if as_json:
@@ -40,7 +40,7 @@ def checkout(
         return 0
     when = f"after op #{made.before - 1}" if made.before else "before the first op"
     print(
-        f"image:   {plain(made.image)} ({size(made.size)}, of which {size(made.allocated)} on disk)"
+        f"image:   {printable(made.image)} ({size(made.size)}, of which {size(made.allocated)} on disk)"
     )
     print(f"moment:  {when}: {made.applied:,} ops changed it" +
           (f", {made.failed:,} failed and did not" if made.failed else ""))  # fmt: skip

@@ -60,7 +60,7 @@ def _as_json(result: "Diff") -> dict[str, Any]:
 
 
 def _page(result: "Diff") -> str:
-    from tracer.text import plain
+    from tracer.text import printable
 
     lines = []
     if result.alike is not None:
@@ -73,7 +73,7 @@ def _page(result: "Diff") -> str:
         f"{field.name:{width}}  {_value(field.a)} | {_value(field.b)}" for field in result.fields
     ]
     lines.append("no difference" if result.same else "they differ")
-    return "\n".join(plain(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _value(value: Any) -> str:

@@ -53,16 +53,18 @@ def import_(
 
 def _page(made: "Imported") -> str:
     from analysis.interop.formats import IMPORTS
-    from tracer.text import plain
+    from tracer.text import printable
     from tracer.text import size as in_words
 
     lines = [
         f"trace:     {made.trace}",
         f"from:      {made.source} ({IMPORTS[made.format].title})",
         f"disk:      {in_words(made.size)}"
-        + (f", device {plain(made.device)}" if made.device else ""),
+        + (f", device {printable(made.device)}" if made.device else ""),
         f"ops:       {made.ops:,}",
         f"payloads:  {'those of the file' if made.payloads == 'full' else 'made up'}",
     ]
-    lines += [f"left out:  {count:,} {plain(what)}" for what, count in sorted(made.skipped.items())]
+    lines += [
+        f"left out:  {count:,} {printable(what)}" for what, count in sorted(made.skipped.items())
+    ]
     return "\n".join(lines)

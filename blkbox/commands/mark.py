@@ -25,12 +25,12 @@ def mark(
     the only one of yours that is running.
     """
     from tracer.recording.control import put_mark
-    from tracer.text import plain
+    from tracer.text import printable
 
     answer = put_mark(name, trace)
     if as_json:
         told = {key: answer[key] for key in ("trace", "seq", "time")}
         print(json.dumps({"schema": 1, "name": name, **told}, indent=2))
     else:
-        print(f"mark {name} stands before op #{answer['seq']} of {plain(answer['trace'])}")
+        print(f"mark {name} stands before op #{answer['seq']} of {printable(answer['trace'])}")
     return 0

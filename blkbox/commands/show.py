@@ -121,7 +121,7 @@ def as_dict(op: "Op") -> dict[str, Any]:
 def _page(facts: dict[str, Any]) -> str:
     import datetime
 
-    from tracer.text import plain, seconds, size, table
+    from tracer.text import printable, seconds, size, table
 
     header = facts["header"]
     tools = ", ".join(f"{name} {version}" for name, version in header["tools"].items())
@@ -158,7 +158,7 @@ def _page(facts: dict[str, Any]) -> str:
         (kind, f"{count:,}", size(facts["bytes"][kind]) if kind in facts["bytes"] else "")
         for kind, count in sorted(facts["ops"].items())
     ]
-    lines = [plain(line) for line in lines]  # a trace is data: no control characters from it
+    lines = [printable(line) for line in lines]  # a trace is data: no control characters from it
     return "\n".join(
         [*lines, "", table([("op", "count", "bytes"), *rows], right=frozenset({1, 2}))]
     )

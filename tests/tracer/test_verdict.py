@@ -62,7 +62,7 @@ def test_what_older_versions_did_not_write_has_its_usual_value() -> None:
         "environment": {"host": {}, "tools": {}, "driver": {}},
     }  # fmt: skip
     for key in required:
-        with pytest.raises(UsageError, match=f"this is no verdict: {key} is missing or wrong"):
+        with pytest.raises(UsageError, match=f"this is not a verdict: {key} is missing or wrong"):
             from_json(without(VERDICT, key), Verdict)
 
 
@@ -106,7 +106,7 @@ BYTES = to_json(VERDICT)["bytes"]
     ],
 )
 def test_what_is_wrong_is_refused_by_name(change: dict[str, Any], name: str) -> None:
-    with pytest.raises(UsageError, match=f"^it is no verdict: {name} is missing or wrong$"):
+    with pytest.raises(UsageError, match=f"^it is not a verdict: {name} is missing or wrong$"):
         from_json(to_json(VERDICT) | change, Verdict, name="it")
 
 
@@ -116,15 +116,15 @@ def test_damage_may_reach_to_the_last_sector(size: int) -> None:
     last = {"sector": 2047, "sectors": 1}
     found = from_json(to_json(VERDICT) | {"size": size, "damage": [last]}, Verdict)
     assert [(one.sector, one.sectors) for one in found.damage] == [(2047, 1)]
-    with pytest.raises(UsageError, match="no verdict: damage is missing or wrong"):
+    with pytest.raises(UsageError, match="not a verdict: damage is missing or wrong"):
         from_json(to_json(VERDICT) | {"size": size, "damage": [last | {"sectors": 2}]}, Verdict)
 
 
 def test_a_recording_that_is_none_is_refused_by_name() -> None:
     for key in without(RECORDING):
-        with pytest.raises(UsageError, match=f"no verdict: {key} is missing or wrong"):
+        with pytest.raises(UsageError, match=f"not a verdict: {key} is missing or wrong"):
             from_json(without(RECORDING, key), Recording)
-    with pytest.raises(UsageError, match="no verdict: damage is missing or wrong"):
+    with pytest.raises(UsageError, match="not a verdict: damage is missing or wrong"):
         from_json(to_json(RECORDING) | {"damage": [{"sector": 2047, "sectors": 2}]}, Recording)
     with pytest.raises(UsageError, match="has schema 2; this version reads 1"):
         from_json(to_json(RECORDING) | {"schema": 2}, Recording)
@@ -140,7 +140,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path.write_text(VERDICT_JSON)
     assert load(path) == VERDICT
     monkeypatch.setattr(verdict_file, "MAX_BYTES", len(VERDICT_JSON) - 1)
-    with pytest.raises(UsageError, match=r"v\.json is no verdict: it is too large"):
+    with pytest.raises(UsageError, match=r"v\.json is not a verdict: it is too large"):
         load(path)
 
 

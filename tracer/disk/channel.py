@@ -1,4 +1,7 @@
-"""A socket joined to a protocol state machine: the only place where NBD bytes meet a system call."""
+"""Moves bytes between a socket and an NBD state machine, for clients and servers.
+
+This is the only module that receives and sends NBD messages.
+"""
 
 import select
 import socket
@@ -12,15 +15,15 @@ from tracer.op import Buffer
 Message = TypeVar("Message")
 
 BUFFER = 2 << 20
-"""Bytes asked for in a socket's buffers, of which the kernel gives what it allows: the default
-holds three requests of 64 KiB, so that a burst of larger ones takes a wake-up for each."""
+"""Bytes to request for each of a socket's buffers; the kernel may allow less. The default holds
+only three requests of 64 KiB, so that in a burst of larger requests each takes a wake-up."""
 
 MAX_BUFFERS = 1024
-"""Buffers in one sendmsg: Linux's IOV_MAX."""
+"""The most buffers in one sendmsg: Linux's IOV_MAX."""
 
 
 class Machine(Protocol[Message]):
-    """What ``nbd.client.Client`` and ``nbd.server.Server`` have in common."""
+    """The common interface of ``nbd.client.Client`` and ``nbd.server.Server``."""
 
     outgoing: list[Buffer]
 
@@ -31,8 +34,8 @@ class Machine(Protocol[Message]):
 class Channel(Generic[Message]):
     """Moves bytes between a socket and a machine.
 
-    ``on_message`` gets each message. ``on_close`` is called once when the connection has come to an
-    end that was not ours: with None after a clean end of stream, else with what went wrong.
+    ``on_message`` gets each message. ``on_close`` is called once, if the connection ends without a
+    call of ``close``: with None after a clean end of stream, otherwise with the error.
     """
 
     def __init__(
@@ -60,18 +63,20 @@ class Channel(Generic[Message]):
 
     @property
     def unsent(self) -> bool:
-        """Whether some of what the machine wants to say is still here."""
+        """Whether the machine has bytes that are not sent yet."""
         return bool(self.machine.outgoing)
 
     def pause(self, paused: bool) -> None:
-        """Stop or go on reading: while it is stopped, the peer waits."""
+        """Stop or resume receiving. While it is stopped, the peer waits."""
         if paused != self._paused:
             self._paused = paused
             self._watch()
 
     def send(self) -> None:
-        """Send what the machine wants to say, as far as the socket takes it; the rest follows when
-        the socket is ready again."""
+        """Send the machine's outgoing bytes.
+
+        What the socket does not take now is sent when the socket is ready again.
+        """
         if self.closed:
             return
         outgoing = self.machine.outgoing
@@ -87,7 +92,7 @@ class Channel(Generic[Message]):
         self._watch()
 
     def close(self) -> None:
-        """Close the socket. Nothing is called back."""
+        """Close the socket, without a call of ``on_close``."""
         if not self.closed:
             self.closed = True
             self.loop.remove(self.sock.fileno())
@@ -105,7 +110,7 @@ class Channel(Generic[Message]):
         if events & ~WRITE and not self.closed and not self._paused:
             self._receive()
         elif events & (select.EPOLLHUP | select.EPOLLERR) and not self.closed:
-            self._end(None)  # the peer is gone: nobody to read for
+            self._end(None)  # the peer left while receiving is paused
 
     def _receive(self) -> None:
         try:
@@ -130,7 +135,7 @@ class Channel(Generic[Message]):
 
 
 def _drop(buffers: list[Buffer], count: int) -> None:
-    """Take ``count`` bytes off the front of a list of buffers."""
+    """Remove ``count`` bytes from the front of a list of buffers."""
     for index, buffer in enumerate(buffers):
         size = len(buffer)
         if count < size:

@@ -1,4 +1,7 @@
-"""A disk behind an NBD server: one connection to its export."""
+"""A device behind an NBD server: connect to its export, submit requests, and match the replies.
+
+Requests that the export does not take as they are go through ``nbd.commands.lower``.
+"""
 
 import socket
 import time
@@ -18,8 +21,8 @@ from tracer.op import Buffer, Extents, Flag, Kind
 class NbdDevice(Closing):
     """An NBD server's export, over one connection.
 
-    ``lost`` is None while the connection holds; when it breaks, what was in flight is done with
-    CONNECTION_LOST, and so is everything after.
+    When the connection is lost, ``lost`` says why, and all requests, in flight or later, are done
+    with CONNECTION_LOST.
     """
 
     def __init__(self, loop: Loop, sock: socket.socket, export_name: str = "") -> None:
@@ -35,7 +38,10 @@ class NbdDevice(Closing):
 
     @classmethod
     def connect(cls, loop: Loop, address: Address, timeout: float = 10.0) -> "NbdDevice":
-        """Connect and negotiate, within ``timeout`` seconds. Raises NbdError."""
+        """Connect, then negotiate within ``timeout`` seconds.
+
+        Raises Unreachable if nothing listens, NbdError if negotiation fails.
+        """
         sock: socket.socket | None = None
         try:
             if address.path:
@@ -71,7 +77,7 @@ class NbdDevice(Closing):
 
     @property
     def has_block_status(self) -> bool:
-        """Whether block status can be asked for."""
+        """Whether the server offers block status."""
         return self.client.meta_context
 
     def submit(
@@ -81,19 +87,21 @@ class NbdDevice(Closing):
             done(CONNECTION_LOST, None, [])
             return
         if kind == Kind.READ:
-            # DF: without it, qemu-nbd leaves out what its block status calls a hole, and a driver
-            # that wrongly calls data a hole could not be told from one that lost it
+            # without DF, qemu-nbd leaves out what its block status calls a hole, so that a false
+            # hole would look like lost data
             flags = self._df
         elif kind == Kind.BLOCK_STATUS and not self.client.meta_context:
-            done(0, None, [(length, 0)])  # as the protocol says: all of it is to be taken as data
+            # the protocol says to treat all as data
+            done(0, None, [(length, 0)])
             return
         if kind <= Kind.WRITE and not flags & ~self._df and self._direct(length):
-            # nearly all requests: say them as they are
+            # nearly all requests need no translation
             self._waiting[self.client.request(kind, flags, offset, length, data)] = done
             return
         self._submit_parts(lower(self.export, kind, flags, offset, length, data), done)
 
     def _direct(self, length: int) -> bool:
+        """Whether a read or write of this length needs no translation."""
         sizes = self.export.sizes
         return sizes.minimum == 1 and length <= sizes.maximum and not self._read_only
 
@@ -110,7 +118,7 @@ class NbdDevice(Closing):
         self.channel.send()
 
     def disconnect(self) -> None:
-        """Say goodbye and close; a second time does nothing."""
+        """Send the disconnect request and close the connection. A second call does nothing."""
         if self.lost is None:
             self.client.disconnect()
             self.channel.send()
@@ -131,7 +139,7 @@ class NbdDevice(Closing):
 
 
 class _Series:
-    """The parts of one request, one after the other; it fails as soon as one of them does."""
+    """The parts of one request, sent one after the other. If a part fails, the request fails."""
 
     def __init__(self, device: NbdDevice, parts: list[Part], done: Done) -> None:
         self._device = device

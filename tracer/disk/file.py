@@ -1,4 +1,4 @@
-"""A disk in a raw image file, served in process."""
+"""A device on a raw image file: each request is done in this process, at once."""
 
 import errno
 import os
@@ -21,14 +21,15 @@ EVERYTHING = (
     | p.TransmissionFlag.SEND_FAST_ZERO
     | p.TransmissionFlag.CAN_MULTI_CONN
 )
-"""What a file can do."""
+"""What a file offers: every command, FUA, fast zero, and several connections."""
 
 
 class FileDevice(Closing):
-    """A raw image file, served in process. Every request is done when ``submit`` returns.
+    """A raw image file. Every request is done when ``submit`` returns.
 
-    With ``durable=False`` flushes and FUA are not passed on to the disk: right for a reference image,
-    which only this process reads and which is worth nothing once the machine has lost power.
+    With ``durable=False``, flush and FUA do nothing. That suits a reference image: only this
+    process reads it, and it is useless after a power cut. Raises StorageError if the file cannot be
+    opened.
     """
 
     def __init__(self, path: Path, *, durable: bool = True, read_only: bool = False) -> None:
@@ -52,7 +53,7 @@ class FileDevice(Closing):
     def execute(
         self, kind: int, flags: int, offset: int, length: int, data: Buffer | None
     ) -> tuple[int, Data | None, Extents]:
-        """Do a request now; return what ``done`` would get."""
+        """Do a request; return the arguments of ``done``."""
         try:
             if kind == Kind.READ:
                 return 0, self.read(offset, length), []
@@ -64,9 +65,9 @@ class FileDevice(Closing):
         return 0, None, []
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes of a range. Raises OSError."""
+        """Return the bytes of a range. Raises OSError."""
         data = os.pread(self.fd, length, offset)
-        while len(data) < length:  # a read may be cut short at 2 GiB, or by a signal
+        while len(data) < length:  # a read may end early, at 2 GiB or by a signal
             more = os.pread(self.fd, length - len(data), offset + len(data))
             if not more:
                 raise OSError(errno.EIO, "unexpected end of file")
@@ -92,10 +93,10 @@ class FileDevice(Closing):
         return [(end - start, 0 if is_data else hole) for start, end, is_data in pieces]
 
     def kick(self) -> None:
-        """Nothing is ever queued."""
+        """Do nothing: no request is ever queued."""
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file. A second call does nothing."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -1,4 +1,4 @@
-"""Raw images, made anew."""
+"""Create raw images: sparse files that read as zeroes."""
 
 from pathlib import Path
 
@@ -6,7 +6,10 @@ from tracer.errors import StorageError
 
 
 def make_raw(path: Path, size: int) -> None:
-    """Make a sparse raw image. Raises StorageError."""
+    """Create a sparse raw image of ``size`` bytes.
+
+    Raises StorageError, also if ``path`` exists.
+    """
     try:
         with path.open("xb") as file:
             file.truncate(size)

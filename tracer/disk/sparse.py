@@ -1,4 +1,7 @@
-"""Holes in files: what Python's os module leaves out of fallocate(2), and where the data is."""
+"""Holes in files: zero a range, list holes and data, copy a file with its holes.
+
+Python's os module does not offer the modes of fallocate(2) that this needs.
+"""
 
 import ctypes
 import errno
@@ -16,12 +19,12 @@ _ZEROES = bytes(1 << 20)
 
 
 def punch(fd: int, offset: int, length: int) -> None:
-    """Make a range read as zeroes and give its blocks back; OSError where that fails."""
+    """Make a range read as zeroes and free its blocks. Raises OSError."""
     _zero(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
 
 
 def zero(fd: int, offset: int, length: int) -> None:
-    """Make a range read as zeroes and keep its blocks; OSError where that fails."""
+    """Make a range read as zeroes and keep its blocks. Raises OSError."""
     _zero(fd, _ZERO_RANGE | _KEEP_SIZE, offset, length)
 
 
@@ -32,12 +35,15 @@ def _zero(fd: int, mode: int, offset: int, length: int) -> None:
     if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
         raise OSError(number, os.strerror(number))
     end = offset + length
-    while offset < end:  # the file system has no such call: write them
+    while offset < end:  # the file system does not support the mode: write zeroes
         offset += os.pwrite(fd, _ZEROES[: end - offset], offset)
 
 
 def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-    """``[start, end)`` as consecutive ``(start, end, is_data)`` pieces. A hole reads as zeroes."""
+    """Yield ``[start, end)`` as consecutive pieces ``(start, end, is_data)``. Holes read as zeroes.
+
+    Raises OSError.
+    """
     while start < end:
         try:
             data = min(os.lseek(fd, start, os.SEEK_DATA), end)
@@ -55,7 +61,10 @@ def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def copy(source: str, target: str) -> None:
-    """Copy a file and its holes to a new one; blocks are shared where the file system can. OSError."""
+    """Copy a file with its holes to a new file, which shares blocks if the file system can do that.
+
+    Raises OSError, also if ``target`` exists.
+    """
     with open(source, "rb") as old, open(target, "xb") as new:
         size = os.fstat(old.fileno()).st_size
         new.truncate(size)

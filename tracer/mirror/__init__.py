@@ -1,4 +1,5 @@
-"""An op on both sides: done on the reference and on the test image, ordered and compared.
+"""Ops on both sides: done on the reference and the test image, ordered, and compared.
 
-``op.py`` says what an op does; ``comparison.py`` says what the disk may hold afterwards.
+``mirror.py`` does ops, ``comparison.py`` knows what the disk may hold afterwards, ``sweep.py``
+compares whole images.
 """

@@ -1,23 +1,29 @@
-"""Block status of the two sides: where the test side calls data a hole, and what both agree on."""
+"""Block status of the two sides.
+
+``false_hole`` finds data that the test side calls zeroes. ``common_extents`` is the block status
+that the guest gets: what both sides agree on.
+"""
 
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.mirror.comparison import Comparison
 from tracer.nbd.protocol import State
-from tracer.op import (
-    Extents,
-)
+from tracer.op import Extents
 
 STEP = 1 << 20
-"""Bytes of the reference that are looked at in one piece."""
+"""Bytes of the reference to read and compare at a time."""
 
 
 def false_hole(
     reference: FileDevice, comparison: Comparison, offset: int, length: int, extents: Extents
 ) -> tuple[int, bytes] | None:
-    """Where ``extents`` (block status from ``offset`` on) first call zeroes what the reference knows
-    to be something else, and what that is: a byte offset and the sectors there, up to STEP bytes."""
+    """Find the first range that ``extents`` call zeroes although it must hold data.
+
+    ``extents`` are the test side's block status of the ``length`` bytes from ``offset``. Returns
+    the range's offset and the reference's data there, in whole sectors, up to STEP bytes; None if
+    the block status is right. Raises OSError.
+    """
     end = offset + length
     for size, state in extents:
         stop = min(offset + size, end)
@@ -36,8 +42,10 @@ def false_hole(
 
 
 def common_extents(ours: Extents, theirs: Extents, length: int) -> Extents:
-    """Block status on which both sides agree: a flag is set where both set it. Ends where the
-    shorter of the two does."""
+    """Return the block status on which both sides agree: a flag is set if both sides set it.
+
+    It ends where the shorter of the two ends, or after ``length`` bytes.
+    """
     merged: Extents = []
     left, right = iter(ours), iter(theirs)
     a = b = 0

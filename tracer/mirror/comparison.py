@@ -1,7 +1,7 @@
-"""Which bytes of two sides differ, and which may.
+"""Compare bytes of the two sides, apart from those that may differ.
 
-Trimmed bytes may read as anything until they are rewritten (NBD spec, NBD_CMD_TRIM), and nobody knows
-what a failed write left behind. Both are tracked here and are not reported as damage.
+Trimmed bytes may read as anything until they are rewritten (NBD_CMD_TRIM in proto.md). The bytes of
+a failed write are unknown. This module tracks both, so that they are not reported as damage.
 """
 
 from collections.abc import Iterator
@@ -11,24 +11,26 @@ from tracer.ranges import RangeSet
 
 
 class Comparison:
-    """Compares bytes of the reference with the test side's, mindful of what is undefined.
+    """Compares the reference's bytes with the test side's, and knows which bytes are undefined.
 
-    With the rule "old-or-zero" the reference must keep what was trimmed.
+    With the trim rule "old-or-zero", the reference must keep the old bytes of a trimmed range.
     """
 
     def __init__(self, trim_rule: TrimRule = TrimRule.ANY) -> None:
         self.trim_rule = trim_rule
         self.trimmed = RangeSet()
+        """Bytes that were trimmed and not rewritten."""
         self.unknown = RangeSet()
+        """Bytes that a failed op may have changed and that were not rewritten."""
 
     def copy(self) -> "Comparison":
-        """An independent copy."""
+        """Return an independent copy."""
         twin = Comparison(self.trim_rule)
         twin.trimmed, twin.unknown = self.trimmed.copy(), self.unknown.copy()
         return twin
 
     def done(self, op: Op) -> None:
-        """Take note of an op that both sides are done with."""
+        """Note an op that is done on both sides."""
         promise = effect(op, self.trim_rule).promise
         if promise is Promise.EQUAL:
             if self.trimmed:
@@ -45,7 +47,7 @@ class Comparison:
         return not (self.trimmed.overlaps(start, end) or self.unknown.overlaps(start, end))
 
     def undefined(self, start: int, end: int) -> RangeSet:
-        """The parts of ``[start, end)`` that have no one right value."""
+        """Return the parts of ``[start, end)`` that have more than one right value."""
         parts = RangeSet(self.trimmed.within(start, end))
         for first, last in self.unknown.within(start, end):
             parts.add(first, last)
@@ -54,8 +56,11 @@ class Comparison:
     def differences(
         self, expected: bytes | bytearray, actual: bytes | bytearray, offset: int
     ) -> RangeSet:
-        """The bytes, as ranges on the disk, that differ and should not: whole sectors, but for the
-        ends of ``[offset, offset + len(expected))``."""
+        """Return the ranges on the disk, in bytes, that differ and must not.
+
+        ``offset`` is the place of both buffers on the disk. The ranges are whole sectors, cut at
+        the ends of the buffers.
+        """
         found = RangeSet()
         if expected == actual:
             return found
@@ -71,6 +76,7 @@ class Comparison:
     def _excused(
         self, start: int, end: int, good: bytes | bytearray, bad: bytes | bytearray
     ) -> bool:
+        """Whether ``[start, end)`` differs only in undefined bytes, as the trim rule allows."""
         for first, last in self.unknown.outside(start, end):
             for a, b in self.trimmed.outside(first, last):
                 if good[a - start : b - start] != bad[a - start : b - start]:
@@ -78,7 +84,7 @@ class Comparison:
             if self.trim_rule == TrimRule.ANY:
                 continue
             for a, b in self.trimmed.within(first, last):
-                # byte by byte: one range here may be several trims that met different fates
+                # byte by byte: the range may join several trims with different results
                 pairs = zip(good[a - start : b - start], bad[a - start : b - start], strict=True)
                 if any(new not in (old, 0) for old, new in pairs):
                     return False
@@ -86,6 +92,7 @@ class Comparison:
 
 
 def _sectors(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut ``[start, end)`` at sector boundaries."""
     while start < end:
         stop = min(end, (start // SECTOR + 1) * SECTOR)
         yield start, stop

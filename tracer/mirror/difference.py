@@ -1,22 +1,18 @@
-"""What the two sides differ in: as data, and in a line for people."""
+"""A difference between the two sides on an op or after the run, and its line on the screen."""
 
 import errno
 from dataclasses import dataclass
 
-from tracer.op import (
-    SECTOR,
-    Fault,
-    Kind,
-    Op,
-)
+from tracer.op import SECTOR, Fault, Kind, Op
 
 
 @dataclass(slots=True)
 class Difference:
-    """The two sides disagree on ``op``, or (op None) after all ops.
+    """A disagreement of the two sides on ``op``, or after all ops (``op`` is None).
 
-    ``offset`` and ``length`` are the bytes from the first that differs to the last; ``expected`` and
-    ``actual`` are those bytes.
+    ``offset`` and ``length`` cover the bytes from the first that differs to the last, ``expected``
+    and ``actual`` hold those bytes, and ``ranges`` has the differing ranges in between. Statuses
+    are errno values.
     """
 
     op: Op | None
@@ -31,7 +27,7 @@ class Difference:
 
 
 def describe(difference: Difference) -> str:
-    """The line that blkverify's users know, for a read; its like for anything else."""
+    """Return a difference as a line in the style of blkverify."""
     op = difference.op
     sector = difference.offset // SECTOR
     if op is None:
@@ -54,5 +50,5 @@ def describe(difference: Difference) -> str:
 
 
 def _name(number: int) -> str:
-    """ENOSPC for 28; success for 0."""
+    """Return ``ENOSPC`` for 28 and ``success`` for 0."""
     return errno.errorcode.get(number, str(number)) if number else "success"

@@ -1,11 +1,11 @@
-"""What is wrong with a disk: which bytes, and what they should have been."""
+"""Evidence of damage: the wrong bytes of a range, and the right ones."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A damaged range: what it should hold and what it holds, from byte ``offset`` on, equally long."""
+    """The expected and actual bytes of a damaged range, from byte ``offset``, of equal length."""
 
     offset: int
     expected: bytes
@@ -13,5 +13,5 @@ class Evidence:
 
     @property
     def end(self) -> int:
-        """The byte after the last one."""
+        """The byte after the range."""
         return self.offset + len(self.expected)

@@ -1,12 +1,12 @@
-"""Mirror: one op on both sides, ordered, compared.
+"""The mirror: do each op on both sides, in a safe order, and compare the results.
 
-Everything that is done to a disk, while recording and while replaying, is done here. An op that
-overlaps one in flight, where either changes data, waits for it; all others reach the driver in the order
-in which they were submitted and are in flight together. So a difference is the driver's doing.
+Recording and replay do all their ops here. An op that conflicts with ops in flight waits for them.
+All other ops reach the driver in the order of submission and are in flight together. So the driver
+is to blame for any difference.
 
     mirror.submit(Flight(op, data))     # any number of times
-    mirror.pump()                       # test side on the wire first, then the reference
-    ... done(flight) is called when both sides are; flight.differences says where they disagree
+    mirror.pump()                       # sends to the test side, then does the reference's part
+    ... done(flight) is called when both sides are done, with the differences in flight.differences
 """
 
 import errno
@@ -21,37 +21,35 @@ from tracer.mirror.block_status import common_extents, false_hole
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
 from tracer.op import (
+    FAST_ZERO,
     MUTATING,
     Buffer,
     Extents,
     Fault,
-    Flag,
     Kind,
     Op,
     changing_kinds,
     conflicting,
 )
 
-FAST_ZERO = int(
-    Flag.FAST_ZERO
-)  # an int: the operators of IntFlag are slow, and this is the data path
-
 MAX_OPS = 256
-"""Ops in flight: twice what 16 connections of a queue depth of 8 make. Others wait."""
+"""The most ops that callers keep in flight: twice the need of 16 connections with queue depth 8."""
 
 MAX_BYTES = 64 << 20
-"""Bytes of reads and writes in flight: two requests of the largest size. Others wait, so that memory
-stays bounded."""
-
+"""The most bytes of reads and writes that callers keep in flight, so that memory stays bounded:
+enough for two requests of the largest size."""
 
 NO_DIFFERENCES: list[Difference] = []
-"""What nearly every flight has. Never changed: a list for each costs time and memory."""
+"""The list of nearly every flight, shared to save time and memory. It must not be changed."""
 
 
 class Flight:
-    """An op on its way through the mirror. ``data`` is what a write brings; for a read it becomes
-    what the reference returned. ``differences`` says where the two sides disagree on the op.
-    ``token`` is the caller's own."""
+    """An op on its way through the mirror.
+
+    ``data`` is a write's payload, or, once the reference is done, the bytes that it read.
+    ``extents`` is the block status for the guest, ``differences`` what the two sides disagree on.
+    ``token`` is for the caller.
+    """
 
     __slots__ = (
         "blockers",
@@ -86,11 +84,11 @@ class Flight:
 class Mirror:
     """Joins a reference and a test device.
 
-    ``done`` gets each flight when both sides are done with it; ``referred`` when the reference is done
-    with it, which is a good time for work that the driver's own time can hide. A write's flight has its
-    data, a read's has the reference's.
-    With ``insist``, a fast zero that the driver cannot do fast is done slowly, as a guest would go on
-    to ask for: right for a replay, whose guest is not there to ask.
+    ``referred`` gets each flight when the reference is done, usually while the driver still works:
+    a good time for work of the caller's own. ``done`` gets each flight when both sides are done.
+
+    With ``insist``, a fast zero that the driver cannot do fast is repeated as a normal zero. A
+    guest would do that itself, but a replay has no guest.
     """
 
     def __init__(
@@ -116,15 +114,15 @@ class Mirror:
 
     @property
     def in_flight(self) -> int:
-        """Ops that were submitted and are not done."""
+        """The number of ops that were submitted and are not done."""
         return len(self._active)
 
     def oldest(self) -> Flight | None:
-        """What has been in flight for longest."""
+        """Return the flight that was submitted first of those not done; None without any."""
         return next(iter(self._active.values()), None)
 
     def submit(self, flight: Flight) -> None:
-        """Take an op in. It goes out with the next ``pump``, or when what it must wait for is done."""
+        """Accept an op. The next ``pump`` after all earlier conflicting ops are done sends it."""
         op = flight.op
         for earlier in conflicting(op, self._active_ops.values()):
             blocker = self._active[earlier.seq]
@@ -138,8 +136,11 @@ class Mirror:
             self._ready.append(flight)
 
     def pump(self) -> None:
-        """Send out all that may go, one burst at a time: on the test side first, so that the driver
-        works while the reference does the same ops here."""
+        """Do all ops that wait for no other op, a burst at a time.
+
+        Each burst goes to the test side first, so that the driver works while the reference does
+        the same ops in this process.
+        """
         test = self.test
         while self._ready:
             burst, self._ready = self._ready, []
@@ -158,7 +159,7 @@ class Mirror:
         """Do an op on the reference."""
         op = flight.op
         if op.flags & FAST_ZERO and not flight.tested:
-            # ENOTSUP means "not fast, and nothing was done" ("NBD_CMD_WRITE_ZEROES"): wait for it
+            # wait: the driver may refuse with ENOTSUP and do nothing ("NBD_CMD_WRITE_ZEROES")
             flight.postponed = True
             return
         started = time.monotonic_ns()
@@ -178,7 +179,7 @@ class Mirror:
             self._settle(flight)
 
     def _tested(self, flight: Flight, error: int, data: Data | None, extents: Extents) -> None:
-        """The test side is done."""
+        """The test side is done with an op."""
         op = flight.op
         if error == errno.ENOTSUP and self._insist and op.flags & FAST_ZERO:
             op.flags &= ~FAST_ZERO
@@ -196,7 +197,7 @@ class Mirror:
             self._refer(flight)
 
     def _settle(self, flight: Flight) -> None:
-        """Both sides are done: compare, and let go what waited."""
+        """Both sides are done: compare, and release the ops that waited for this op."""
         op = flight.op
         if op.test_status or op.reference_status:
             one_side = bool(op.test_status) != bool(op.reference_status)
@@ -219,6 +220,7 @@ class Mirror:
         self._done(flight)
 
     def _compare(self, flight: Flight) -> list[Difference]:
+        """Compare the bytes that both sides read."""
         expected, actual = flight.data, flight.test_data
         assert isinstance(expected, bytes | bytearray)
         assert actual is not None
@@ -236,14 +238,17 @@ class Mirror:
         ]  # fmt: skip
 
     def _compare_status(self, flight: Flight) -> list[Difference]:
-        """The guest may skip what both sides call zeroes, so what the test side alone calls zeroes
-        must be: a driver that calls data a hole loses it in the next copy."""
+        """Check the test side's block status and compute the guest's.
+
+        Data that the driver calls a hole is a fault: a copy that skips holes loses it.
+        """
         op = flight.op
-        lie = false_hole(self.reference, self.comparison, op.offset, op.length, flight.test_extents)
-        flight.extents = common_extents(flight.extents, flight.test_extents, op.length)
-        if lie is None:
+        extents = flight.test_extents
+        hole = false_hole(self.reference, self.comparison, op.offset, op.length, extents)
+        flight.extents = common_extents(flight.extents, extents, op.length)
+        if hole is None:
             return NO_DIFFERENCES
-        start, expected = lie
+        start, expected = hole
         return [
             Difference(
                 op, Fault.BLOCK_STATUS, start, len(expected),

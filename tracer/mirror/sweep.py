@@ -1,7 +1,7 @@
-"""Compare both images whole.
+"""Compare the whole images of both sides.
 
-The reference's holes are known zeroes and are not read. The test side is read all the same: what a
-driver says of its own holes is never a reason to skip a comparison, and is checked besides.
+The reference's holes are known zeroes and are not read. The test side is read everywhere: a
+driver's block status is never a reason to skip a comparison. It is checked too.
 """
 
 import errno
@@ -10,42 +10,43 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tracer.disk import sparse
-from tracer.disk.device import CONNECTION_LOST, Data, Device
+from tracer.disk.device import CONNECTION_LOST, LONG_REQUEST, Data, Device
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.waiter import STATUS_STEP, Waiter
+from tracer.disk.waiter import Waiter
 from tracer.mirror.block_status import false_hole
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
 from tracer.mirror.evidence import Evidence
-from tracer.op import SECTOR, Extents, Fault, Kind
+from tracer.op import SECTOR, Extents, Fault, Kind, sectors
 from tracer.ranges import RangeSet
 
 CHUNK = 2 << 20
-"""Bytes in a read: enough to make the cost of a request small, and a few of them fit a cache."""
+"""Bytes in a read: enough that the cost per request is small, and a few fit in a CPU's cache."""
 
 DEPTH = 4
-"""Reads in flight: the driver always has one to work on while we compare another."""
+"""Reads in flight: the driver always has a read to work on while another is compared."""
 
 MAX_EVIDENCE = 64 << 20
-"""Bytes of damaged sectors that are kept: with what they should hold, twice that in memory."""
+"""The most bytes of damaged sectors to keep. With the expected bytes they take twice the memory."""
 
 Progress = Callable[[int], None]
-"""Told how many more bytes of the disk are done with."""
+"""Called with the number of bytes of the disk that were compared since the last call."""
 
 
 @dataclass(slots=True)
 class Sweep:
-    """What came of comparing two images whole. ``damage`` is in bytes, sector-aligned."""
+    """The result of comparing two images. ``damage`` is in bytes, sector-aligned."""
 
     damage: RangeSet = field(default_factory=RangeSet)
     first: Difference | None = None
-    """The lowest difference: the first damaged sector's bytes, or a read that failed."""
+    """The difference with the lowest offset: damaged sectors, or a request that failed."""
     evidence: list[Evidence] = field(default_factory=list)
-    """What the damaged sectors should hold and what they do, up to MAX_EVIDENCE bytes of it."""
+    """The bytes of the damaged sectors, up to about MAX_EVIDENCE bytes."""
 
     @property
     def clean(self) -> bool:
+        """Whether there is no difference."""
         return self.first is None
 
 
@@ -60,11 +61,12 @@ def sweep(
     only: RangeSet | None = None,
     adopt: bool = False,
 ) -> Sweep:
-    """Read the test side whole (or just ``only``) and compare it with the reference.
+    """Read the whole test side, or the ranges ``only``, and compare it with the reference.
 
-    With ``adopt``, the reference takes over what the test side reads where either is right (trimmed
-    bytes, or after a failed write), so that the two images can be used together again.
-    Raises DriverHung where nothing comes back for ``timeout`` seconds.
+    With ``adopt``, the reference takes over the test side's undefined bytes (trimmed, or of a
+    failed write), so that both images can be used together again. Block status is checked only
+    after a clean comparison of the whole disk. Raises DriverHung if the driver does not answer for
+    ``timeout`` seconds.
     """
     result = Sweep()
     whole = RangeSet([(0, reference.export.size)])
@@ -136,7 +138,9 @@ def sweep(
 
 
 def _note(result: Sweep, start: int, end: int, difference: Difference) -> None:
-    result.damage.add(start // SECTOR * SECTOR, -(-end // SECTOR) * SECTOR)
+    """Add a difference in the bytes ``[start, end)`` to the result."""
+    damaged = sectors(start, end)
+    result.damage.add(damaged.start * SECTOR, damaged.stop * SECTOR)
     if result.first is None or difference.offset < result.first.offset:
         result.first = difference
 
@@ -144,12 +148,14 @@ def _note(result: Sweep, start: int, end: int, difference: Difference) -> None:
 def _pieces(
     reference: FileDevice, where: RangeSet, chunk: int, unit: int
 ) -> Iterator[tuple[int, int, bool]]:
-    """Chunks to compare: ``(start, end, whether the reference may have data there)``. All are multiples
-    of ``unit``, the driver's block size, wherever the reference's holes begin and end."""
+    """Yield the pieces to compare: ``(start, end, whether the reference may have data there)``.
+
+    All are multiples of ``unit``, the driver's block size, even if the reference's holes are not.
+    """
 
     def cut(start: int, end: int, is_data: bool) -> Iterator[tuple[int, int, bool]]:
         while start < end:
-            # cut at multiples of the chunk, so that requests stay aligned
+            # cut at multiples of ``chunk``, so that requests stay aligned
             stop = min(end, (start // chunk + 1) * chunk)
             yield start, stop, is_data
             start = stop
@@ -168,12 +174,15 @@ def _pieces(
 def _check_status(
     reference: FileDevice, test: Device, comparison: Comparison, result: Sweep, wait: Waiter
 ) -> None:
-    """Ask for block status everywhere: what it calls zeroes must be."""
+    """Request block status of the whole test side, and check that what it calls zeroes is zeroes.
+
+    Stops at the first fault.
+    """
     size = reference.export.size
     answer: list[tuple[int, Extents]] = []
     offset = 0
     while offset < size:
-        length = min(STATUS_STEP, size - offset)
+        length = min(LONG_REQUEST, size - offset)
         answer.clear()
         test.submit(
             Kind.BLOCK_STATUS, 0, offset, length, None,
@@ -189,9 +198,9 @@ def _check_status(
                 offset, length, 0, error or errno.EIO,
             ))  # fmt: skip
             return
-        lie = false_hole(reference, comparison, offset, length, extents)
-        if lie is not None:
-            start, expected = lie
+        hole = false_hole(reference, comparison, offset, length, extents)
+        if hole is not None:
+            start, expected = hole
             result.evidence.append(Evidence(start, expected, bytes(len(expected))))
             _note(result, start, start + len(expected), Difference(
                 None, Fault.BLOCK_STATUS, start, len(expected),

@@ -1,5 +1,5 @@
 """The NBD protocol without I/O: tables, and state machines for a client and a server.
 
-Facts are from the specification, https://github.com/NetworkBlockDevice/nbd, doc/proto.md; comments
-name its section where a rule is not obvious.
+The specification is doc/proto.md of https://github.com/NetworkBlockDevice/nbd. Comments name its
+section if a rule is not obvious.
 """

@@ -2,7 +2,7 @@
 
 client = Client(export_name)
 n = receive_into(client.target())
-replies = client.received(n)                # none before client.export is known
+replies = client.received(n)                # none until client.export is set
 cookie = client.request(kind, flags, offset, length, data)   # adds to client.outgoing
 """
 
@@ -16,18 +16,20 @@ from tracer.nbd.inbox import Inbox
 from tracer.op import Buffer, Extents, Kind
 
 OURS = p.Handshake.FIXED_NEWSTYLE | p.Handshake.NO_ZEROES
+"""The handshake flags that this client supports."""
+
 MAX_CHUNK_SLACK = 64 * 1024
-"""Bytes that a structured chunk may have besides data: an error's message has at most 4,096, and what a
-server adds to it is up to the server."""
+"""The most bytes that a structured chunk may have besides data. An error's message has at most
+4,096, and the server may add more after it."""
 
 MAX_EXTENTS = p.U32.size + (1 << 20) * p.EXTENT.size
-"""Bytes that a block status chunk may have: nbdkit lists up to 1,048,576 extents (server/extents.c),
-more than qemu does (131,072, nbd/server.c)."""
+"""The longest block status chunk, in bytes. nbdkit sends up to 1,048,576 extents
+(server/extents.c), qemu up to 131,072 (nbd/server.c)."""
 
 
 @dataclass(slots=True)
 class Reply:
-    """What came back: an errno (0 for success), the bytes of a read, the extents of a block status."""
+    """A complete reply: an errno (0 for success), a read's bytes, or a block status's extents."""
 
     cookie: int
     error: int = 0
@@ -37,7 +39,7 @@ class Reply:
 
 @dataclass(slots=True)
 class _Pending:
-    """A request that was sent: what its reply must fit, and what has come of it."""
+    """A request without a complete reply: what it asked for, and what has arrived so far."""
 
     kind: int
     offset: int
@@ -49,12 +51,12 @@ class _Pending:
 
 
 class Client:
-    """One connection's state. ``outgoing`` collects what is to be sent; the owner empties it."""
+    """The state of one connection. ``outgoing`` has the bytes to send; the owner empties it."""
 
     def __init__(self, export_name: str = "") -> None:
         self.outgoing: list[Buffer] = []
         self.export: p.Export | None = None
-        """What the server offers; None until negotiation is over."""
+        """What the server offers; None until negotiation ends."""
         self.structured = False
         self.meta_context = False
         self._name = export_name.encode()
@@ -71,7 +73,7 @@ class Client:
     def request(
         self, kind: int, flags: int, offset: int, length: int, data: Buffer | None = None
     ) -> int:
-        """Queue a request; return the cookie that its reply will have."""
+        """Queue a request and return its cookie, which the reply will have too."""
         cookie = self._cookie
         self._cookie = cookie + 1
         self._pending[cookie] = _Pending(kind, offset, length)
@@ -81,18 +83,20 @@ class Client:
         return cookie
 
     def disconnect(self) -> None:
-        """Queue the goodbye; there is no reply to it."""
+        """Queue the request that ends the connection. It has no reply."""
         self.outgoing.append(p.REQUEST.pack(p.REQUEST_MAGIC, 0, p.DISC, 0, 0, 0))
 
     # ---------------------------------------------------------------- receiving
 
     def target(self) -> memoryview:
-        """Where the next bytes are to be received."""
+        """Return the memory for the next received bytes."""
         return self._inbox.target()
 
     def received(self, count: int) -> list[Reply]:
-        """Take in ``count`` bytes that were put into ``target()``; return the replies that are now
-        whole. Raises NbdError where the server breaks the protocol or refuses us."""
+        """Parse ``count`` bytes that were received into ``target()``; return the complete replies.
+
+        Raises NbdError if the server breaks the protocol or refuses the client.
+        """
         self._inbox.received(count)
         while self.export is None:
             if self._inbox.available < self._want:
@@ -129,7 +133,7 @@ class Client:
                 pending = self._find(cookie)
                 if pending.kind in (Kind.READ, Kind.BLOCK_STATUS):
                     if self.structured:
-                        raise NbdError("server sent a simple reply where it owes a structured one")
+                        raise NbdError("server sent a simple reply, not a structured one")
                     if not error:
                         self._reading = cookie, pending.length
                         continue
@@ -157,11 +161,11 @@ class Client:
         return pending
 
     def _take_chunk(self, chunk: tuple[int, int, int, int], found: list[Reply]) -> bool:
-        """Take a chunk's payload if it is all there."""
+        """Take a chunk's payload. Return False while it is incomplete."""
         flags, kind, cookie, length = chunk
         inbox, pending = self._inbox, self._pending[cookie]
         if kind == p.ReplyType.OFFSET_DATA:
-            # in two steps, so that the data is received in place: the offset, then the bytes
+            # in two steps, the offset and then the bytes, so that the bytes are received in place
             if self._reading is None:
                 if inbox.available < p.U64.size:
                     return False
@@ -183,7 +187,8 @@ class Client:
             del self._pending[cookie]
             if pending.kind == Kind.READ and not pending.error:
                 _expect(
-                    pending.covered == pending.length, "a read reply that does not cover it all"
+                    pending.covered == pending.length,
+                    "a read reply that does not cover the whole read",
                 )
             if pending.kind == Kind.BLOCK_STATUS and not pending.error:
                 _expect(bool(pending.extents), "a block status reply without an extent")
@@ -211,7 +216,7 @@ class Client:
 
     @staticmethod
     def _fill(pending: _Pending, offset: int, size: int, data: bytes | bytearray | None) -> None:
-        """Put a piece of a read in its place; None stands for zeroes."""
+        """Put a piece of a read in its place. ``data`` is None for zeroes."""
         _expect(pending.kind == Kind.READ, "read data where none was asked for")
         start = offset - pending.offset
         inside = size > 0 and start >= 0 and start + size <= pending.length
@@ -228,7 +233,7 @@ class Client:
     # ---------------------------------------------------------------- negotiating
 
     def _negotiate(self) -> Generator[int, bytes, None]:
-        """Fixed newstyle negotiation. Yields how many bytes it needs next."""
+        """Do fixed newstyle negotiation. Yields the number of bytes that it needs next."""
         magic, second, flags = p.HELLO.unpack((yield p.HELLO.size))
         if magic != p.NBDMAGIC or second == p.OLDSTYLE_MAGIC:
             raise NbdError("it does not speak newstyle NBD")
@@ -267,13 +272,13 @@ class Client:
     def _ask(
         self, option: int, data: bytes = b""
     ) -> Generator[int, bytes, list[tuple[int, bytes]]]:
-        """Send an option; return its replies, of which the last is ACK or an error."""
+        """Send an option; return its replies. The last is ACK or an error."""
         self._option(option, data)
         replies: list[tuple[int, bytes]] = []
         while True:
             magic, echoed, kind, length = p.OPTION_REPLY.unpack((yield p.OPTION_REPLY.size))
             if magic != p.OPTION_REPLY_MAGIC or echoed != option:
-                raise NbdError("server's answer does not belong to the option that was sent")
+                raise NbdError("server's reply does not belong to the option that was sent")
             if length > p.MAX_OPTION:
                 raise NbdError(f"server sent an option reply of {length} bytes")
             replies.append((kind, (yield length) if length else b""))
@@ -293,12 +298,12 @@ def _parse_export(infos: list[bytes]) -> p.Export:
                 raise NbdError(f"server asks for a minimum block size of {minimum}")
             sizes = p.BlockSizes(minimum, preferred, max(minimum, min(maximum, p.MAX_PAYLOAD)))
     if size is None:
-        raise NbdError("server did not tell the export's size")
+        raise NbdError("server did not send the export's size")
     return p.Export(size, flags, sizes)
 
 
 def _room(pending: _Pending, kind: int) -> int:
-    """Bytes of data that a chunk of this kind may bring in reply to a request."""
+    """Return the most bytes of data that a chunk of this kind may have in reply to a request."""
     if pending.kind == Kind.READ and kind == p.ReplyType.OFFSET_DATA:
         return pending.length
     if pending.kind == Kind.BLOCK_STATUS and kind == p.ReplyType.BLOCK_STATUS:

@@ -1,7 +1,7 @@
-"""Say an op in the commands that a server offers, as a guest's own kernel would.
+"""Translate an op into commands that a server offers, as a guest's kernel would.
 
-While recording, the guest is offered just what the driver offers, and nothing here applies. A replay
-may meet a driver that offers less than the one the trace was recorded on.
+A recorder offers the guest exactly what the driver offers, so it translates nothing. A replay may
+use a driver that offers less than the driver with which the trace was recorded.
 """
 
 from tracer.errors import Undecidable
@@ -12,15 +12,17 @@ Part = tuple[int, int, int, int, Buffer | None]
 """A command: kind, flags, offset, length, data."""
 
 _ZEROES = bytes(1 << 20)
-"""Written in place of a write zeroes that the server does not offer, a MiB at a time."""
+"""Written, a MiB at a time, if the server does not offer write zeroes."""
 
 
 def lower(
     export: Export, kind: int, flags: int, offset: int, length: int, data: Buffer | None
 ) -> list[Part]:
-    """The commands that do what the op asks for, in order; none where it is only advice.
+    """Return the commands that do the op, in order.
 
-    Raises Undecidable where the server cannot do it at all.
+    There are none if the server does not offer the command and nothing needs to be done instead: a
+    trim and a cache are advice, and without flush support there is nothing to flush. Raises
+    Undecidable if the export is read-only or the op is not a multiple of its block size.
     """
     if export.flags & TransmissionFlag.READ_ONLY and kind in MUTATING:
         raise Undecidable(
@@ -37,7 +39,7 @@ def lower(
         flags &= ~Flag.FAST_ZERO
     needed = NEEDED_FLAG.get(kind)
     if needed is not None and not export.flags & needed:
-        if kind != Kind.ZERO:  # trim and cache are advice; no flush means nothing to flush
+        if kind != Kind.ZERO:
             return []
         kind, flags = Kind.WRITE, flags & Flag.FUA
         step = min(len(_ZEROES), export.sizes.maximum)

@@ -1,12 +1,12 @@
-"""Received bytes, with as few copies as Python allows.
+"""A receive buffer for one connection that copies as little as possible.
 
-The owner asks ``target()`` where the next bytes go, receives into it, and says how many came with
-``received(n)``. Headers and small payloads share one reusable buffer, so a burst of requests is one
-system call; a payload that has not wholly arrived gets a buffer of its own and is received in place.
+The owner receives into ``target()`` and reports the number of bytes with ``received(count)``.
+Headers and small payloads share one reusable buffer, so that one system call receives a burst of
+requests. A payload that is not complete yet gets its own buffer and is received in place.
 """
 
 CAPACITY = 256 * 1024
-"""Bytes in the shared buffer: a unix socket's default send buffer (208 KiB) in one receive."""
+"""Bytes in the shared buffer: enough for a unix socket's default send buffer, 208 KiB."""
 
 
 class Inbox:
@@ -23,7 +23,7 @@ class Inbox:
         self._filled = 0
 
     def target(self) -> memoryview:
-        """Where the next bytes are to be received. Never empty."""
+        """Return the memory for the next received bytes. It is never empty."""
         if self._payload is not None:
             return memoryview(self._payload)[self._filled :]
         if self.start == self.end:
@@ -35,7 +35,7 @@ class Inbox:
         return self.view[self.end :]
 
     def received(self, count: int) -> None:
-        """Say that ``count`` bytes were put into ``target()``."""
+        """Note that ``count`` bytes were received into ``target()``."""
         if self._payload is not None:
             self._filled += count
         else:
@@ -43,18 +43,20 @@ class Inbox:
 
     @property
     def available(self) -> int:
-        """Bytes in the shared buffer that were not taken."""
+        """Bytes in the shared buffer that were received and not taken."""
         return self.end - self.start
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes, which must be available."""
+        """Return the next ``count`` bytes. They must be available."""
         data = bytes(self.view[self.start : self.start + count])
         self.start += count
         return data
 
     def payload(self, length: int) -> bytes | bytearray | None:
-        """The next ``length`` bytes, or None while they have not all arrived: then call again, with
-        the same length, after more have."""
+        """Return the next ``length`` bytes, or None while some are missing.
+
+        After None, receive more and call again with the same length.
+        """
         payload = self._payload
         if payload is None:
             if self.end - self.start >= length:

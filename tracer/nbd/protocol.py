@@ -1,4 +1,7 @@
-"""Numbers and fixed layouts of the NBD protocol, as tables."""
+"""Numbers and fixed layouts of the NBD protocol, as tables.
+
+Names in quotes are sections of the specification (see the package's docstring).
+"""
 
 import errno
 import struct
@@ -34,26 +37,26 @@ EXTENT = struct.Struct(">II")  # length, status flags
 CHUNK_ERROR = struct.Struct(">IH")  # error, message length
 
 MAX_STRING = 4096
-"""Bytes in any string ("Values": strings are at most 4096 bytes)."""
+"""The longest string, in bytes ("Values": strings have at most 4096 bytes)."""
 
 MAX_OPTION = 64 * 1024
-"""Bytes of option data that are looked at: room for a 4 KiB name and a dozen of the longest context
-queries; a longer option is read to its end and refused with TOO_BIG."""
+"""The longest option data that is parsed, in bytes: room for a 4 KiB name and a dozen of the
+longest context queries. A longer option is read to its end and refused with TOO_BIG."""
 
 MAX_PAYLOAD = 32 * 1024 * 1024
-"""Bytes in a request that carries or returns data ("Size constraints": a client should not exceed
-32 MiB unless told otherwise; qemu and nbdkit have the same limit)."""
+"""The largest payload of a read or write, in bytes ("Size constraints": a client should not exceed
+32 MiB unless the server advertises another maximum). qemu and nbdkit have the same limit."""
 
 
 class Handshake(IntFlag):
-    """Handshake flags; the client's have the same numbers as the server's."""
+    """Handshake flags. Client and server use the same numbers."""
 
     FIXED_NEWSTYLE = 1 << 0
     NO_ZEROES = 1 << 1
 
 
 class TransmissionFlag(IntFlag):
-    """What a server says of its export."""
+    """Transmission flags: what an export offers."""
 
     HAS_FLAGS = 1 << 0
     READ_ONLY = 1 << 1
@@ -70,7 +73,7 @@ class TransmissionFlag(IntFlag):
 
 
 class Option(IntEnum):
-    """What a client asks for during negotiation."""
+    """Options: a client's requests during negotiation."""
 
     EXPORT_NAME = 1
     ABORT = 2
@@ -86,7 +89,7 @@ class Option(IntEnum):
 
 
 class Rep(IntEnum):
-    """Types of option reply; the top bit marks an error."""
+    """Types of option reply. The top bit marks an error."""
 
     ACK = 1
     SERVER = 2
@@ -104,10 +107,11 @@ class Rep(IntEnum):
 
 
 REP_ERROR = 1 << 31
+"""The bit of an option reply's type that marks an error."""
 
 
 class Info(IntEnum):
-    """Types of information in a reply to INFO and GO."""
+    """Types of information in the replies to INFO and GO."""
 
     EXPORT = 0
     NAME = 1
@@ -116,7 +120,7 @@ class Info(IntEnum):
 
 
 DISC = 2
-"""The request type that says goodbye. All others are kinds of op (``tracer.op.Kind``)."""
+"""The request type that ends the connection. All others are kinds of op (``tracer.op.Kind``)."""
 
 NEEDED_FLAG: dict[int, int] = {
     Kind.FLUSH: TransmissionFlag.SEND_FLUSH,
@@ -124,11 +128,11 @@ NEEDED_FLAG: dict[int, int] = {
     Kind.CACHE: TransmissionFlag.SEND_CACHE,
     Kind.ZERO: TransmissionFlag.SEND_WRITE_ZEROES,
 }
-"""What an export must offer for a command to be valid."""
+"""The transmission flag that an export must have for a command to be valid."""
 
 
 class ReplyType(IntEnum):
-    """Types of structured reply chunk; bit 15 marks an error."""
+    """Types of structured reply chunk. Bit 15 marks an error."""
 
     NONE = 0
     OFFSET_DATA = 1
@@ -139,7 +143,10 @@ class ReplyType(IntEnum):
 
 
 REPLY_ERROR = 1 << 15
+"""The bit of a chunk's type that marks an error."""
+
 REPLY_DONE = 1 << 0
+"""The chunk flag that marks the last chunk of a reply."""
 
 BASE_ALLOCATION = b"base:allocation"
 
@@ -161,14 +168,16 @@ WIRE_ERRORS = {
     errno.ENOTSUP: 95,
     errno.ESHUTDOWN: 108,
 }
-"""errno to what may be sent ("Error values"); all others go as EINVAL, as the section asks."""
+"""From errno to the number on the wire ("Error values"). All other errors are sent as EINVAL, as
+the section requires."""
 
 ERRNO_BY_WIRE = {wire: number for number, wire in WIRE_ERRORS.items()}
+"""From the number on the wire to errno."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockSizes:
-    """Constraints on requests, in bytes ("Size constraints")."""
+    """Limits on the size and alignment of requests, in bytes ("Size constraints")."""
 
     minimum: int = 1
     preferred: int = 4096
@@ -177,7 +186,7 @@ class BlockSizes:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A disk on offer: its size in bytes, what it can do, and what requests must look like."""
+    """A served disk: its size in bytes, its transmission flags, and the limits on requests."""
 
     size: int
     flags: int

@@ -1,14 +1,14 @@
 """The server's side of one NBD connection, as a state machine without a socket.
 
     server = Server(export)
-    send(server.outgoing)                       # it speaks first
+    send(server.outgoing)                       # the server speaks first
     n = receive_into(server.target())
     for request in server.received(n): ...      # requests to carry out
     server.reply(request, ...)                  # adds to server.outgoing
 
-A request that breaks the protocol's rules is refused here, after all of its bytes were read, and is
-never seen by the caller. A message that cannot be understood at all raises NbdError: the stream is
-lost, and the connection is to be closed.
+The server itself refuses a request that breaks the protocol's rules, after reading all of the
+request's bytes; the caller never sees it. A message that cannot be parsed raises NbdError: the
+stream is out of sync, and the caller must close the connection.
 """
 
 import errno
@@ -21,7 +21,7 @@ from tracer.nbd.inbox import Inbox
 from tracer.op import MUTATING, Buffer, Extents, Flag, Kind
 
 META_CONTEXT = 1
-"""The id that base:allocation gets; any number would do."""
+"""The id of base:allocation. Any number would do."""
 
 # ints: the operators of IntFlag are slow, and this is the data path
 FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = map(
@@ -37,13 +37,14 @@ COMMAND_FLAGS: dict[int, int] = {
     Kind.ZERO: FUA | NO_HOLE | FAST_ZERO,
     Kind.BLOCK_STATUS: FUA | REQ_ONE,
 }
-"""Flags that a command may carry. FUA may come with any ("Command flags": servers should accept it
-where it has no meaning) once it was offered; DF only with structured replies."""
+"""The flags that each command may have. FUA is valid with all of them if the export offers it
+("Command flags": servers should accept it even if it has no meaning). DF needs structured replies.
+"""
 
 
 @dataclass(slots=True)
 class Request:
-    """A request that is to be carried out; ``data`` is what a write brings."""
+    """A request to carry out. ``data`` is a write's payload."""
 
     cookie: int
     kind: int
@@ -54,18 +55,18 @@ class Request:
 
 
 class Server:
-    """One connection's state. ``outgoing`` collects what is to be sent; the owner empties it."""
+    """The state of one connection. ``outgoing`` has the bytes to send; the owner empties it."""
 
     def __init__(self, export: p.Export) -> None:
         self.export = export
         self.outgoing: list[Buffer] = []
         self.negotiated = False
         self.finished = False
-        """The client said goodbye, or was refused: send what is outgoing, then close."""
+        """The client left or was refused: send ``outgoing``, then close the connection."""
         self.structured = False
         self.meta_context = False
         self.refused = 0
-        """Requests that were answered with an error because they break the protocol's rules."""
+        """The number of requests that were refused because they break the protocol's rules."""
         self._inbox = Inbox()
         self._skip = 0
         self._head: Request | None = None
@@ -78,12 +79,14 @@ class Server:
     # ---------------------------------------------------------------- receiving
 
     def target(self) -> memoryview:
-        """Where the next bytes are to be received."""
+        """Return the memory for the next received bytes."""
         return self._inbox.target()
 
     def received(self, count: int) -> list[Request]:
-        """Take in ``count`` bytes that were put into ``target()``; return the requests that are now
-        whole. Raises NbdError where the client does not speak NBD."""
+        """Parse ``count`` bytes that were received into ``target()``; return the complete requests.
+
+        Raises NbdError if the client does not speak NBD.
+        """
         self._inbox.received(count)
         while not self.negotiated and not self.finished:
             if self._inbox.available < self._want:
@@ -139,7 +142,7 @@ class Server:
         return found
 
     def _check(self, request: Request) -> int:
-        """The errno with which a request is to be refused, or 0."""
+        """Return the errno with which to refuse a request, or 0."""
         kind, flags, offset, length = request.kind, request.flags, request.offset, request.length
         export, sizes = self.export, self.export.sizes
         allowed = self._allowed.get(kind)
@@ -160,7 +163,7 @@ class Server:
         return 0
 
     def _valid(self) -> dict[int, int]:
-        """The commands that may come now that negotiation is over, and the flags each may carry."""
+        """Return the commands that are valid after negotiation, and the valid flags of each."""
         offered, allowed = self.export.flags, dict(COMMAND_FLAGS)
         for kind, needed in p.NEEDED_FLAG.items():
             if not offered & needed:
@@ -179,11 +182,11 @@ class Server:
     # ---------------------------------------------------------------- replying
 
     def reply(self, request: Request) -> None:
-        """Success, for a request that returns no data."""
+        """Queue a success for a request that returns no data."""
         self.outgoing.append(p.SIMPLE_REPLY.pack(p.SIMPLE_REPLY_MAGIC, 0, request.cookie))
 
     def reply_read(self, request: Request, data: Buffer) -> None:
-        """The bytes that a read asked for, in one chunk."""
+        """Queue the bytes of a read, in one chunk."""
         if self.structured:
             self.outgoing.append(
                 p.CHUNK.pack(
@@ -200,7 +203,7 @@ class Server:
         self.outgoing.append(data)
 
     def reply_status(self, request: Request, extents: Extents) -> None:
-        """Block status; at least one extent. With REQ_ONE the first alone is sent, cut to length."""
+        """Queue block status: one extent or more. With REQ_ONE, the first is cut to the length."""
         if request.flags & REQ_ONE:
             length, state = extents[0]
             extents = [(min(length, request.length), state)]
@@ -218,7 +221,7 @@ class Server:
         )
 
     def reply_error(self, request: Request, error: int) -> None:
-        """Failure, with an errno value."""
+        """Queue a failure with an errno value."""
         wire = p.WIRE_ERRORS.get(error, p.WIRE_ERRORS[errno.EINVAL])
         if self.structured and request.kind in (Kind.READ, Kind.BLOCK_STATUS):
             self.outgoing.append(
@@ -237,7 +240,7 @@ class Server:
     # ---------------------------------------------------------------- negotiating
 
     def _negotiate(self) -> Generator[int, bytes, None]:
-        """Fixed newstyle negotiation. Yields how many bytes it needs next."""
+        """Do fixed newstyle negotiation. Yields the number of bytes that it needs next."""
         ours = int(p.Handshake.FIXED_NEWSTYLE | p.Handshake.NO_ZEROES)  # ~ of an IntFlag drops bits
         self.outgoing.append(p.HELLO.pack(p.NBDMAGIC, p.IHAVEOPT, ours))
         (theirs,) = p.U32.unpack((yield p.U32.size))
@@ -256,7 +259,7 @@ class Server:
                 continue
             data = (yield length) if length else b""
             if option == p.Option.EXPORT_NAME:
-                if data:  # the only export is the default one; this option has no error reply
+                if data:  # there is only the default export, and this option has no error reply
                     self.finished = True
                     return
                 self.outgoing.append(p.EXPORT.pack(self.export.size, self._flags()))
@@ -301,7 +304,7 @@ class Server:
         export, sizes = self.export, self.export.sizes
         if p.Info.NAME in wanted:
             self._option_reply(option, p.Rep.INFO, p.U16.pack(p.Info.NAME))
-        # always, asked for or not: "INFO_BLOCK_SIZE" allows it
+        # sent even if the client did not ask for it: "INFO_BLOCK_SIZE" allows that
         sizes_info = p.INFO_BLOCK_SIZE.pack(
             p.Info.BLOCK_SIZE, sizes.minimum, sizes.preferred, sizes.maximum
         )
@@ -318,7 +321,7 @@ class Server:
             return self._option_reply(option, p.Rep.ERR_INVALID)
         name, queries = parsed
         if option == p.Option.SET_META_CONTEXT:
-            self.meta_context = False  # whatever comes of it, it replaces what was set before
+            self.meta_context = False  # this option replaces an earlier choice, even if it fails
         if name:
             return self._option_reply(option, p.Rep.ERR_UNKNOWN)
         listing = option == p.Option.LIST_META_CONTEXT
@@ -334,13 +337,13 @@ class Server:
         self.outgoing.append(head + data)
 
     def _flags(self) -> int:
-        """Transmission flags; DF is on offer only where it means something."""
+        """Return the transmission flags. DF is offered only with structured replies."""
         flags = self.export.flags & ~p.TransmissionFlag.SEND_DF
         return flags | p.TransmissionFlag.SEND_DF if self.structured else flags
 
 
 def _parse_info(data: bytes) -> tuple[bytes, list[int]] | None:
-    """Export name and information types of an INFO or GO option; None where malformed."""
+    """Return the export name and information types of an INFO or GO option; None if malformed."""
     if len(data) < 6:
         return None
     (length,) = p.U32.unpack_from(data)
@@ -354,9 +357,9 @@ def _parse_info(data: bytes) -> tuple[bytes, list[int]] | None:
 
 
 def _parse_context(data: bytes) -> tuple[bytes, list[bytes]] | None:
-    """Export name and queries of a META_CONTEXT option; None where malformed."""
+    """Return the export name and queries of a META_CONTEXT option; None if malformed."""
     strings: list[bytes] = []
-    at, left = 0, 1  # the name first; then a count and as many queries
+    at, left = 0, 1  # the export name first, then a count and that number of queries
     while left:
         if len(data) < at + 4:
             return None

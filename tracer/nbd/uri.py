@@ -1,4 +1,7 @@
-"""NBD URIs (https://github.com/NetworkBlockDevice/nbd, doc/uri.md): nbd:// and nbd+unix://."""
+"""NBD addresses: nbd:// and nbd+unix:// URIs, and the argument of ``--listen``.
+
+The specification is doc/uri.md of https://github.com/NetworkBlockDevice/nbd.
+"""
 
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -10,7 +13,7 @@ DEFAULT_PORT = 10809
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an NBD server is: a unix socket's path, or a host and a port."""
+    """The address of an NBD server: the path of a unix socket, or a host and a port."""
 
     export: str = ""
     path: str = ""
@@ -18,7 +21,7 @@ class Address:
     port: int = DEFAULT_PORT
 
     def uri(self) -> str:
-        """The URI that names this address."""
+        """Return the address as a URI."""
         if self.path:
             return f"nbd+unix:///{quote(self.export)}?socket={quote(self.path)}"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -26,13 +29,13 @@ class Address:
 
 
 def is_uri(text: str) -> bool:
-    """Whether this looks like an NBD URI of any flavour."""
+    """Whether ``text`` looks like an NBD URI, supported or not."""
     scheme = text.partition("://")[0]
     return "://" in text and scheme.split("+")[0] in ("nbd", "nbds")
 
 
 def parse_uri(text: str) -> Address:
-    """The address that a URI names. Raises UsageError."""
+    """Return the address in a URI. Raises UsageError."""
     try:
         parts = urlsplit(text)
         port = parts.port or DEFAULT_PORT
@@ -50,7 +53,10 @@ def parse_uri(text: str) -> Address:
 
 
 def parse_listen(text: str) -> Address:
-    """The address that ``--listen unix:PATH`` or ``--listen tcp:HOST:PORT`` names; port 0 is any."""
+    """Return the address in ``unix:PATH`` or ``tcp:HOST:PORT``. Raises UsageError.
+
+    Port 0 lets the kernel choose a port.
+    """
     kind, _, rest = text.partition(":")
     if kind == "unix" and rest:
         return Address(path=rest)

@@ -24,7 +24,7 @@ from typing import Any
 
 from tracer.disk.loop import Loop
 from tracer.errors import BlkboxError, Exit, StorageError, UsageError
-from tracer.text import plain
+from tracer.text import printable
 from tracer.trace.file import Trace
 from tracer.trace.marks import check_name
 from tracer.trace.records import Mark
@@ -195,7 +195,7 @@ def put_mark(name: str, trace: Path | None = None) -> dict[str, Any]:
         answer = _ask(peer, {"mark": name})
     if "error" in answer:
         kind = StorageError if answer["code"] == Exit.STORAGE else UsageError
-        raise kind(plain(answer["error"]))
+        raise kind(printable(answer["error"]))
     return answer
 
 
@@ -205,7 +205,7 @@ def _reach(trace: Path | None) -> socket.socket:
     if trace is None and told:
         peer = _connect(Path(told))
         if peer is None:
-            raise UsageError(f"no recording answers at {plain(told)}, which {VARIABLE} names")
+            raise UsageError(f"no recording answers at {printable(told)}, which {VARIABLE} names")
         return peer
     name = ""
     if trace is not None:
@@ -288,6 +288,6 @@ def _trace_of(peer: socket.socket) -> str:
     """The trace that a recording writes, for people. Closes the connection."""
     with peer:
         try:
-            return plain(str(_ask(peer, {})["trace"]))
+            return printable(str(_ask(peer, {})["trace"]))
         except BlkboxError as error:
             return f"one that says nothing ({error})"

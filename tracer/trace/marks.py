@@ -7,7 +7,7 @@ before. So the range between two marks includes the first mark's op and excludes
 import re
 
 from tracer.errors import UsageError
-from tracer.text import plain
+from tracer.text import printable
 from tracer.trace.file import Trace
 from tracer.trace.records import MAX_MARK
 
@@ -70,7 +70,7 @@ def _find(trace: Trace, text: str) -> tuple[int, bool]:
     marks = trace.marks()
     places = sorted({mark.seq for mark in marks if mark.name == text})
     if not places:
-        listed = [f"{plain(mark.name)} (before #{mark.seq})" for mark in marks[:SHOWN]]
+        listed = [f"{printable(mark.name)} (before #{mark.seq})" for mark in marks[:SHOWN]]
         if len(marks) > SHOWN:
             listed.append(f"and {len(marks) - SHOWN} more")
         there = "its marks: " + ", ".join(listed) if marks else "it has none"

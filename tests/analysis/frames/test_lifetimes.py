@@ -247,7 +247,7 @@ def test_damage_has_what_the_verdict_says_of_each_range() -> None:
 def test_what_is_no_verdict(tmp_path: Path, content: str) -> None:
     file = tmp_path / "verdict.json"
     file.write_text(content)
-    with pytest.raises(UsageError, match="this is no verdict"):
+    with pytest.raises(UsageError, match="this is not a verdict"):
         analysis.damage(file)
     with pytest.raises(UsageError, match=r"cannot read the verdict .*No such file"):
         analysis.damage(tmp_path / "none.json")

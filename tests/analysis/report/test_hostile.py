@@ -31,7 +31,7 @@ from tests.kit.command import trace
 from tests.kit.peers import PEER_ENV
 from tests.kit.system import PATIENCE
 from tracer.op import Op
-from tracer.text import plain
+from tracer.text import printable
 from tracer.trace.file import TraceWriter
 from tracer.trace.header import Header
 from tracer.trace.records import End, Mark, Mismatch, pack_op
@@ -163,8 +163,8 @@ def test_hostile_words_are_words(page: str) -> None:
     assert {name for name, _ in read.attributes} <= ATTRIBUTES
     assert (read.elements["title"], read.elements["style"], read.elements["h1"]) == (1, 1, 1)
     for words in HOSTILE:
-        assert plain(words) in read.text
-    assert plain(NAME) in read.text
+        assert printable(words) in read.text
+    assert printable(NAME) in read.text
 
 
 def test_nothing_is_hidden(page: str) -> None:
@@ -211,11 +211,11 @@ def test_every_picture_and_table_has_words(page: str) -> None:
 def test_any_text_stays_text(words: str, value: str) -> None:
     page = join((words, element("p", words, Markup("<b>ours</b>"), title=value), words))
     read = Everything(page)
-    shown = plain(words)
+    shown = printable(words)
     if len(words) <= MAX_TEXT:
         assert read.text == f"{shown}{shown}ours{shown}"
     assert read.elements == {"p": 1, "b": 1}
-    assert read.attributes == [("title", plain(value))]
+    assert read.attributes == [("title", printable(value))]
 
 
 # ---------------------------------------------------------------- what is touched
@@ -350,4 +350,4 @@ def test_a_file_with_a_hostile_name_makes_a_page(tmp_path: Path) -> None:
     path = hostile_trace(tmp_path / f"{NAME}.trace")
     done = trace("report", path, "-o", "page.html", cwd=tmp_path)
     assert done.stderr == ""
-    assert plain(NAME) in Everything((tmp_path / "page.html").read_text()).text
+    assert printable(NAME) in Everything((tmp_path / "page.html").read_text()).text

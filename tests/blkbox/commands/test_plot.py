@@ -88,7 +88,7 @@ def test_damage_is_drawn_of_another_trace_where_that_is_said(folder: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["damage", "w.trace"], 200, "w.trace is no verdict"),
+        (["damage", "w.trace"], 200, "w.trace is not a verdict"),
         (["damage", "none.json"], 200, "none.json"),
         (["sizes", "none.trace"], 201, "cannot open none.trace"),
         (["sizes", "v.json"], 201, "is not a trace"),
@@ -127,8 +127,8 @@ def test_a_verdict_reads_back(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "is no verdict"),
-        (b"[1]", "is no verdict"),
+        (b"", "is not a verdict"),
+        (b"[1]", "is not a verdict"),
         (b"{", "not JSON, or torn"),
         (b'{"a":"\xff"}', "not JSON, or torn"),
         (b'{"a":' * 100_000, "not JSON, or torn"),
@@ -162,7 +162,7 @@ def test_a_verdict_with_something_wrong_is_refused(
     folder: Path, change: dict[str, Any], name: str
 ) -> None:
     (folder / "v.json").write_text(json.dumps(VERDICT | change))
-    with pytest.raises(UsageError, match=f"no verdict: {name} is missing or wrong"):
+    with pytest.raises(UsageError, match=f"not a verdict: {name} is missing or wrong"):
         load(folder / "v.json")
 
 

@@ -19,7 +19,7 @@ def test_what_exists_is_kept(tmp_path: Path, name: str) -> None:
         "record", "t.trace", "--driver", "raw", "--size", "1M", "--", "true",
         cwd=tmp_path, expect=Exit.USAGE,
     )  # fmt: skip
-    assert f"{name} exists: name another, or give --force" in done.stderr
+    assert f"{name} exists: name another file, or give --force" in done.stderr
     assert (tmp_path / name).read_text() == "precious"
     assert entries(tmp_path) == [name]
 

@@ -60,7 +60,7 @@ def test_nothing_is_replaced_unless_asked_for(tmp_path: Path) -> None:
     ("argv", "code", "told"),
     [
         (["none.json"], 200, "cannot read none.json: No such file or directory"),
-        (["."], 200, "is no file"),
+        (["."], 200, "is not a file"),
         (["verdict.json", "-o", "page.pdf"], 200, "must end in .html"),
         (["verdict.json", "-o", "nowhere/page.html"], 200, "there is no folder nowhere"),
         (["w.trace", "--trace", "w.trace"], 200, "--trace goes with a verdict"),
@@ -70,10 +70,10 @@ def test_nothing_is_replaced_unless_asked_for(tmp_path: Path) -> None:
             "is not the trace of this verdict: op #1",
         ),
         (["verdict.json", "--trace", "small.trace"], 200, "the verdict is about one of 4194304"),
-        (["half.json"], 200, "half.json is no verdict: it is not JSON, or torn"),
+        (["half.json"], 200, "half.json is not a verdict: it is not JSON, or torn"),
         (["future.json"], 200, "has schema 2"),
         (["w.payloads"], 201, "is not a trace"),
-        (["pipe"], 200, "is no file"),
+        (["pipe"], 200, "is not a file"),
         (["piped.json"], 200, "there is no trace pipe"),
     ],
 )
@@ -116,7 +116,7 @@ WRONG: list[dict[str, Any]] = [
 def test_a_verdict_that_is_none_is_refused_by_name(tmp_path: Path, wrong: dict[str, Any]) -> None:
     lost_write(tmp_path, **wrong)
     done = trace("report", "verdict.json", cwd=tmp_path, expect=200)
-    assert f"verdict.json is no verdict: {next(iter(wrong))}" in done.stderr
+    assert f"verdict.json is not a verdict: {next(iter(wrong))}" in done.stderr
 
 
 def test_the_style_is_installed_with_the_package(tmp_path: Path) -> None:

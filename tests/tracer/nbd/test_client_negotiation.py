@@ -108,7 +108,7 @@ def test_information_that_is_not_known_is_passed_over() -> None:
 
 def test_a_server_that_does_not_tell_the_size() -> None:
     wire = hello() + NO_STRUCTURED + rep(Option.GO, Rep.ACK)
-    assert broken(wire) == "server did not tell the export's size"
+    assert broken(wire) == "server did not send the export's size"
 
 
 @pytest.mark.parametrize(

@@ -128,4 +128,4 @@ def test_a_structured_reply_that_was_not_negotiated() -> None:
 @pytest.mark.parametrize("ask", [READ, STATUS])
 @pytest.mark.parametrize("error", [0, 5])
 def test_a_simple_reply_where_a_structured_one_is_owed(ask: Ask, error: int) -> None:
-    assert "owes a structured one" in broken(STRUCTURED, ask, wire=simple(error))
+    assert "a simple reply, not a structured one" in broken(STRUCTURED, ask, wire=simple(error))

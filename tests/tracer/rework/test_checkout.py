@@ -117,7 +117,9 @@ def test_nothing_is_overwritten_unless_forced(path: Path, tmp_path: Path) -> Non
     image = tmp_path / "state.raw"
     image.write_text("mine")
     done = trace("checkout", path, "-o", image, cwd=tmp_path, expect=200)
-    assert done.stderr == f"trace: {image} exists: name another, or give --force to replace it\n"
+    assert (
+        done.stderr == f"trace: {image} exists: name another file, or give --force to replace it\n"
+    )
     assert image.read_text() == "mine"
     trace("checkout", path, "-o", image, "--force", cwd=tmp_path)
     assert image.stat().st_size == SIZE
@@ -132,7 +134,7 @@ def test_the_trace_itself_is_not_replaced_even_so(path: Path, tmp_path: Path) ->
         ):
             checkout(path, own, force=True)
     for place, told in {
-        tmp_path: "is no file",
+        tmp_path: "is not a file",
         tmp_path / "no" / "state.raw": "there is no folder",
     }.items():
         with pytest.raises(UsageError, match=told):

@@ -248,7 +248,7 @@ def test_verdicts_of_real_replays(tmp_path: Path) -> None:
     [
         (b"", 201, "is not a trace"),
         (b"\x93", 201, "is not a trace"),
-        (b"{", 201, "b is no verdict"),
+        (b"{", 201, "b is not a verdict"),
         (b'{"a": 1}', 201, "does not say one"),
         (b'{"verdict": 5}', 201, "does not say one"),
         (
@@ -256,7 +256,7 @@ def test_verdicts_of_real_replays(tmp_path: Path) -> None:
             201,
             "nested too deep",
         ),
-        (b'{"verdict": "\xff"}', 201, "b is no verdict"),
+        (b'{"verdict": "\xff"}', 201, "b is not a verdict"),
     ],
     ids=range(7),
 )
