@@ -1,15 +1,15 @@
-"""What a trace says, as tables and pictures.
+"""Explain a trace or a verdict: as tables, in words, as pictures and pages.
 
     import analysis
 
     t = analysis.open("install.trace")
     t.ops.group_by("kind").len().collect()
     t.writers(sector=2048)
-    t.versions(range(2048, 2056))               # sectors: what they held, when, who read it
-    t.expected(range(2048, 2056), at=5)         # the bytes that they should have held after op 5
-    analysis.damage("verdict.json")             # of trace replay --json
+    t.versions(range(2048, 2056))               # what the sectors held, when, and who read it
+    t.expected(range(2048, 2056), at=5)         # the bytes they should have held after op 5
+    analysis.damage("verdict.json")             # the output of trace replay --json
 
-Pictures are in ``analysis.plots``, which loads matplotlib; this module does not.
+Pictures are in ``analysis.plots``, which loads matplotlib. This module does not load it.
 """
 
 import os
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["damage", "open"]
 
-# polars is loaded by the functions that need it: other modules of this package do not
+# Only the functions that need polars load it, since other modules of this package do not.
 
 
 def open(path: str | os.PathLike[str]) -> "Frames":
-    """The frames of a trace file. Reads the header only. Raises TraceError."""
+    """Open a trace as frames. Reads the header only.
+
+    Raises TraceError if the file cannot be opened or is not a trace.
+    """
     from analysis.frames.frames import Frames
 
     return Frames(Path(path))
@@ -38,8 +41,11 @@ def open(path: str | os.PathLike[str]) -> "Frames":
 def damage(
     verdict: "Verdict | Recording | Mapping[str, Any] | str | os.PathLike[str]",
 ) -> "pl.DataFrame":
-    """The damaged ranges of a verdict, by sector; ``analysis.story.damage`` has the details. Raises
-    UsageError."""
+    """Return the damaged ranges of a verdict as a frame, sorted by sector.
+
+    ``verdict`` is the object, its JSON as a dict, or the path of a file with that JSON.
+    ``analysis.story.damage`` describes the columns. Raises UsageError if it is not a verdict.
+    """
     from analysis.story.damage import damage
 
     return damage(verdict)

@@ -8,8 +8,18 @@ another build of the driver, and name the request that corrupted it.
     print(blkbox.story(verdict))
     blkbox.open("install.trace").ops.collect()
 
-Calls block until they are done. They raise only BlkboxError, print nothing and install no signal
-handlers. The command ``trace`` does the same for people.
+Each function blocks until its work is done. The functions raise only BlkboxError, print nothing and
+install no signal handlers. A file that exists is replaced only with ``force=True``. Offsets and
+sizes are bytes, sectors are 512 bytes, times are ns since the start of the recording, and
+``timeout`` is in seconds. The command ``trace`` offers the same functions in a shell.
+
+The classes of BlkboxError (``tracer.errors``) say what happened:
+
+    UsageError      an argument is wrong, or would overwrite something
+    TraceError      a trace or its payloads cannot be read
+    StorageError    our own disk failed or is full
+    Undecidable     the driver cannot be judged: it does not start, or cannot take the trace
+    DriverHung      the driver stopped answering
 """
 
 from typing import TYPE_CHECKING, Any

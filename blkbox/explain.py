@@ -1,11 +1,11 @@
-"""What was wrong in a run, range by range, and what is wrong with it."""
+"""Explain the damage of one run, range by range."""
 
 from typing import TYPE_CHECKING
 
 from replay.outcome import Outcome
 from tracer.mirror.difference import Difference
 from tracer.mirror.evidence import Evidence
-from tracer.op import SECTOR, Fault
+from tracer.op import SECTOR, Fault, sectors
 from tracer.ranges import RangeSet
 from tracer.verdict import Finding
 
@@ -13,40 +13,42 @@ if TYPE_CHECKING:
     from analysis.provenance import Explainer
 
 MAX_READS = 8
-"""Reads that returned wrong bytes which were right again at the end: each is looked up by itself, since
-it tells of another moment. What only later ones returned stays unexplained."""
+"""The most wrong reads that are looked up, if their bytes were right again at the end. Each needs a
+lookup of its own, at its own moment. What only later reads returned stays unexplained."""
 
 
 def explained(explain: "Explainer", outcome: Outcome, upto: int) -> list[Finding]:
-    """The damage of a run of the first ``upto`` ops, by sector. Raises TraceError."""
+    """Return the damage of a run of the first ``upto`` ops, sorted by sector. Raises TraceError if
+    a payload cannot be read."""
     found = explain(upto, outcome.evidence())
-    covered = RangeSet((one.start, one.end) for one in found)
+    covered = RangeSet((finding.start, finding.end) for finding in found)
     looked_up = 0
     for position, difference in sorted(outcome.faults, key=lambda fault: fault[0]):
         if looked_up == MAX_READS:
             break
         if difference.fault != Fault.DATA:
             continue
-        pieces = [one for one in _pieces(difference) if not _overlaps(covered, one)]
+        pieces = [piece for piece in _pieces(difference) if not _overlaps(covered, piece)]
         looked_up += bool(pieces)
-        for one in explain(position + 1, pieces):
-            found.append(one)
-            covered.add(one.start, one.end)
+        for finding in explain(position + 1, pieces):
+            found.append(finding)
+            covered.add(finding.start, finding.end)
     unexplained = RangeSet()
     for start, end in outcome.damage():
         for first, last in covered.outside(start, end):
             unexplained.add(first, last)
-    found += [Finding(sector=sector, sectors=sectors) for sector, sectors in unexplained.sectors()]
-    return sorted(found, key=lambda one: one.sector)
+    found += [Finding(sector=sector, sectors=count) for sector, count in unexplained.sectors()]
+    return sorted(found, key=lambda finding: finding.sector)
 
 
 def _overlaps(covered: RangeSet, piece: Evidence) -> bool:
-    """Whether any of a piece's sectors is covered."""
-    return covered.overlaps(piece.offset // SECTOR * SECTOR, -(-piece.end // SECTOR) * SECTOR)
+    """Return whether any sector of the piece is covered."""
+    touched = sectors(piece.offset, piece.end)
+    return covered.overlaps(touched.start * SECTOR, touched.stop * SECTOR)
 
 
 def _pieces(difference: Difference) -> list[Evidence]:
-    """What a read returned wrong."""
+    """Return the bytes that a read returned wrong."""
     pieces = []
     for start, end in difference.ranges:
         where = slice(start - difference.offset, end - difference.offset)

@@ -1,6 +1,6 @@
-"""What a program asks of blkbox, and the command too: one function for each job.
+"""The functions of the public API, one for each job. The verbs of ``trace`` call them too.
 
-Packages that take long to load (polars, matplotlib) are imported by the jobs that need them.
+Each function imports the packages that load slowly (polars, matplotlib) only when it needs them.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Pathlike = str | PathLike[str]
 
 Say = Callable[[str], None]
-"""Gets a line about what goes on."""
+"""A function that gets progress messages, a line at a time."""
 
 
 def _silent(_: str) -> None:
@@ -37,7 +37,7 @@ def _silent(_: str) -> None:
 
 @contextmanager
 def _only_our_errors() -> Iterator[None]:
-    """What the system says becomes a StorageError."""
+    """Turn an OSError into a StorageError."""
     try:
         yield
     except OSError as error:
@@ -64,11 +64,29 @@ def record(
     force: bool = False,
     say: Say = _silent,
 ) -> "Recording":
-    """Record what a guest does to its disk, until the guest ends.
+    """Record what a guest does to its disk, until the guest ends. Return what was found.
 
-    ``driver`` and the other options are those of ``trace record``. ``command`` is the guest's, in which
-    ``{nbd}`` becomes the disk's URI. ``size`` is in bytes, for a disk that is made anew. ``say`` gets
-    the first mismatches, as lines.
+    ``trace``: the trace to write. Its payloads go into a second file beside it.
+    ``driver``: the driver under test: ``raw``, ``qcow2``, ``vmdk``, ..., ``FORMAT@DIR`` for a build
+    of QEMU in a folder, an NBD URI, a block device, or a ``.toml`` file (docs/drivers.md).
+    ``command``: the guest's command line. ``{nbd}`` in it becomes the disk's NBD URI, which is also
+    in the environment variable ``NBD_URI``.
+    ``raw``, ``image``: the reference image and the test image; None: ``TRACE.raw`` and
+    ``TRACE.test.FORMAT``. Existing images are used with their content, missing images are made.
+    ``size``: the disk's size in bytes, used if the images are missing.
+    ``payloads``: ``full`` keeps what ops write, ``hash`` keeps digests only.
+    ``on_mismatch``: ``stop`` fails the request and ends the recording, ``continue`` notes the
+    mismatch and goes on.
+    ``trim``: what trimmed bytes may read as: ``any``, or ``old-or-zero``.
+    ``trust_start``: do not compare the images at the start.
+    ``sync``: a flush or FUA of the guest also flushes the trace to disk.
+    ``force``: replace an existing trace.
+    ``say``: gets the first mismatches and warnings, a line at a time.
+
+    Raises UsageError if an argument is wrong, the trace exists or the images differ at the start;
+    Undecidable if the driver does not make, start or serve its image; StorageError if our own disk
+    fails or is full. After a StorageError the trace reads back up to that point. A driver that
+    corrupts data or crashes is not an error: the result's ``verdict`` shows it.
     """
     from tracer.driver.spec import parse_driver
     from tracer.recording.options import OnMismatch, Payloads, RecordOptions
@@ -112,9 +130,23 @@ def replay(
     """Run a trace on a build of a driver. If anything is wrong, find the culprit and explain the
     damage.
 
-    The options are those of ``trace replay``: ``depth`` is the most ops in flight (None: as recorded),
-    ``upto`` an op's number or a mark, ``timeout`` the seconds that an op may take, ``keep`` a new folder
-    for the images of every run. ``say`` gets what is being tried.
+    ``driver``: the build to replay on, written as for ``record``.
+    ``locate``: search for the culprit.
+    ``depth``: the most ops in flight; None: as recorded.
+    ``runs``: how many clean runs of the whole trace make the driver clean, and how many runs
+    confirm a culprit. Use more than one for a fault that does not show in every run.
+    ``seed``: selects another order for ops that were in flight together; 0: the recorded order.
+    ``reopen_with``: the build that reopens the images, if another than the driver.
+    ``upto``: replay up to this op (a number as text, like "1234") or mark; None: the whole trace.
+    ``timeout``: the time limit for an op, in seconds.
+    ``keep``: a new folder that keeps the images of every run; None: the images are removed.
+    ``force``: allow the replay to overwrite the data of a server or a block device.
+    ``say``: gets a line for each step of the search.
+
+    A driver that cannot be judged gives an undecidable verdict, not an error. Raises UsageError if
+    an argument is wrong or a disk must not be overwritten, TraceError if the trace or a payload
+    cannot be read, StorageError if our own disk fails or is full, DriverHung if the driver stops
+    answering while the search reads its disk.
     """
     from blkbox.judge import judge
     from replay.options import Order, ReplayOptions
@@ -149,7 +181,11 @@ def replay(
 
 
 def open(trace: Pathlike) -> "Frames":
-    """A trace as polars frames. Reads the header only."""
+    """Open a trace as polars frames: a ``Frames`` object, and a context manager.
+
+    Reads the header only. ``analysis.frames.frames.Frames`` describes the frames and their columns.
+    Raises TraceError if the file cannot be opened or is not a trace.
+    """
     import analysis
 
     with _only_our_errors():
@@ -157,21 +193,29 @@ def open(trace: Pathlike) -> "Frames":
 
 
 def load_verdict(path: Pathlike) -> "Verdict":
-    """The verdict in a file that ``trace replay --json`` was printed to."""
+    """Read a verdict from the file that holds the output of ``trace replay --json``.
+
+    Raises UsageError if the file cannot be read or does not hold a verdict.
+    """
     from tracer.verdict_file import load
 
     return load(Path(path))
 
 
 def damage(verdict: "Verdict | Recording") -> "pl.DataFrame":
-    """The damaged ranges of a verdict as a frame, by sector."""
+    """Return the damaged ranges of a verdict as a frame, sorted by sector.
+
+    Columns: ``sector`` and ``sectors`` (the first sector and how many, of 512 bytes), and for a
+    replay's verdict what the damage is (``class``, ``source``, ``detail``, ``text``).
+    """
     import analysis
 
     return analysis.damage(verdict)
 
 
 def story(verdict: "Verdict") -> str:
-    """A verdict in words: what failed, the culprit, the damage, and what to do next."""
+    """Return a verdict in words: what failed, the culprit, the damage, and what to do next. The
+    text has at most 25 lines and no line feed at the end."""
     from analysis.story.words import story
 
     return story(verdict)
@@ -180,8 +224,16 @@ def story(verdict: "Verdict") -> str:
 def draw_damage(
     verdict: "Verdict", picture: Pathlike, *, trace: Pathlike | None = None, force: bool = False
 ) -> None:
-    """Draw what a replay found, as PNG, SVG or PDF. ``trace`` says where the trace is, if that is not
-    what the verdict names."""
+    """Draw the damage that a replay found.
+
+    ``picture``: the file to write. Its suffix selects PNG, SVG or PDF.
+    ``trace``: the trace; None: the path that the verdict names.
+    ``force``: replace an existing picture.
+
+    Raises UsageError if the picture exists, its name has another suffix, or the verdict does not
+    fit the trace; TraceError if the trace cannot be read; StorageError if the picture cannot be
+    written.
+    """
     from analysis import plots
     from tracer.files import PICTURES, check_new
 
@@ -193,8 +245,18 @@ def draw_damage(
 def report(
     source: Pathlike, page: Pathlike, *, trace: Pathlike | None = None, force: bool = False
 ) -> Path:
-    """Write one HTML page for a bug report, of a verdict's file or of a trace; return the trace's path.
-    ``trace`` says where a verdict's trace is, if that is not what the verdict names."""
+    """Write one HTML page for a bug report. Return the path of the trace that it describes.
+
+    ``source``: a file with the output of ``trace replay --json``, or a trace.
+    ``page``: the file to write. Its name ends in ``.html`` or ``.htm``.
+    ``trace``: a verdict's trace; None: the file that the verdict names, which is searched beside
+    the verdict first.
+    ``force``: replace an existing page.
+
+    The page contains the host's name and the bytes of a damaged sector. Raises UsageError if an
+    argument is wrong, the page exists or the verdict does not fit the trace; TraceError if the
+    trace cannot be read or ``source`` is neither; StorageError if the page cannot be written.
+    """
     from tracer.files import check_new, write_whole
     from tracer.progress import bar
     from tracer.verdict_file import find_trace, is_verdict, load
@@ -203,7 +265,7 @@ def report(
     check_new(page, force, (".html", ".htm"))
     verdict = load(source) if is_verdict(source) else None
     if verdict is None and trace is not None:
-        raise UsageError(f"--trace goes with a verdict; {source} is none")
+        raise UsageError(f"--trace goes with a verdict; {source} is a trace")
     path = source if verdict is None else Path(trace or find_trace(verdict, source))
 
     from analysis.report import READS, of_trace, of_verdict
@@ -222,14 +284,25 @@ def report(
     return path
 
 
-# ---------------------------------------------------------------- make something of a trace
+# ---------------------------------------------------------------- make a file from a trace
 
 
 def checkout(
     trace: Pathlike, image: Pathlike, *, at: str | None = None, force: bool = False
 ) -> "Checkout":
-    """Make a raw image of the disk as it should have been after an op or at a mark (None: at the
-    end)."""
+    """Make a sparse raw image of the disk as it should have been at a moment. Return what was made.
+
+    ``image``: the file to write.
+    ``at``: after this op (a number as text, like "1234"), or when this mark was set; None: after
+    the last op.
+    ``force``: replace an existing image.
+
+    Trimmed bytes are zeroes, unless the trace was recorded with ``old-or-zero``: then they keep
+    their earlier content. If the trace has digests only, bytes made from the digests stand in for
+    the data. Raises UsageError if the image exists or there is no such op or mark, TraceError if
+    the trace or a payload cannot be read, StorageError if the image cannot be written. On an error
+    no image is written.
+    """
     from tracer.rework.checkout import checkout
 
     with _only_our_errors():
@@ -244,8 +317,16 @@ def cut(
     last: str | None = None,
     force: bool = False,
 ) -> "Cut":
-    """Make the ops from ``first`` to ``last`` (numbers or marks; None: the end) a trace of their own,
-    which replays by itself."""
+    """Write a part of a trace as a trace that replays by itself. Return what was made.
+
+    ``first``, ``last``: the first and the last op of the part, as numbers in text or marks; None:
+    the end. A mark stands before an op: as ``first`` it means that op, as ``last`` the op before.
+    ``force``: replace an existing trace.
+
+    What the disk held before the part becomes start ops. Raises UsageError if ``out`` exists or
+    there is no such op or mark, TraceError if the trace or a payload cannot be read, StorageError
+    if the new trace cannot be written.
+    """
     from tracer.rework.cut import cut
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import last_op, resolve, resolve_upto
@@ -257,7 +338,12 @@ def cut(
 
 
 def strip(trace: Pathlike, out: Pathlike, *, force: bool = False) -> "Stripped":
-    """Write a trace without its payloads: digests stand for the data, and it still replays."""
+    """Write a copy of a trace without its payloads. Return what was made.
+
+    The copy has digests instead of data, and still replays. Raises UsageError if ``out`` exists and
+    ``force`` is False, TraceError if the trace cannot be read, StorageError if ``out`` cannot be
+    written.
+    """
     from tracer.rework.strip import strip
 
     with _only_our_errors():
@@ -265,7 +351,10 @@ def strip(trace: Pathlike, out: Pathlike, *, force: bool = False) -> "Stripped":
 
 
 def verify(trace: Pathlike) -> "Verification":
-    """Check that a trace is whole, closed, and has all its payloads."""
+    """Check that a trace is whole and closed, and that its payloads are complete and right.
+
+    Problems are in the result, which has ``ok``. Raises TraceError if the file is not a trace.
+    """
     from tracer.rework.verify import verify
 
     with _only_our_errors():
@@ -273,7 +362,15 @@ def verify(trace: Pathlike) -> "Verification":
 
 
 def mark(name: str, trace: Pathlike | None = None) -> "Mark":
-    """Name this moment of a running recording: that of ``trace``, or the only one that runs."""
+    """Name this moment of a running recording. Return the mark: the op that it stands before
+    (``seq``), and ``time`` in ns since the start of the recording.
+
+    ``trace``: the trace that is being recorded. None: in a guest's command, its own recording
+    (BLKBOX_CONTROL); otherwise the user's only running recording.
+
+    Raises UsageError if the name cannot be used, or if no recording or more than one is found;
+    StorageError if the recording does not answer or cannot write the mark.
+    """
     from tracer.recording.control import put_mark
     from tracer.trace.records import Mark
 
@@ -285,6 +382,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def _choice(kind: type[Choice], value: str) -> Choice:
+    """Return the enum member with this value. Raises UsageError if there is none."""
     try:
         return kind(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Replays a trace until the driver can be judged, and puts the verdict together."""
+"""Replay a trace until the driver can be judged, and make the verdict."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ from tracer.verdict import (
 
 @dataclass(frozen=True, slots=True)
 class _Detected:
-    """The run of the whole trace that showed a fault, and which one it was."""
+    """The run of the whole trace that showed a fault. ``number`` counts those runs from 1."""
 
     number: int
     order: Order
@@ -38,7 +38,7 @@ class _Detected:
 
 @dataclass(frozen=True, slots=True)
 class _Damage:
-    """What is wrong in a run of the whole trace, and right after the culprit."""
+    """The damage in the run of the whole trace, and the damage right after the culprit."""
 
     damage: list[Finding] = field(default_factory=list)
     culprit_damage: list[Finding] = field(default_factory=list)
@@ -48,10 +48,12 @@ class _Damage:
 
 def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], None]) -> Verdict:
     """Run the whole trace, or its first ``upto`` ops, up to ``runs`` times. If something is wrong,
-    find the culprit. ``say`` gets what is being tried.
+    find the culprit. ``say`` gets a line for each step.
 
-    What keeps the driver from being judged becomes an undecidable verdict. Raises TraceError,
-    UsageError and StorageError.
+    If the driver cannot be judged, the verdict is undecidable. Raises TraceError if the trace or a
+    payload cannot be read, UsageError if a disk must not be overwritten, StorageError if our own
+    disk fails or is full, and DriverHung if the driver stops answering while the search reads its
+    disk.
     """
     runner, driver, reader = Runner(source, options), options.driver, options.reader
     ops = _count(source) if options.upto is None else options.upto
@@ -111,7 +113,7 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
 
 
 def _detect(runner: Runner, ops: int, say: Callable[[str], None]) -> _Detected | None:
-    """Run the whole trace until something is wrong."""
+    """Run the whole trace until something is wrong. Return None if every run was clean."""
     given, runs = runner.options.order, runner.options.runs
     for number, seed in enumerate(seeds(given.seed, runs), 1):
         order = replace(given, seed=seed)
@@ -126,6 +128,7 @@ def _detect(runner: Runner, ops: int, say: Callable[[str], None]) -> _Detected |
 
 
 def _count(source: TraceWithData) -> int:
+    """Return how many ops the trace has. Raises TraceError."""
     end = source.trace.end
     return end.ops if end is not None else sum(1 for _ in source.trace.ops())
 
@@ -133,9 +136,9 @@ def _count(source: TraceWithData) -> int:
 def _describe(
     source: TraceWithData, ops: int, detected: _Detected, culprit: Culprit | None
 ) -> _Damage:
-    """Explain all damage. Raises TraceError."""
+    """Explain all damage. Raises TraceError if a payload cannot be read."""
     outcome, shown = detected.outcome, detected.symptom.difference
-    from analysis.provenance import Explainer  # loads numpy, which a clean replay does without
+    from analysis.provenance import Explainer  # loads numpy, which a clean replay does not need
 
     explain = Explainer(source, ops, culprit.position if culprit is not None else None)
     damage = explained(explain, outcome, ops)
@@ -149,10 +152,10 @@ def _describe(
         culprit_damage = explained(explain, culprit.after, culprit.position + 1)
         if culprit.symptom is not None and culprit.symptom.difference is not None:
             shown = culprit.symptom.difference
-    sector = None
+    sector_bytes = None
     if shown is not None and shown.expected != shown.actual:
-        sector = _first_sector(shown.offset, shown.expected, shown.actual)
-    return _Damage(damage, culprit_damage, first_bad_read, sector)
+        sector_bytes = _first_sector(shown.offset, shown.expected, shown.actual)
+    return _Damage(damage, culprit_damage, first_bad_read, sector_bytes)
 
 
 def _op(op: Op) -> CulpritOp:
@@ -168,6 +171,7 @@ def _op(op: Op) -> CulpritOp:
 
 
 def _first_sector(offset: int, expected: bytes, actual: bytes) -> SectorBytes:
+    """Return the bytes from byte ``offset`` of the disk to the end of its sector."""
     end = min((offset // SECTOR + 1) * SECTOR - offset, len(expected))
     return SectorBytes(
         sector=offset // SECTOR,

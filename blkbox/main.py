@@ -1,4 +1,4 @@
-"""The ``trace`` command: its verbs, and what exit code an end means."""
+"""The command ``trace``: its table of verbs, and the exit code for each kind of error."""
 
 import importlib
 import os
@@ -21,7 +21,7 @@ VERBS = {
     "verify": "verify",
     "history": "history",
     "checkout": "checkout",
-    "import": "import_",  # no module and no function can be called import
+    "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "mark": "mark",
     "cut": "cut",
@@ -30,13 +30,13 @@ VERBS = {
     "report": "report",
     "doctor": "doctor",
 }
-"""Each verb, in the order of the help, and the name of its module in blkbox/commands and of the function
-in there."""
+"""Each verb, in the order of the help, and the name of its module in blkbox/commands. The module's
+function has the same name."""
 
 app = typer.Typer(
     name="trace",
-    help="A flight recorder for block drivers: record a guest's disk, replay it on another build, and "
-    "name the request that corrupted it.",
+    help="A flight recorder for block drivers: record a guest's disk, replay it on another build, "
+    "and name the request that corrupted it.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -61,7 +61,7 @@ def _trace(
         ),
     ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Take the options of ``trace`` itself."""
 
 
 for _verb, _name in VERBS.items():
@@ -69,13 +69,16 @@ for _verb, _name in VERBS.items():
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit. Typer's own codes are 1 for a bug and 2 for usage: the first would read
-    as "bad driver" and the second as well, so both are mapped."""
+    """Run the command and exit with its code."""
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run(argv: list[str]) -> int:
-    """Run the command; return its exit code."""
+    """Run the command; return its exit code.
+
+    Typer would exit with 1 for a bug and 2 for wrong usage. ``git bisect run`` takes both for a bad
+    driver, so this maps them to codes of our own.
+    """
     try:
         with progress.shown():
             code = app(argv or ["--help"], standalone_mode=False)
@@ -92,7 +95,7 @@ def run(argv: list[str]) -> int:
         print("trace: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # whoever read our output has seen enough; keep Python from complaining at exit
+        # The reader of our output has closed it. Keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.STORAGE
     except OSError as error:
@@ -100,7 +103,7 @@ def run(argv: list[str]) -> int:
             f"trace: {error.strerror or error}: {error.filename or 'I/O failed'}", file=sys.stderr
         )
         return Exit.STORAGE
-    except Exception:  # noqa: BLE001  a bug of ours must never read as a bad driver
+    except Exception:  # noqa: BLE001  a bug in blkbox must never look like a bad driver
         traceback.print_exc()
         print(
             "trace: this is a bug in blkbox; please report it with the lines above", file=sys.stderr

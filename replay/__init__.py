@@ -1,1 +1,1 @@
-"""Re-executes a trace on a driver: the schedule, the player, one run, and what it shows."""
+"""Replay a trace on a driver: the schedule, the player, one run, and the symptom that it shows."""

@@ -1,11 +1,11 @@
-"""What runs of a trace cost, as a value that adds up, and what a run is for."""
+"""The cost of running a trace, as values that can be added."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
 
 class Purpose(Enum):
-    """What a run is for: the cost of confirming a culprit is counted apart."""
+    """What a run is for. The cost of confirming a culprit is counted separately."""
 
     SEARCH = auto()
     CONFIRM = auto()
@@ -13,14 +13,14 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What runs of a trace cost."""
+    """What one or more runs of a trace cost."""
 
     ops: int = 0
-    """Ops sent to the driver, in all runs together."""
+    """Ops sent to the driver, summed over the runs."""
     runs: int = 0
     """Runs that were started."""
     confirm_ops: int = 0
-    """How many of the ``ops`` served to confirm a culprit."""
+    """How many of the ``ops`` were sent to confirm a culprit."""
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(

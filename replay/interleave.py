@@ -1,7 +1,7 @@
-"""Orders in which ops that were in flight together may be sent: as recorded, or by a seed.
+"""The order in which ops are sent: as recorded, or shuffled by a seed.
 
-When recorded, the guest had these ops in flight together, so it did not care for their order, and a
-driver must not either. Only ops that overlap, where either changes data, keep theirs.
+Ops that the guest had in flight together may reach the driver in any order, and the driver must
+cope with each. Only conflicting ops keep their recorded order.
 """
 
 import random
@@ -11,13 +11,15 @@ from replay.schedule import Step
 from tracer.op import conflicts
 
 Numbered = tuple[int, Step]
-"""A step and its position: ops counted in the order of submission, from 0."""
+"""A step and its position: its place in the order of submission, from 0."""
 
 
 def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Numbered]:
-    """Steps in another legal order: each after all steps that had completed when it was submitted,
-    and after earlier steps that it conflicts with. Seed 0 changes nothing. ``depth`` is how many
-    steps are looked at together."""
+    """Yield the steps in another legal order; seed 0 keeps the order.
+
+    A step comes after every step that completed before it was submitted, and after every earlier
+    step that it conflicts with. Each choice is made among the next ``depth`` steps.
+    """
     steps = iter(steps)
     if not seed:
         yield from steps
@@ -25,7 +27,8 @@ def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Num
     waiting: list[tuple[float, Numbered]] = []
     while True:
         for position, step in steps:
-            # depends on nothing else, so that a prefix of the trace is sent much as the whole is
+            # depends on seed and position alone: a prefix of the trace is sent in nearly the same
+            # order as the whole trace
             priority = random.Random(f"{seed} {position}").random()
             waiting.append((priority, (position, step)))
             if len(waiting) == depth:
@@ -37,7 +40,7 @@ def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Num
 
 
 def _free(waiting: list[tuple[float, Numbered]]) -> Iterator[int]:
-    """Which may come next: those that need not wait for one before them."""
+    """Yield the indexes of the steps that may come next: those that wait for no earlier step."""
     steps = [step for _, (_, step) in waiting]
     for index, step in enumerate(steps):
         if not any(
@@ -48,7 +51,10 @@ def _free(waiting: list[tuple[float, Numbered]]) -> Iterator[int]:
 
 
 def seeds(given: int, runs: int) -> Iterator[int]:
-    """The seeds of repeated runs: always the given seed if it is not 0. Else the recorded order in
-    every other run, since some faults need that order and some another."""
+    """Yield one seed per run: ``given`` in every run, unless it is 0.
+
+    If it is 0, every other run keeps the recorded order, and the runs between them shuffle. Some
+    faults need the recorded order, others need a different one.
+    """
     for run in range(runs):
         yield given if given or run % 2 == 0 else run

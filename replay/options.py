@@ -1,6 +1,6 @@
-"""What a user asks of a replay, and how the ops of a run are sent.
+"""The options of a replay, and the order in which a run sends its ops.
 
-Both are values that travel as arguments. Whoever wants another order makes one with
+Both are frozen values that are passed as arguments. To change an order, make another with
 ``dataclasses.replace``.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from tracer.driver.driver import Driver
 
 TIMEOUT = 30.0
-"""Seconds that an op may take, unless the user says otherwise."""
+"""The default time limit for an op, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,10 @@ class Order:
     """How the ops of one run are sent."""
 
     seed: int = 0
-    """Picks an order of the ops that were in flight together (replay/interleave.py); 0 is the
+    """Selects an order for ops that were in flight together (replay/interleave.py). 0 is the
     recorded order."""
     depth: int | None = None
-    """At most this many ops in flight; None is as recorded."""
+    """The most ops in flight; None means as many as recorded."""
 
 
 AS_RECORDED = Order()
@@ -29,25 +29,26 @@ AS_RECORDED = Order()
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What a user asks of a replay."""
+    """What the user asked a replay to do."""
 
     driver: Driver
     """The build under test."""
     work: Path
-    """The folder in which each run gets a folder for its images."""
+    """The folder that holds one folder per run, for the run's images."""
     reader: Driver | None = None
-    """The build that reopens the images, where it is not the driver."""
+    """The build that reopens the images, if another than the driver."""
     order: Order = AS_RECORDED
-    """How ops are sent. Repeated runs and the search may use another order."""
+    """How ops are sent. Repeated runs and the search for the culprit may use another order."""
     upto: int | None = None
-    """Replay this many ops; None is the whole trace."""
+    """Replay the first ``upto`` ops; None means the whole trace."""
     runs: int = 1
-    """Runs of the whole trace before the driver is called clean, and to confirm a culprit."""
+    """How many clean runs of the whole trace make the driver clean, and how many runs confirm a
+    culprit."""
     find: bool = True
-    """Whether to look for the culprit if anything is wrong."""
+    """Whether to search for the culprit if anything is wrong."""
     timeout: float = TIMEOUT
-    """Seconds that an op may take."""
+    """The time limit for an op, in seconds."""
     keep: bool = False
     """Whether the images of every run stay in ``work``."""
     force: bool = False
-    """Whether the data of a server or a block device may be overwritten."""
+    """Whether a replay may overwrite the data of a server or a block device."""

@@ -1,6 +1,6 @@
-"""What came of one run of a trace: what differed while ops were played, and what was wrong after.
+"""The outcome of one run: what differed while ops were played, and what was wrong afterwards.
 
-The player makes an Outcome of what it saw; the runner adds what it finds once the ops are done.
+The player makes an Outcome. The runner adds what it finds once the ops are done.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from tracer.ranges import RangeSet
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Both images after the first ``position`` ops, with nothing wrong: a run can start here."""
+    """Both images after the first ``position`` ops, with nothing wrong. A run can start here."""
 
     position: int
     folder: Path
@@ -25,66 +25,67 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run. Positions count ops in the order of submission, from 0."""
+    """What one run showed. A position is an op's place in the order of submission, from 0."""
 
     # while ops were played
 
     replayed: int = 0
-    """Ops that were sent to the driver."""
+    """Ops sent to the driver."""
     started: int = 0
-    """As many of the trace's ops have been sent, or skipped, or were done before this run."""
+    """How many of the trace's ops were sent, were skipped, or were done before this run."""
     faults: tuple[tuple[int, Difference], ...] = ()
-    """What differed, in the order seen: at most one difference per op, with the op's position."""
+    """The op's position and what differed, in the order seen: at most one difference per op."""
     bad_reads: RangeSet = field(default_factory=RangeSet)
-    """Bytes that reads returned wrong."""
+    """The byte ranges that reads returned wrong."""
     first_bad_read: tuple[int, Difference] | None = None
-    """The first read, in the order of submission, that returned wrong data, and its position."""
+    """The position of the first read, in the order of submission, that returned wrong data, and
+    what differed."""
     lost: tuple[int, Op] | None = None
-    """The oldest op in flight when the driver went away, and its position."""
+    """The position of the oldest op in flight when the driver went away, and the op."""
     hung: tuple[int, Op] | None = None
-    """The op that was not answered in time, and its position."""
+    """The position of the op that was not answered in time, and the op."""
     wrong_at: int | None = None
-    """After how many ops a probe first found its sectors wrong."""
+    """How many ops were done when a probe first found its sectors wrong."""
 
     # once the ops were done
 
     live: Sweep | None = None
-    """The images compared while the driver still served."""
+    """The comparison of the images while the driver still served."""
     reopened: Sweep | None = None
-    """The images compared after the driver was stopped and started again; None where that was not
-    done, or says nothing because the driver keeps nothing over a restart."""
+    """The comparison of the images after the driver was stopped and started again. None if that was
+    not done, or if the driver keeps nothing over a restart."""
     stop: str | None = None
-    """What was wrong with how the driver stopped, or started again."""
+    """What went wrong when the driver stopped, or started again."""
     check: str | None = None
-    """What the check command found."""
+    """What the check command found wrong."""
     gone: str | None = None
     """How the driver ended, or hung, before it was asked to stop."""
     reader: str | None = None
-    """The build that the image was reopened with, where that is not the driver."""
+    """The build that reopened the image, if another than the driver."""
     saved: Saved | None = None
-    """The images, where the run was asked to save them and nothing was wrong."""
+    """The images, if the run had to save them and nothing was wrong."""
     log: str = ""
     """The tail of what the driver wrote to stderr and stdout."""
 
     @property
     def clean(self) -> bool:
-        """Whether nothing at all was wrong."""
+        """Whether nothing was wrong."""
         return not (
             self.faults or self.lost or self.hung or self.gone or self.stop or self.check
-        ) and all(one is None or one.clean for one in (self.live, self.reopened))
+        ) and all(sweep is None or sweep.clean for sweep in (self.live, self.reopened))
 
     def damage(self) -> RangeSet:
-        """Every byte range that was seen wrong, in whole sectors."""
+        """Return every byte range that was seen wrong, extended to whole sectors."""
         found = self.bad_reads.aligned(SECTOR)
-        for one in (self.live, self.reopened):
-            for start, end in one.damage if one is not None else ():
+        for sweep in (self.live, self.reopened):
+            for start, end in sweep.damage if sweep is not None else ():
                 found.add(start, end)
         return found
 
     def evidence(self) -> list[Evidence]:
-        """What the images held where they are wrong now: of the live one if that is wrong, else of
-        the reopened one. Not all of it where it is very much (tracer/sweep.py)."""
-        for one in (self.live, self.reopened):
-            if one is not None and one.evidence:
-                return sorted(one.evidence, key=lambda piece: piece.offset)
+        """Return the wrong bytes of the live image, or of the reopened image if the live image is
+        right. The amount is limited (tracer/mirror/sweep.py)."""
+        for sweep in (self.live, self.reopened):
+            if sweep is not None and sweep.evidence:
+                return sorted(sweep.evidence, key=lambda piece: piece.offset)
         return []

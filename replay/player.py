@@ -1,4 +1,4 @@
-"""Plays ops through a mirror, in recorded order and concurrency, and notes what differs."""
+"""Play a trace's ops through a mirror, in recorded order and concurrency, and note differences."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from tracer.trace.data import TraceWithData
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Bytes ``[start, end)`` to look at once ``after`` ops are done; no larger than a read may be."""
+    """Bytes ``[start, end)`` to read once ``after`` ops are done; at most one read's length."""
 
     start: int
     end: int
@@ -35,7 +35,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What to look at while playing, after each of ``positions`` ops (ascending)."""
+    """What to read while playing, after each of ``positions`` ops (ascending)."""
 
     watched: tuple[Watched, ...]
     positions: range
@@ -43,7 +43,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Both sides of a run, and how they are compared."""
+    """Both sides of a run, and the rules that compare them."""
 
     loop: Loop
     reference: FileDevice
@@ -57,20 +57,21 @@ class PlayOptions:
 
     order: Order = AS_RECORDED
     first: int = 0
-    """As many ops are left out at the front: both sides hold them already."""
+    """Skip the trace's first ``first`` ops: both sides hold their effect already."""
     upto: int | None = None
-    """Play no more than the trace's first ``upto`` ops; None is all."""
+    """End after the trace's first ``upto`` ops; None means all."""
     timeout: float = TIMEOUT
-    """Seconds that an op may take."""
+    """The time limit for an op, in seconds."""
     probe: Probe | None = None
 
 
 MAX_FAULTS = 1000
-"""Differences that are kept: a broken driver makes one per read, and the first tells the most."""
+"""The most differences kept. A broken driver can cause one per read, and the first says most."""
 
 
 class Player:
-    """Plays ops of a trace on both sides, once. Has no more in flight than the recorder allows."""
+    """Plays ops of a trace on both sides, once. Keeps within the recorder's limits on ops and bytes
+    in flight."""
 
     def __init__(self, source: TraceWithData, sides: Sides, options: PlayOptions) -> None:
         self._source = source
@@ -83,7 +84,7 @@ class Player:
         self._gate = Gate()
         self._bytes = 0
         self._position_of: dict[int, int] = {}
-        # what the outcome is made of
+        # the parts of the outcome
         self._replayed = self._started = 0
         self._faults: list[tuple[int, Difference]] = []
         self._bad_reads = RangeSet()
@@ -93,8 +94,12 @@ class Player:
         self._wrong_at: int | None = None
 
     def play(self, progress: Callable[[int], None] = lambda more: None) -> Outcome:
-        """Play; ``progress`` gets how many more ops were sent. Raises TraceError and StorageError,
-        DriverHung if a probe is not answered, Undecidable if the driver cannot take an op."""
+        """Play the ops and return what differed. ``progress`` gets the number of ops just sent.
+
+        Raises TraceError if the trace is damaged or incomplete, StorageError if the reference image
+        fails, DriverHung if a probe is not answered in time, and Undecidable if the driver cannot
+        take an op.
+        """
         self._play(progress)
         return Outcome(
             replayed=self._replayed,
@@ -110,7 +115,7 @@ class Player:
     def _play(self, progress: Callable[[int], None]) -> None:
         mirror, options = self._mirror, self._options
         numbered = enumerate(islice(schedule(self._source.trace.ops()), options.upto))
-        # a probe looks after the trace's first so many ops: that needs the recorded order
+        # a probe looks after a given number of the trace's ops: that needs the recorded order
         seed = 0 if options.probe else options.order.seed
         steps = interleave(self._rest(numbered), seed, self._depth)
         probes = iter(options.probe.positions if options.probe else ())
@@ -137,13 +142,15 @@ class Player:
             self._look(probe_at)
 
     def _rest(self, numbered: Iterator[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
-        """What is to be played: all but the first steps, which are taken to be done."""
+        """Mark the first steps as done, and return the others."""
         for position, step in islice(numbered, self._options.first):
             self._started = position + 1
             self._gate.done(step)
         return numbered
 
     def _room(self, step: Step) -> bool:
+        """Return whether the step may start now: nothing it waits for is left, and the limits on
+        ops and bytes in flight allow it."""
         return (
             self._gate.open(step)
             and self._mirror.in_flight < self._depth
@@ -151,8 +158,10 @@ class Player:
         )
 
     def _start(self, position: int, step: Step) -> bool:
-        """Hand an op to the mirror; return whether it was. An op that failed on the reference when
-        recorded changed nothing then, and is skipped."""
+        """Pass an op to the mirror; return whether it was sent.
+
+        An op that failed on the reference while recording is skipped: it changed nothing then.
+        """
         recorded = step.op
         self._started = max(self._started, position + 1)
         if recorded.reference_status:
@@ -169,6 +178,7 @@ class Player:
         return True
 
     def _wait(self) -> None:
+        """Wait for the driver. Note the oldest op as hung if its time is up."""
         if self._sides.loop.poll(min(1.0, self._options.timeout)):
             return
         oldest = self._mirror.oldest()
@@ -178,30 +188,30 @@ class Player:
             self._hung = self._position_of[oldest.op.seq], oldest.op
 
     def _look(self, position: int) -> bool:
-        """Compare the probed sectors; return whether they are wrong."""
+        """Compare the watched ranges; return whether any is wrong."""
         assert self._options.probe is not None
         reference, test = self._sides.reference, self._sides.test
         comparison = self._sides.comparison
         waiting = wrong = 0
 
-        def looked(one: Watched, at: int, error: int, data: Data | None, _: Extents) -> None:
+        def looked(piece: Watched, at: int, error: int, data: Data | None, _: Extents) -> None:
             nonlocal waiting, wrong
             waiting -= 1
             if error:
                 wrong += 1
             elif data is not None:
-                expected = reference.read(one.start, one.end - one.start)
-                actual = data[one.start - at : one.end - at]
-                if actual != expected and comparison.differences(expected, actual, one.start):
+                expected = reference.read(piece.start, piece.end - piece.start)
+                actual = data[piece.start - at : piece.end - at]
+                if actual != expected and comparison.differences(expected, actual, piece.start):
                     wrong += 1
 
         unit = test.export.sizes.minimum
-        for one in self._options.probe.watched:
-            if one.after > position:
+        for piece in self._options.probe.watched:
+            if piece.after > position:
                 continue
-            at, stop = one.start // unit * unit, -(-one.end // unit) * unit
+            at, stop = piece.start // unit * unit, -(-piece.end // unit) * unit
             waiting += 1
-            test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, one, at))
+            test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, piece, at))
         test.kick()
         wait = Waiter(self._sides.loop, self._options.timeout)
         while waiting:
@@ -211,7 +221,7 @@ class Player:
         return bool(wrong)
 
     def _note(self, position: int, difference: Difference) -> None:
-        """Keep what the two sides differ in on the op at ``position``."""
+        """Keep a difference of the op at ``position``."""
         if difference.fault == Fault.DATA:
             for start, end in difference.ranges:
                 self._bad_reads.add(start, end)
@@ -221,6 +231,7 @@ class Player:
             self._faults.append((position, difference))
 
     def _done(self, flight: Flight) -> None:
+        """Note what an op showed, now that both sides are done with it."""
         op, step = flight.op, flight.token
         self._bytes -= _weight(op)
         position = self._position_of.pop(op.seq)
@@ -240,8 +251,10 @@ class Player:
         self._gate.done(step)
 
     def _check_recorded(self, flight: Flight, recorded: Op) -> None:
-        """The reference must read back what it did when recorded: else the trace lacks something
-        that happened, and proves nothing about this driver."""
+        """Raise TraceError if a read returns other data from the reference than while recording.
+
+        The trace then lacks an op that changed the disk, and proves nothing about this driver.
+        """
         data = flight.data
         assert isinstance(data, bytes | bytearray)
         comparison = self._sides.comparison
@@ -253,4 +266,5 @@ class Player:
 
 
 def _weight(op: Op) -> int:
+    """Return the bytes of payload that the op moves."""
     return op.length if op.kind in CARRIES_DATA or op.kind == Kind.READ else 0

@@ -1,7 +1,6 @@
-"""A reader: another build that reopens the images which the driver wrote."""
+"""A reader: another build that reopens the images that the driver wrote."""
 
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 from replay.options import ReplayOptions
@@ -14,9 +13,12 @@ from tracer.mirror.sweep import sweep
 
 
 def try_reader(options: ReplayOptions, size: int) -> None:
-    """Check that the reader, if there is one, opens a fresh image of ``size`` bytes that the driver
-    made: else what it reads later is not the driver's fault. Raises Undecidable if not, and
-    UsageError if the two have no image to share."""
+    """Check that the reader, if there is one, reads a fresh image of the driver correctly.
+
+    If it does not, a difference that it sees later is not the driver's fault. ``size`` is the
+    disk's, in bytes. Raises Undecidable if the reader does not read zeroes, and UsageError if one
+    of the two builds does not work on an image file.
+    """
     driver, reader = options.driver, options.reader
     if reader is None:
         return
@@ -26,7 +28,7 @@ def try_reader(options: ReplayOptions, size: int) -> None:
         image, raw = Path(folder) / f"test.{driver.suffix}", Path(folder) / "reference.raw"
         driver.create_image(image, size)
         make_raw(raw, size)
-        with reader.start(loop, image, size) as running, closing(FileDevice(raw)) as reference:
+        with reader.start(loop, image, size) as running, FileDevice(raw) as reference:
             found = sweep(loop, reference, running.device, Comparison(), timeout=options.timeout)
     if not found.clean:
         raise Undecidable(f"{reader.name} does not read zeroes from a fresh image of {driver.name}")

@@ -1,4 +1,4 @@
-"""One run of a trace on a build: a fresh image, the ops, the comparisons afterwards.
+"""One run of a trace on a build: a fresh image, the ops, then the comparisons.
 
 runner = Runner(source, options)
 outcome = runner.run(Run("full", order, upto=100))
@@ -6,7 +6,6 @@ runner.cost                         # of all runs so far
 """
 
 import shutil
-from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -30,47 +29,51 @@ from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
 ROOM = 16 << 20
-"""Bytes: with less room on the images' file system, a failure is not blamed on the driver."""
+"""Bytes. If the images' file system has less room, a failure is not blamed on the driver."""
 
 PIECE = 1 << 20
-"""Bytes of the reference that are looked at at once."""
+"""Bytes of the reference that are read at a time."""
 
 
 class Checks(Enum):
-    """What is looked at once the ops are done: the images are compared whole, the driver is stopped
-    and its check command run, the images are reopened and compared again."""
+    """How much is checked once the ops are done.
+
+    The checks are, in this order: compare the whole images, stop the driver, run its check command,
+    reopen the image, compare again.
+    """
 
     NONE = auto()
     UNTIL_WRONG = auto()
-    """No more once something is wrong."""
+    """Check until something is wrong."""
     ALL = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run to do."""
+    """One run: which ops to play, from where, and what to check."""
 
     label: str
-    """Names the run and its folder."""
+    """The name of the run and of its folder."""
     order: Order
     upto: int
     """Play the trace's first ``upto`` ops."""
     start: Saved | None = None
-    """Images to start from: the ops before them are not played again."""
+    """The images to start from; None is fresh images. The ops that they hold are not played."""
     save: bool = False
-    """Whether to save the images if nothing is wrong, where that can be done."""
+    """Whether to save the images if nothing is wrong and they can be saved."""
     probe: Probe | None = None
+    """What to read while playing."""
     checks: Checks = Checks.UNTIL_WRONG
     purpose: Purpose = Purpose.SEARCH
 
     @property
     def first(self) -> int:
-        """How many ops are not played."""
+        """How many ops are skipped at the front."""
         return self.start.position if self.start is not None else 0
 
 
 class Runner:
-    """Runs prefixes of a trace. Knows what that cost so far, and what it showed of the driver."""
+    """Runs prefixes of a trace. Counts the cost, and remembers whether the driver keeps data."""
 
     def __init__(self, source: TraceWithData, options: ReplayOptions) -> None:
         self.source = source
@@ -81,23 +84,26 @@ class Runner:
 
     @property
     def cost(self) -> Cost:
-        """What all runs so far cost."""
+        """The cost of all runs so far."""
         return self._cost
 
     @property
     def volatile(self) -> bool:
-        """Whether the driver was seen to keep nothing of what was written over a restart."""
+        """Whether a run showed that the driver keeps nothing over a restart."""
         return self._volatile
 
     @property
     def can_save(self) -> bool:
-        """Whether the images of a run are ours to keep, and hold all that the driver knows."""
+        """Whether a run's images can be saved: they are our files, and hold the driver's state."""
         return self.options.driver.owns_image and not self._volatile
 
     def run(self, run: Run) -> Outcome:
-        """Do a run, on fresh images or on saved ones. Raises TraceError, StorageError, UsageError
-        where a foreign disk must not be overwritten, DriverHung where a probe is not answered, and
-        Undecidable where the driver cannot be used with this trace."""
+        """Do a run, on fresh images or on saved images.
+
+        Raises TraceError if the trace is damaged or incomplete, StorageError if our own disk fails
+        or is full, UsageError if a foreign disk must not be overwritten, DriverHung if a probe is
+        not answered in time, and Undecidable if the driver cannot be used with this trace.
+        """
         self._cost += Cost(runs=1)
         comparison = Comparison(self.source.trace.header.trim)
         if run.start is not None:
@@ -116,10 +122,10 @@ class Runner:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _make_folder(self, run: Run) -> Path:
-        """A new folder for a run, with a copy of the images that it starts from."""
+        """Make a new folder for a run, with a copy of the images that it starts from."""
         folder = self.options.work / run.label
         if run.start is not None or run.save:
-            # always in the same place: images may name each other by their whole paths
+            # always the same path: an image may refer to another by its absolute path
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.exists():
             folder = self.options.work / f"{run.label}-run-{self._cost.runs}"
@@ -130,7 +136,7 @@ class Runner:
         return folder
 
     def _execute(self, run: Run, folder: Path, comparison: Comparison) -> Outcome:
-        """Play the ops; then compare, stop, check, reopen and compare, as far as the run asks."""
+        """Play the ops, then do the checks that the run asks for."""
         driver, size = self.options.driver, self.source.trace.header.size
         image, raw = folder / f"test.{driver.suffix}", folder / "reference.raw"
         if run.start is None:
@@ -139,7 +145,7 @@ class Runner:
                 driver.create_image(image, size)
         with (
             Loop() as loop,
-            closing(FileDevice(raw, durable=False)) as reference,
+            FileDevice(raw, durable=False) as reference,
             driver.start(loop, image, size) as running,
         ):
             sides = Sides(loop, reference, running.device, comparison)
@@ -175,7 +181,7 @@ class Runner:
         return outcome
 
     def _compare_live(self, outcome: Outcome, sides: Sides, running: Running) -> Outcome:
-        # no flush before: it may be what does the damage, and then only as an op of the trace
+        # no flush first: a flush may itself do the damage, and then must be an op of the trace
         try:
             live = self._compare(sides, "live")
         except DriverHung as error:
@@ -207,14 +213,14 @@ class Runner:
                 return replace(outcome, gone=str(error))
             outcome = _note_end(replace(outcome, reopened=reopened), again)
             if outcome.gone is None:
-                again.stop()  # in good order, so that the image can be used again
+                again.stop()  # an orderly stop, so that a later run can start from the image
         if driver.may_forget and _nothing_survived(sides.reference, reopened.damage):
             self._volatile = True
             return replace(outcome, reopened=None)
         return outcome
 
     def _compare(self, sides: Sides, what: str) -> Sweep:
-        """Compare the images whole. Raises DriverHung."""
+        """Compare the whole images. Raises DriverHung if the driver stops answering."""
         with bar(f"comparing ({what})", sides.reference.export.size) as progress:
             return sweep(
                 sides.loop, sides.reference, sides.test, sides.comparison,
@@ -222,14 +228,18 @@ class Runner:
             )  # fmt: skip
 
     def _blank(self, sides: Sides) -> None:
-        """A trace starts on a disk of zeroes. A disk that is not ours to make anew must be blank,
-        or is made so with the user's leave; between our own runs no leave is needed."""
+        """Make sure that a foreign disk reads as zeroes, since a trace starts on zeroes.
+
+        A disk with other data is overwritten only with ``force``, or if an earlier run of ours
+        wrote that data. Raises UsageError if it must not be overwritten, and Undecidable if it
+        does not read as zeroes after being zeroed.
+        """
         name = self.options.driver.name
         blank = self._is_blank(sides)
         if not blank and not (self.options.force or self._disk_is_ours):
             raise UsageError(
-                f"{name} does not read as zeroes, and replaying would overwrite what is "
-                "there: give --force if that is meant"
+                f"{name} does not read as zeroes, and a replay would overwrite its data: "
+                "give --force to allow that"
             )
         self._disk_is_ours = True
         if blank:
@@ -244,7 +254,7 @@ class Runner:
 
 
 def _note_end(outcome: Outcome, running: Running) -> Outcome:
-    """Note in the outcome how the driver ended, if it went away."""
+    """Return the outcome with how the driver ended, if it went away."""
     lost = running.device.lost
     if lost is None:
         return outcome
@@ -257,14 +267,14 @@ def _note_end(outcome: Outcome, running: Running) -> Outcome:
 
 
 def _blame_disk(folder: Path) -> None:
-    """A driver that fails because the disk with our images is full is not to blame: raises
-    StorageError."""
+    """Raise StorageError if the file system with our images is full: then the driver is not to
+    blame for a failure."""
     if shutil.disk_usage(folder).free < ROOM:
         raise StorageError(f"the file system with {folder} is full: make room, or set TMPDIR")
 
 
 def _nothing_survived(reference: FileDevice, damage: RangeSet) -> bool:
-    """Whether all that was written is damaged, so that there is nothing that a restart kept."""
+    """Return whether everything that was written is damaged: the restart kept none of the data."""
     if not damage:
         return False
     for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):

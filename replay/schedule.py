@@ -1,8 +1,8 @@
-"""Which op may start when: order and concurrency as they were recorded.
+"""When each op may start, so that order and concurrency are as recorded.
 
-An op starts when all those that completed before it was submitted are done. Ops are started in the
-order of their submission, and the number of ops that completed before a submission only grows with
-it, so one number per op says it all: ``after``, how many completions must precede it.
+An op may start once every op that completed before its submission is done. Ops start in the order
+of submission, and the number of completions before a submission never falls. So one number per op
+is enough: ``after``, how many completions must come first.
 """
 
 from collections import deque
@@ -15,18 +15,19 @@ from tracer.trace.order import with_completion_index
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An op, when it may start, and when it was done."""
+    """An op, when it may start, and when it completed."""
 
     op: Op
     after: int
-    """It may start once the first ``after`` ops in the recorded order of completion are done."""
+    """The op may start once the first ``after`` ops in the recorded order of completion are
+    done."""
     completion_index: int
-    """Its own place in that order, from 0."""
+    """The op's own place in the recorded order of completion, from 0."""
 
 
 def schedule(ops: Iterable[Op]) -> Iterator[Step]:
-    """Steps in the order of submission, for ops in the order of completion (a trace's order). Takes
-    memory as ``tracer.source.with_completion_index`` does."""
+    """Yield steps in the order of submission, from ops in the order of completion (the order of a
+    trace). Takes as much memory as ``tracer.trace.order.with_completion_index``."""
     completed: deque[int] = deque()
     done_before = 0
 
@@ -36,8 +37,8 @@ def schedule(ops: Iterable[Op]) -> Iterator[Step]:
             yield op
 
     for completion_index, op in with_completion_index(noted()):
-        # every op that completed before this one was submitted has been read: its own completion is
-        # later still, and completions are in order
+        # Every op that completed before this op's submission has been read: ops come in the order
+        # of completion, and this op completed later still.
         while completed and completed[0] < op.submitted:
             completed.popleft()
             done_before += 1
@@ -50,18 +51,18 @@ def is_quiet(step: Step, position: int) -> bool:
 
 
 class Gate:
-    """Tells which steps may start, given which are done."""
+    """Decides which steps may start, from the steps that are done."""
 
     def __init__(self) -> None:
         self._prefix = 0
         self._ahead: set[int] = set()
 
     def open(self, step: Step) -> bool:
-        """Whether all that the step must wait for is done."""
+        """Return whether every op that the step waits for is done."""
         return step.after <= self._prefix
 
     def done(self, step: Step) -> None:
-        """Say that a step is done."""
+        """Note that a step is done."""
         self._ahead.add(step.completion_index)
         while self._prefix in self._ahead:
             self._ahead.remove(self._prefix)

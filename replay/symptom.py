@@ -1,4 +1,4 @@
-"""What a run shows of a fault: its earliest sign."""
+"""The symptom of a run: the earliest sign that something is wrong."""
 
 from dataclasses import dataclass
 
@@ -9,37 +9,36 @@ from tracer.ranges import RangeSet
 from tracer.verdict import SymptomKind, VerdictKind
 
 _DAMAGED = {SymptomKind.READ, SymptomKind.BLOCK_STATUS, SymptomKind.IMAGE, SymptomKind.REOPEN}
-"""Symptoms of damage; the others say that the driver failed."""
+"""Symptoms of damage. The other symptoms mean that the driver failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """The earliest sign of trouble in a run. Positions count ops in the order of submission, from 0."""
+    """The earliest sign that something is wrong in a run. A position is an op's place in the order
+    of submission, from 0."""
 
     what: SymptomKind
     reason: str
+    """A sentence for people."""
     within: int
     """The culprit is among the first ``within`` ops."""
     suspect: int | None = None
-    """The position of the op that showed it, where one did."""
+    """The position of the op that showed the symptom, if an op did."""
     targets: RangeSet | None = None
-    """The damaged bytes, where watching them can tell when they went wrong."""
+    """The damaged bytes, if watching them can show when they went wrong."""
     difference: Difference | None = None
+    """What differed, if the symptom is a difference."""
     right: int = 0
-    """As many ops are known to have gone well: the culprit is none of the first ``right``."""
+    """The first ``right`` ops are known to be right: the culprit is not among them."""
 
     @property
     def verdict(self) -> VerdictKind:
+        """Damaged or failed."""
         return VerdictKind.DAMAGED if self.what in _DAMAGED else VerdictKind.FAILED
-
-    @property
-    def stops(self) -> bool:
-        """Whether it shows only once the driver is stopped."""
-        return self.what in ("stop", "check", "reopen")
 
 
 def symptom_of(outcome: Outcome, ops: int) -> Symptom | None:
-    """The earliest sign of trouble in a run of ``ops`` ops, or None."""
+    """Return the symptom of a run of ``ops`` ops, or None if the run was clean."""
     found = _while_playing(outcome)
     if found:
         return min(found, key=lambda symptom: symptom.within)
@@ -72,7 +71,7 @@ def _while_playing(outcome: Outcome) -> list[Symptom]:
     if outcome.lost is not None:
         position, op = outcome.lost
         reason = f"{outcome.gone}, {op.describe()} in flight"
-        # any op in flight may be to blame, from the oldest to the last that was sent
+        # any op in flight may be to blame, from the oldest to the last sent
         suspect = position if outcome.started == position + 1 else None
         found.append(Symptom(SymptomKind.CRASH, reason, outcome.started, suspect, right=position))
     return found
@@ -89,7 +88,7 @@ def _of_image(first: Difference, damage: RangeSet, ops: int) -> Symptom:
 
 
 def _seen(outcome: Outcome) -> RangeSet:
-    """All damage that was seen on the live driver: what was seen last may have been done first."""
+    """Return all damage seen on the live driver: the damage seen last may have happened first."""
     seen = outcome.bad_reads.copy()
     for start, end in outcome.live.damage if outcome.live is not None else ():
         seen.add(start, end)
@@ -101,10 +100,8 @@ def _of_fault(position: int, difference: Difference, seen: RangeSet) -> Symptom:
     assert op is not None
     sector = difference.offset // SECTOR
     if difference.fault == Fault.DATA:
-        return Symptom(
-            SymptomKind.READ, f"{op.describe()} returned wrong data in sector {sector}", position + 1,
-            position, seen, difference,
-        )  # fmt: skip
+        reason = f"{op.describe()} returned wrong data in sector {sector}"
+        return Symptom(SymptomKind.READ, reason, position + 1, position, seen, difference)
     if difference.fault == Fault.BLOCK_STATUS:
         reason = f"{op.describe()} calls data zeroes in sector {sector}"
         return Symptom(SymptomKind.BLOCK_STATUS, reason, position + 1, difference=difference)

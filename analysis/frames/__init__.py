@@ -1,1 +1,1 @@
-"""Trace -> polars: records as numpy sees them, columns, frames, and what sectors held when."""
+"""Trace -> polars: record layout, records, columns, frames, and the versions that sectors held."""

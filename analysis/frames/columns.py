@@ -1,4 +1,4 @@
-"""The columns of a frame of ops, made of records without a loop over them.
+"""The columns of a frame of ops, made from records without a Python loop over ops.
 
 Units: offset and length are bytes, sectors are 512 bytes, times are ns since the trace's start.
 """
@@ -16,7 +16,7 @@ from analysis.frames.records import OpRecords
 from tracer.op import KIND_BY_NUMBER, MUTATING, SECTOR, Kind
 
 KINDS = pl.Enum([kind.label for kind in Kind])
-"""The type of the column ``kind``."""
+"""The dtype of the column ``kind``."""
 
 WRITERS = [kind.label for kind in Kind if kind in MUTATING]
 """The kinds that change data."""
@@ -41,7 +41,7 @@ OPS = pl.Schema(
         "connection": pl.UInt32(),
     }
 )
-"""The columns of ``Recording.ops``. Integers are signed where people subtract them."""
+"""The columns of ``Frames.ops``. Integers that are likely to be subtracted are signed."""
 
 ALL = pl.Schema(
     {
@@ -51,12 +51,13 @@ ALL = pl.Schema(
         "payload": pl.UInt64(),
     }
 )
-"""All that can be read: also each side's errno, and where the payload is in the store."""
+"""Every column that can be decoded: also the errno of each side, and the payload's position in the
+payload store."""
 
 _KIND_INDEX = np.zeros(256, np.uint32)
 _KIND_INDEX[list(KIND_BY_NUMBER)] = range(len(KIND_BY_NUMBER))
 _KIND_NAMES = pl.Series([kind.label for kind in Kind], dtype=KINDS)
-"""Each kind's label, and where it is, by the kind's number."""
+"""The labels of the kinds, and by kind number the index of its label."""
 
 
 def _sectors(offset: Array, length: Array) -> Array:
@@ -65,7 +66,7 @@ def _sectors(offset: Array, length: Array) -> Array:
 
 
 def _unless_never(completed: Array, values: Array) -> pl.Series:
-    """Null where an op never completed."""
+    """Return the values, with null for ops that never completed."""
     found, never = pl.Series(values), completed < 0
     return found.set(pl.Series(never), None) if never.any() else found
 
@@ -91,11 +92,12 @@ _MADE: dict[str, tuple[tuple[str, ...], Callable[..., Array | pl.Series]]] = {
     "digest": (("digest",), _digest),
     "payload": (("payload",), lambda payload: payload.view(np.uint64)),
 }
-"""How a column is made of fields of records, where it is not a field as it is."""
+"""The fields that a column is made from, and the function that makes it. Other columns are fields
+as they are."""
 
 
 def decode(records: OpRecords, ops: Batch, columns: Iterable[str]) -> pl.DataFrame:
-    """Columns of ALL for some ops of a trace's records."""
+    """Decode some columns of ALL for a batch of ops."""
     made = {name: _MADE.get(name, ((name,), lambda values: values)) for name in columns}
     if "in_flight" in made:
         made["in_flight"] = ("submitted", "kind"), records.in_flight
@@ -111,7 +113,7 @@ def decode(records: OpRecords, ops: Batch, columns: Iterable[str]) -> pl.DataFra
 def ahead(
     function: Callable[[Batch], pl.DataFrame], batches: Iterable[Batch]
 ) -> Iterator[pl.DataFrame]:
-    """A frame for each batch, made on all CPUs, a few batches ahead of who takes them."""
+    """Yield a frame for each batch. The frames are made on all CPUs, a few batches ahead."""
     workers = cpu_count() or 1
     waiting: deque[Future[pl.DataFrame]] = deque()
     pool = ThreadPoolExecutor(workers)
@@ -123,5 +125,5 @@ def ahead(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # without waiting: who takes no more may drop this in one of the pool's own threads
+        # do not wait: a caller that stops early may drop this generator in a thread of the pool
         pool.shutdown(wait=False, cancel_futures=True)

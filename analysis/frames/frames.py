@@ -1,7 +1,8 @@
 """A trace as polars frames.
 
-A column is decoded when a query asks for it, for the ops that the query lets through, a batch at a time
-(``records`` reads the file, ``columns`` makes columns). Traces larger than memory can be queried.
+A query decodes only the columns that it uses, for the ops that pass its filter, a batch at a time
+(``records`` reads the file, ``columns`` makes columns). So a trace larger than memory can be
+queried.
 
 Units: offset and length are bytes, sectors are 512 bytes, times are ns since the trace's start.
 """
@@ -38,107 +39,139 @@ __all__ = ["KINDS", "OPS", "WRITERS", "Frames"]
 _MAX_INT = (1 << 63) - 1
 
 _FOR_DATA = ["seq", "kind", "offset", "length", "payload", "digest"]
-"""The columns that it takes to find an op's data."""
+"""The columns that are needed to find an op's data."""
 
 
 class Frames(Closing):
-    """A trace, as frames. Only whole records count, so a torn trace reads up to where it ends.
+    """A trace as frames.
 
-    Use it as a context manager, or let it go: its files are closed when it is collected.
+    Use it as a context manager, or drop it: the files are closed when the object is collected. A
+    torn trace reads up to its last whole record.
+
+    Units: offset and length are bytes, sectors are 512 bytes, times are ns since the trace's start.
+    Digests are 16 bytes. Statuses are errno values, 0 for success.
+
+    The constructor reads the header only. It raises TraceError if the file cannot be opened or is
+    not a trace. The first use of the ops reads the whole trace once, to check and index it; it
+    raises TraceError if a record is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        """The trace's file."""
         self._files = ExitStack()
         self._trace = self._files.enter_context(Trace(path))
         self._close = weakref.finalize(self, self._files.close)
         self._records = OpRecords(self._trace)
         self.torn_bytes = self._trace.torn_bytes
-        """Bytes after the last whole record."""
+        """Bytes after the last whole record; 0 unless the trace is torn."""
 
     def __repr__(self) -> str:
         state = "" if self.closed else ", not closed"
-        records = f"{self.records:,} records"  # ops are not counted before someone asks
+        records = f"{self.records:,} records"  # counting ops would read the whole trace
         return f"<Frames {self.path.name}: {text.size(self.header.size)}, {records}{state}>"
 
     def close(self) -> None:
-        """Close the files; a second time does nothing."""
+        """Close the files. Closing twice is harmless."""
         self._close()
 
     @property
     def header(self) -> Header:
-        """What the trace says of itself."""
+        """The trace's header: disk size (bytes), driver, host, digest algorithm and so on."""
         return self._trace.header
 
     @property
     def closed(self) -> bool:
-        """Whether the recording came to its end; what a killed one has not got is missing here."""
+        """Whether the trace has its end record. It has none if the recorder was killed."""
         return self.end is not None
 
     @property
     def end(self) -> End | None:
-        """How the recording ended; None where it was not closed."""
+        """The trace's end record; None if the trace was not closed."""
         return self._trace.end
 
     @property
     def records(self) -> int:
-        """How many records there are, of all kinds."""
+        """The number of whole records in the file, of all kinds. Reads nothing."""
         return self._trace.count
 
     @property
     def watch(self) -> Callable[[int], None]:
-        """Told of how many more records were read, each time that the file is: set it for a progress
-        bar."""
+        """A function that gets the number of records just read, whenever the file is read. Set it
+        to show progress."""
         return self._records.watch
 
     @watch.setter
-    def watch(self, told: Callable[[int], None]) -> None:
-        self._records.watch = told
+    def watch(self, watch: Callable[[int], None]) -> None:
+        self._records.watch = watch
 
     def batches(self) -> Iterator[Batch]:
-        """All ops by seq, for numpy, some thousand at a time. Raises TraceError."""
+        """Yield all ops sorted by seq, as batches for numpy of about 65,000 ops. Raises TraceError
+        if the trace is damaged."""
         yield from self._records.by_seq()  # not returned: this object must outlive its batches
 
     @property
     def count(self) -> int:
-        """How many ops there are. Raises TraceError."""
+        """The number of ops. Raises TraceError if the trace is damaged."""
         return self._records.count
 
     @property
     def last(self) -> int:
-        """The number of the last op; -1 where there is none. Raises TraceError."""
+        """The highest seq; -1 if there are no ops. Raises TraceError if the trace is damaged."""
         return self._records.last
 
     @property
     def sectors(self) -> int:
-        """The disk's size."""
+        """The disk's size in sectors. The last sector may be a part of one."""
         return -(-self.header.size // SECTOR)
 
     @property
     def ops(self) -> pl.LazyFrame:
-        """Every op by seq, with the columns of OPS. Raises TraceError.
+        """Every op, sorted by seq, with the columns of OPS.
 
-        ``sector`` is the first of the ``sectors`` that the op touches. ``flags`` are bits of
-        ``tracer.op.Flag``. ``completed`` and ``latency`` (from submitted to completed) are null where
-        the op never completed. ``in_flight`` counts the other ops that were submitted and not
-        completed when this one was submitted. ``status`` is the errno that the guest got, 0 for
-        success. ``reference_ns`` and ``test_ns`` are how long each side took. ``digest``
-        is 16 bytes; ``.bin.encode("hex")`` makes text of it.
+        =============  ======  ============================================================
+        seq            Int64   the op's number, in the order of submission
+        kind           Enum    read, write, flush, trim, cache, block_status, zero, start
+        offset         Int64   the first byte
+        length         Int64   bytes
+        sector         Int64   the first sector that the op touches
+        sectors        Int64   how many sectors it touches
+        flags          UInt16  bits of ``tracer.op.Flag``
+        submitted      Int64   ns since the trace's start
+        completed      Int64   ns since the trace's start; null if the op never completed
+        latency        Int64   ns from submitted to completed; null if it never completed
+        in_flight      Int64   other ops in flight when this op was submitted
+        status         UInt16  the errno that the guest got; 0 for success
+        reference_ns   Int64   ns that the reference took
+        test_ns        Int64   ns that the driver took
+        digest         Binary  of the data written, or returned by a read: 16 bytes
+        connection     UInt32  the guest's connection
+        =============  ======  ============================================================
+
+        ``pl.col("digest").bin.encode("hex")`` makes text of a digest. Raises TraceError if the
+        trace is damaged.
         """
         return self._all.select(*OPS)
 
     @property
     def marks(self) -> pl.DataFrame:
-        """The named moments: each before op ``seq``, at ``time``. Raises TraceError."""
+        """The named moments of the recording, in order.
+
+        Columns: ``seq`` (Int64), the op that the mark stands before; ``time`` (Int64), in ns since
+        the trace's start; ``name`` (String). Raises TraceError if the trace is damaged.
+        """
         schema = {"seq": pl.Int64(), "time": pl.Int64(), "name": pl.String()}
         return self._frame((asdict(mark) for mark in self._trace.marks()), schema)
 
     @property
     def mismatches(self) -> pl.DataFrame:
-        """Where the two sides differed while recording. Raises TraceError.
+        """The differences between the two sides that the recorder found.
 
-        ``offset`` and ``length`` are the bytes that differ; the statuses are errno values; ``digest``
-        is that of what the test side returned.
+        Columns: ``seq`` (Int64), the op; ``fault`` (Enum: data, status, block_status, final, lost);
+        ``offset`` and ``length`` (Int64), the bytes from the first that differs to the last;
+        ``expected_status`` and ``actual_status`` (UInt16), the errno of the reference and of the
+        test side; ``time`` (Int64), in ns since the trace's start; ``digest`` (Binary), of the
+        bytes that the test side returned. Raises TraceError if the trace is damaged.
         """
         schema = {
             "seq": pl.Int64(),
@@ -151,27 +184,41 @@ class Frames(Closing):
             "digest": pl.Binary(),
         }
         rows = (
-            asdict(one) | {"fault": Fault(one.fault).name.lower()}
-            for one in self._trace.mismatches()
+            asdict(mismatch) | {"fault": Fault(mismatch.fault).name.lower()}
+            for mismatch in self._trace.mismatches()
         )
         return self._frame(rows, schema)
 
-    def touching(self, sector: int) -> pl.LazyFrame:
-        """``history``, lazily: a sector may have been touched by every op of a long trace."""
+    def check_sector(self, sector: int) -> None:
+        """Raise UsageError if the disk has no such sector."""
         if not 0 <= sector < self.sectors:
             raise UsageError(f"there is no sector {sector}: the disk's last is {self.sectors - 1}")
+
+    def touching(self, sector: int) -> pl.LazyFrame:
+        """Return every op that touched a sector, sorted by seq, as a lazy frame: in a long trace
+        these may be many. The columns are those of ``ops``.
+
+        Raises UsageError if the disk has no such sector, TraceError if the trace is damaged.
+        """
+        self.check_sector(sector)
         return self._within(sector * SECTOR, (sector + 1) * SECTOR).select(*OPS)
 
     def history(self, sector: int) -> pl.DataFrame:
-        """Every op that touched a sector, by seq. Raises UsageError for a sector beyond the disk."""
+        """Return every op that touched a sector, sorted by seq: ``touching``, collected.
+
+        Raises UsageError if the disk has no such sector, TraceError if the trace is damaged.
+        """
         return self.touching(sector).collect()
 
     def writers(self, sector: int) -> pl.DataFrame:
-        """Every op that changed a sector, by seq; ``last`` marks the one whose data it held at the end.
+        """Return every op that changed a sector, sorted by seq.
 
-        A write that failed may have changed it, and is here. Raises UsageError as ``history`` does.
+        The columns are those of ``ops``, and ``last`` (Boolean), which is true for the last op: the
+        sector held its data at the end. A write that failed may have changed the sector, and is
+        included. A fast zero that the driver refused is not. Raises UsageError if the disk has no
+        such sector, TraceError if the trace is damaged.
         """
-        # what Op.refused says of one op
+        # the same rule as Op.refused
         fast_zero = pl.col("flags") & int(Flag.FAST_ZERO) != 0
         refused = fast_zero & (pl.col("status") == errno.ENOTSUP)
         return (
@@ -182,16 +229,28 @@ class Frames(Closing):
         )
 
     def versions(self, sectors: range) -> pl.DataFrame:
-        """Every version that these sectors ever held, by sector and seq, with the columns of VERSIONS.
+        """Return every version that these sectors should have held, sorted by sector and seq.
 
-        One row for the ``sectors`` from ``sector`` on that op ``seq`` changed, and ``replaced_by`` next
-        (null: none did). They should have held it from ``since`` (when ``seq`` was done) to
-        ``until`` (when ``replaced_by`` was submitted), in ns; ``read_by`` are the reads that returned
-        any of it. ``seq`` is null for the zeroes of a blank disk. ``digest`` is that of all that ``seq``
-        wrote. An op that changed part of a sector makes a version of the whole sector.
+        Each row is a version of ``sectors`` sectors from ``sector`` on, with these columns:
 
-        What failed on the reference is no version; see ``writers``. Trims are zeroes, unless the rule is
-        ``old-or-zero``: there they change nothing. Raises UsageError for sectors beyond the disk.
+        ===========  ===========  ============================================================
+        sector       Int64        the first sector
+        sectors      Int64        how many sectors
+        seq          Int64        the op that made the version; null for a blank disk's zeroes
+        kind         Enum         of that op
+        digest       Binary       of all the data of that op: 16 bytes
+        since        Int64        ns, when that op completed; 0 for a blank disk
+        replaced_by  Int64        the next op that changed any of it; null if there is none
+        until        Int64        ns, when ``replaced_by`` was submitted; null if there is none
+        read_by      List(Int64)  the reads that returned any of it, by seq
+        ===========  ===========  ============================================================
+
+        An op that changed part of a sector makes a version of the whole sector. An op that failed
+        on the reference makes no version; ``writers`` shows it. A trim makes zeroes, unless the
+        trace's trim rule is ``old-or-zero``: then it changes nothing.
+
+        ``sectors`` is a range with step 1. Raises UsageError if it is empty or the disk does not
+        have these sectors, TraceError if the trace is damaged.
         """
         start, end = self._bounds(sectors)
         took = self._within(start, end).filter(pl.col("reference_status") == 0)
@@ -205,10 +264,12 @@ class Frames(Closing):
         )
 
     def expected(self, sectors: range, at: int | None = None) -> builtins.bytes:
-        """The bytes that these sectors should have held after op ``at`` (after all, if None).
+        """Return the bytes that these sectors should have held after op ``at`` (None: the last op).
 
-        Where the trace has digests alone, what stands in for the data: see ``bytes``. Raises UsageError
-        for sectors or an op that are not there, TraceError where a payload is not.
+        If the trace has digests only, stand-ins replace the data: see ``bytes``. ``sectors`` is a
+        range with step 1; the result has 512 bytes per sector, or fewer for the disk's last sector
+        if it is a part of one. Raises UsageError if the disk does not have these sectors or the
+        trace has no op ``at``, TraceError if the trace is damaged or a payload cannot be read.
         """
         start, end = self._bounds(sectors)
         if at is not None and not 0 <= at <= self.last:
@@ -219,11 +280,11 @@ class Frames(Closing):
         return expected(took.select(_FOR_DATA).collect(), self._source, start, end)
 
     def bytes(self, seq: int) -> builtins.bytes:
-        """What op ``seq`` brought to be written.
+        """Return the data that op ``seq`` wrote.
 
-        Where the trace has digests alone, bytes that stand in for it, the same for equal digests
-        (``tracer.digest.stand_in``). Raises UsageError where there is no such op or it brought nothing,
-        TraceError where its payload is not there.
+        If the trace has digests only, return bytes that stand in for the data. They depend on the
+        digest and the length alone (``tracer.digest.stand_in``). Raises UsageError if there is no
+        such op or it brought no data, TraceError if its payload cannot be read.
         """
         found = decode(self._records, self._records.find(seq), _FOR_DATA)
         if found.is_empty():
@@ -240,12 +301,13 @@ class Frames(Closing):
 
     @property
     def _changes(self) -> pl.Expr:
-        """Which ops change what the reference holds."""
+        """Whether an op's kind changes the reference image."""
         changing = changing_kinds(self.header.trim)
         return pl.col("kind").is_in(sorted(kind.label for kind in changing))
 
     def _bounds(self, sectors: range) -> tuple[int, int]:
-        """The bytes of a range of sectors."""
+        """Return the first byte of a range of sectors, and the byte after it. Raises UsageError if
+        the disk does not have these sectors."""
         if sectors.step != 1 or not 0 <= sectors.start < sectors.stop <= self.sectors:
             raise UsageError(
                 f"there are no sectors {sectors}: the disk has range(0, {self.sectors})"
@@ -261,17 +323,16 @@ class Frames(Closing):
         return pl.DataFrame(chosen, schema=schema, orient="row")
 
     def _within(self, start: int, end: int) -> pl.LazyFrame:
-        """Every op that touches the bytes ``[start, end)``, with the columns of ALL."""
+        """Return every op that touches the bytes ``[start, end)``, with the columns of ALL."""
         offset, length = pl.col("offset"), pl.col("length")
         return self._all.filter(offset < end, offset + length > start, length > 0)
 
     @property
     def _all(self) -> pl.LazyFrame:
-        """Every op by seq, with the columns of ALL."""
-        _ = (
-            self._records.count
-        )  # what is no record is found here: polars may wrap what a query raises
-        # not kept: polars would keep this object in turn, and with it the file open for ever
+        """Every op, sorted by seq, with the columns of ALL."""
+        # Find damaged records here: polars may wrap an exception that a query raises.
+        _ = self._records.count
+        # Not cached: the frame refers to this object, and the cycle would keep the file open.
         return register_io_source(self._scan, schema=ALL)
 
     def _scan(
@@ -281,13 +342,13 @@ class Frames(Closing):
         n_rows: int | None,
         _batch_size: int | None,
     ) -> Iterator[pl.DataFrame]:
-        """What polars asks for: some columns of the ops, in batches."""
+        """Yield the columns and ops that polars asks for, a batch at a time."""
         wanted = list(ALL) if with_columns is None else with_columns
 
         def frame(ops: Batch) -> pl.DataFrame:
-            records = self._records  # holds on to this object, which closes the file when collected
+            records = self._records  # keeps this object alive, and with it the file open
             if predicate is not None:
-                # what it asks for first, so that of the ops that it drops nothing else is decoded
+                # decode the predicate's columns first, and the others for the ops that pass alone
                 asked = decode(records, ops, ["seq", *predicate.meta.root_names()])
                 kept = asked.with_columns(place=np.arange(len(ops))).filter(predicate)
                 ops = ops.take(kept["place"].to_numpy())
@@ -297,7 +358,7 @@ class Frames(Closing):
 
 
 def _head(batches: Iterator[Batch], count: int | None) -> Iterator[Batch]:
-    """The first so many ops of all batches, in at least one."""
+    """Yield the first ``count`` ops (None: all) of the batches, as at least one batch."""
     for batch in batches:
         if count is None:
             yield batch

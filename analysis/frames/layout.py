@@ -1,6 +1,7 @@
-"""An op's record as numpy sees it, and batches of such records.
+"""The layout of an op record as a numpy dtype, and batches of op records.
 
-The twin of ``tracer.trace._OP``. Records are fixed-width: a block of the file is a table already.
+Records have a fixed width, so a block of the file already is a table. The layout must match ``_OP``
+in tracer/trace/records.py.
 """
 
 from collections.abc import Iterable
@@ -29,10 +30,11 @@ _FIELDS = {
     "digest": "V16",
 }
 _WIDE = ("offset", "length", "submitted", "completed", "reference_ns", "test_ns")
-"""Fields side by side, all alike: numpy takes them out of a record together in half the time."""
+"""Neighbouring fields of the same type. numpy extracts them together in half the time."""
 
 _PREFIXES = {1: b"\xcc", 2: b"\xcd", 4: b"\xce", 8: b"\xcf", 16: b"\xc4\x10"}
-"""What msgpack puts before a field, by its size: uint 8 to 64, and bin 8 with its length."""
+"""The msgpack prefix of a field, by the field's size in bytes: uint 8 to 64, and bin 8 with its
+length."""
 
 _ZERO_BITS = {
     "seq": 1 << 63,
@@ -44,17 +46,17 @@ _ZERO_BITS = {
     "reference_ns": 1 << 63,
     "test_ns": 1 << 63,
 }
-"""Bits that are clear in a sound op, so that its numbers fit int64; but see NO_TIME."""
+"""Bits that are clear in a sound op, so that its numbers fit int64. NO_TIME is an exception."""
 
 Ops = npt.NDArray[np.void]
-"""Op records, of OP_DTYPE."""
+"""Op records, with dtype OP_DTYPE."""
 
 Array = npt.NDArray[Any]
 
 
 def _lay_out() -> tuple[np.dtype[np.void], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """The dtype of an op's record; the record's bytes where all ops have them alike; and which bits
-    those are. The latter two as 32-bit words: 27 of them make a record."""
+    """Return the dtype of an op record, the bits that all op records have in common, and the mask
+    of those bits. The last two are arrays of 32-bit words, 27 to a record."""
     offsets = [1]
     alike, mask = bytearray(RECORD_SIZE), bytearray(RECORD_SIZE)
     alike[:2], mask[:2] = bytes([0x90 + 1 + len(_FIELDS), Tag.OP]), b"\xff\xff"
@@ -80,11 +82,11 @@ def _lay_out() -> tuple[np.dtype[np.void], npt.NDArray[np.uint32], npt.NDArray[n
 
 
 OP_DTYPE, ALIKE, MASK = _lay_out()
-"""An op's record as numpy sees it: the twin of ``tracer.trace._OP``."""
+"""The dtype of an op record; the bits that every op record has; the mask of those bits."""
 
 
 def place(field: str) -> int:
-    """The byte of a record at which a field begins."""
+    """Return the byte of a record at which a field begins."""
     assert OP_DTYPE.fields is not None
     return OP_DTYPE.fields[field][1]
 
@@ -93,25 +95,27 @@ _NATIVE = {
     name: np.dtype(code).newbyteorder("=") if code != ">u8" else np.dtype(np.int64)
     for name, code in _FIELDS.items()
 }
-"""What fields are turned into: 63 bits fit a signed integer, which polars and people prefer."""
+"""The native dtype of each field. 63-bit numbers become signed integers, which are easier to use in
+polars."""
 
 _STEP = 1 << 13
-"""Records of which one field after the other is taken: 885 kB, which a CPU's second cache keeps."""
+"""Records that are decoded at a time, field by field: 885 kB, which fit a CPU's second cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Ops of a trace, by seq. Their records stay as they are in the file until fields are asked for."""
+    """Ops of a trace, sorted by seq. The records are as in the file, and are decoded on request."""
 
     pieces: tuple[Ops, ...]
     places: Array | None = None
-    """Of each op among the records of all pieces; None: they are the ops, in this order."""
+    """The index of each op among the records of all pieces. None: the ops are those records, in
+    this order."""
 
     def __len__(self) -> int:
         return sum(map(len, self.pieces)) if self.places is None else len(self.places)
 
     def fields(self, names: Iterable[str]) -> dict[str, Array]:
-        """Fields as arrays of the machine's own numbers; a time that is NO_TIME is -1."""
+        """Return fields by name, as arrays of native integers. NO_TIME becomes -1."""
         total = sum(map(len, self.pieces))
         wanted = set(names)
         found = {name: np.empty(total, _NATIVE[name]) for name in wanted.difference(_WIDE)}
@@ -131,12 +135,12 @@ class Batch:
         found |= {_WIDE[row]: wide[row - low] for row in rows}
         if self.places is not None:
             return {name: values.take(self.places) for name, values in found.items()}
-        if len(rows) < high - low:  # a row keeps the whole table, with what was not asked for
+        if len(rows) < high - low:  # copy: a row would keep the whole table in memory
             found |= {_WIDE[row]: wide[row - low].copy() for row in rows}
         return found
 
     def take(self, places: Array) -> "Batch":
-        """Some of the ops, without keeping the records of others."""
+        """Return the ops at these indexes, as a batch that keeps no other records in memory."""
         wanted = places if self.places is None else self.places[places]
         chosen = np.empty(len(wanted), f"V{RECORD_SIZE}")
         start = 0
@@ -147,10 +151,10 @@ class Batch:
         return Batch((chosen.view(OP_DTYPE),))
 
     def head(self, count: int) -> "Batch":
-        """The first so many, or all if there are no more."""
+        """Return the first ``count`` ops, or all if there are fewer."""
         return self if count >= len(self) else self.take(np.arange(count))
 
 
 def opaque(ops: Ops) -> npt.NDArray[np.void]:
-    """The same records without fields: numpy copies such seven times as fast."""
+    """Return the same records as a dtype without fields, which numpy copies seven times as fast."""
     return ops.view(f"V{RECORD_SIZE}")

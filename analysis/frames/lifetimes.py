@@ -1,8 +1,8 @@
-"""What a range of sectors held when, and who read it.
+"""What a range of sectors held, when, and who read it.
 
-Two ops that overlap, where either changes data, are never in flight together: they took effect in the
-order of seq. So an op's version of a sector lasts until the next op that changes any of that sector, and
-every read in between returned it.
+Conflicting ops are never in flight together, so they took effect in the order of seq. An op's
+version of a sector lasts until the next op that changes any part of the sector, and every read in
+between returned that version.
 """
 
 import numpy as np
@@ -27,25 +27,27 @@ VERSIONS = pl.Schema(
         "read_by": pl.List(pl.Int64()),
     }
 )
-"""The columns of ``Recording.versions``."""
+"""The columns of ``Frames.versions``."""
 
 NUMBERS = {kind.label: number for number, kind in KIND_BY_NUMBER.items()}
+"""The number of each kind, by its label."""
 
 
 def versions(changes: pl.DataFrame, reads: pl.DataFrame, start: int, end: int) -> pl.DataFrame:
-    """Every version of the sectors ``[start, end)``: see ``Recording.versions``. ``changes`` and
-    ``reads`` are the ops that took effect on them, by seq.
+    """Return every version of the sectors ``[start, end)``, as ``Frames.versions`` describes them.
+    ``changes`` and ``reads`` are the ops that succeeded on these sectors, sorted by seq.
 
-    The sectors are cut wherever an op begins or ends, each op is repeated for each piece that it covers,
-    and neighbouring pieces of one history are put together again. Takes memory for all those pairs.
+    The sectors are cut into pieces wherever an op begins or ends. Each op is repeated for each
+    piece that it covers. Neighbouring pieces with the same history are joined again. Memory grows
+    with the number of pairs of an op and a piece.
     """
     ranges = [
-        np.clip([one["sector"], one["sector"] + one["sectors"]], start, end)
-        for one in (changes, reads)
+        np.clip([ops["sector"], ops["sector"] + ops["sectors"]], start, end)
+        for ops in (changes, reads)
     ]
-    cuts = np.unique(np.concatenate([[start, end], *(one.ravel() for one in ranges)]))
+    cuts = np.unique(np.concatenate([[start, end], *(bounds.ravel() for bounds in ranges)]))
     written, piece = _covered(cuts, *ranges[0])
-    # before all ops every piece held something too: a version of no op, numbered -1
+    # the first version of every piece comes from no op: its number is -1
     written = np.concatenate([np.full(len(cuts) - 1, -1), written])
     piece = np.concatenate([np.arange(len(cuts) - 1), piece])
     order = np.argsort(piece, kind="stable")
@@ -63,7 +65,7 @@ def versions(changes: pl.DataFrame, reads: pl.DataFrame, start: int, end: int) -
     row = np.empty(len(order), np.int64)
     row[order] = np.cumsum(begins) - 1
 
-    # a read returned the last version of its piece that was written before it
+    # a read returned the last version of the piece before the read
     read, read_piece = _covered(cuts, *ranges[1])
     before = np.searchsorted(changes["seq"], reads["seq"], "left")[read]
     stride = len(changes) + 1
@@ -95,7 +97,7 @@ def versions(changes: pl.DataFrame, reads: pl.DataFrame, start: int, end: int) -
         )
         .join(readers, on="row", how="left")
         .with_columns(pl.col("read_by").fill_null([]))
-        # what the disk held when the recording began comes as ops: nothing came before those
+        # the start image comes as ops of kind START: drop the blank version before them
         .filter(~(blank & (successor["kind"] == Kind.START.label).fill_null(False)))
         .sort("sector", pl.col("seq").fill_null(-1))
         .select(*VERSIONS)
@@ -104,7 +106,8 @@ def versions(changes: pl.DataFrame, reads: pl.DataFrame, start: int, end: int) -
 
 
 def _covered(cuts: Array, starts: Array, ends: Array) -> tuple[Array, Array]:
-    """Each range's number and each piece between two cuts that it covers, as pairs, by number."""
+    """Return pairs of a range's number and the number of a piece that it covers, sorted by range. A
+    piece lies between two cuts."""
     first = np.searchsorted(cuts, starts)
     count = np.searchsorted(cuts, ends) - first
     number = np.repeat(np.arange(len(first)), count)
@@ -113,16 +116,18 @@ def _covered(cuts: Array, starts: Array, ends: Array) -> tuple[Array, Array]:
 
 
 def _take(ops: pl.DataFrame, rows: Array) -> pl.DataFrame:
-    """The ops in these rows; nulls for row -1."""
+    """Return the ops in these rows, with nulls for row -1."""
     places = pl.Series(rows, dtype=pl.Int64)
     return ops[places.set(places < 0, None)] if len(ops) else ops.clear(len(rows))
 
 
 def expected(changes: pl.DataFrame, source: TraceWithData, start: int, end: int) -> bytes:
-    """The bytes ``[start, end)`` of the disk after ``changes``, which are by seq. Raises TraceError."""
+    """Return the bytes ``[start, end)`` of the disk after ``changes``, which are sorted by seq.
+    Raises TraceError if a payload cannot be read."""
     held = bytearray(end - start)
     missing = RangeSet([(start, end)])
-    for row in changes.reverse().iter_rows(named=True):  # from the last: only what shows is read
+    # from the last op on: payloads that were overwritten are not read
+    for row in changes.reverse().iter_rows(named=True):
         op = to_op(row)
         data: Buffer | None = None
         for first, last in list(missing.within(op.offset, op.end)):
@@ -136,6 +141,6 @@ def expected(changes: pl.DataFrame, source: TraceWithData, start: int, end: int)
 
 
 def to_op(row: dict[str, object]) -> Op:
-    """An op of a row of a frame, as far as its data is concerned."""
+    """Return a row of a frame as an op that has the fields needed to find its data."""
     fields: dict[str, object] = {name: row[name] for name in ("seq", "offset", "length", "payload")}
     return Op(kind=NUMBERS[str(row["kind"])], digest=row["digest"], **fields)  # type: ignore[arg-type]

@@ -1,8 +1,9 @@
-"""A trace's op records as numpy sees them: checked, by seq, a block of the file at a time.
+"""A trace's op records as numpy arrays: checked, sorted by seq, a block of the file at a time.
 
-Records are fixed-width, so a block of the file is a table already: nothing here loops over ops. The file
-has its ops as they completed; what was in flight together stands close together, so putting them in the
-order of seq takes memory for a block or two. Of the whole trace only a few numbers per block are kept.
+Records have a fixed width, so a block of the file already is a table, and no Python code loops over
+ops. The file has ops in the order of completion. Ops that were in flight together are close to each
+other there, so sorting by seq needs memory for a block or two. For the whole trace only a few
+numbers per block are kept.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,13 +23,14 @@ from tracer.trace.file import Trace
 from tracer.trace.records import MAX_LENGTH, RECORD_SIZE, Tag
 
 BLOCK = 1 << 16
-"""Records that are read at a time: 7 MB. With fewer, what a batch costs besides its ops counts: over a
-hundred calls, each of which may wait for the interpreter's lock. More take memory and gain little."""
+"""Records that are read at a time: 7 MB. Smaller blocks are slower, since each costs over a hundred
+calls, and each call may wait for the interpreter's lock. Larger blocks take memory and gain
+little."""
 
 _COMPLETED_TOP = np.zeros(RECORD_SIZE, np.uint8)
 _COMPLETED_TOP[place("completed")] = 0x80
 _COMPLETED_TOP = _COMPLETED_TOP.view(np.uint32)
-"""The one bit that an op has and others have not when it never completed."""
+"""The top bit of ``completed``: only NO_TIME has it."""
 
 _MAX_INT = (1 << 63) - 1
 
@@ -40,10 +42,10 @@ _SHORTEST[Kind.FLUSH] = 0
 
 _HEADS = np.zeros(256, np.uint8)
 _HEADS[[Tag.MARK, Tag.MISMATCH, Tag.END]] = 0x94, 0x9B, 0x95
-"""The first byte of a record that is no op, by tag: an array of so many."""
+"""The first byte of a record that is not an op, by tag: the msgpack header of an array."""
 
 _TILE = 128
-"""Records that are looked at as one long row: 14 kB, of which two fit a CPU's first cache."""
+"""Records that are checked together as one row: 14 kB, of which two fit a CPU's first cache."""
 
 _INDEX = np.dtype(
     [
@@ -60,47 +62,48 @@ _INDEX = np.dtype(
         )
     ]
 )
-"""What is kept of each block: how many ops it has, how many of those are the guests' own; the lowest and
-the highest seq; when the guests' ops were submitted and done, first and last."""
+"""What is kept about each block: the number of ops, and of guest ops among them; the lowest and the
+highest seq; the first and the last submission of a guest op; the first and the last completion."""
 
 _NO_SEQ = 1 << 63
-"""Higher than any."""
+"""Higher than any seq."""
 
 _NOTHING = (0, 0, _MAX_INT, -1, _MAX_INT, -1, _MAX_INT, -1)
+"""The index entry of a block without ops."""
 
 
 class OpRecords:
-    """The op records of a trace. Only whole records count."""
+    """The op records of a trace. Bytes after the last whole record are ignored."""
 
     def __init__(self, trace: Trace) -> None:
         self.watch: Callable[[int], None] = lambda more: None
-        """Told of how many more records were read, each time that the file is."""
+        """Gets the number of records just read, whenever the file is read."""
         self._trace = trace
         self._block = BLOCK
-        # a block is wanted for its ops, and again for what was in flight with the next one's
+        # a block is used for its ops, and again for the ops in flight with the next block's ops
         self._ops = lru_cache(maxsize=8)(self._find_ops)
         self._moments = lru_cache(maxsize=16)(self._find_moments)
         self._one_at_a_time = Lock()
 
     @property
     def count(self) -> int:
-        """How many ops there are. Raises TraceError."""
+        """The number of ops. Raises TraceError."""
         return int(self._index["ops"].sum())
 
     @property
     def last(self) -> int:
-        """The highest seq; -1 where there are no ops. Raises TraceError."""
+        """The highest seq; -1 if there are no ops. Raises TraceError."""
         return int(self._index["last_seq"].max(initial=-1))
 
     def by_seq(self) -> Iterator[Batch]:
-        """All ops in the order of seq, in batches; at least one. Raises TraceError."""
+        """Yield all ops sorted by seq, as at least one batch. Raises TraceError."""
         lowest = np.minimum.accumulate(self._index["seq"][::-1])[::-1].tolist()
         waiting: list[tuple[Ops, Array]] = []
         for block, bound in enumerate([*lowest, _NO_SEQ][1:]):
             if self._index["ops"][block]:
                 ops = self._ops(block)
                 waiting.append((ops, Batch((ops,)).fields(["seq"])["seq"]))
-            # what a later block may have something before must wait for that one
+            # ops from ``bound`` on must wait: a later block may have an op that comes before them
             ready, waiting = _split(waiting, bound)
             yield ready
             self.watch(self._size(block))
@@ -108,7 +111,7 @@ class OpRecords:
             yield Batch(())
 
     def find(self, seq: int) -> Batch:
-        """The ops of that number: one, or none. Raises TraceError."""
+        """Return the op with this seq as a batch, or an empty batch. Raises TraceError."""
         first, last = self._index["seq"], self._index["last_seq"]
         for block in np.flatnonzero((first <= seq) & (seq <= last)):
             batch = Batch((self._ops(int(block)),))
@@ -118,12 +121,11 @@ class OpRecords:
         return Batch(())
 
     def in_flight(self, submitted: Array, kind: Array) -> Array:
-        """For each of some ops, the other ops that were in flight when it was submitted.
+        """Return, for each of some ops, how many other ops were in flight when it was submitted.
 
-        B runs after A if A completed before B was submitted; all else is together. So those in flight
-        are those submitted by then less those done before.
+        That is the number of ops submitted by then, minus the number completed before.
         """
-        # the start image's pieces were never on their way
+        # pieces of the start image were never in flight
         guest = kind != Kind.START
         moments = submitted[guest]
         if not len(moments):
@@ -131,7 +133,7 @@ class OpRecords:
         low, high = moments.min(), moments.max()
         begun_before, begun = self._between("begun", low, high)
         ended_before, ended = self._between("ended", low, high)
-        if len(begun) == len(moments) and _is_sorted(moments):  # as many: these are the ones
+        if len(begun) == len(moments) and _is_sorted(moments):  # the same ops: no search needed
             ends = np.append(np.flatnonzero(moments[1:] != moments[:-1]) + 1, len(moments))
             begun_by = np.repeat(ends, np.diff(ends, prepend=0))
         else:
@@ -142,13 +144,13 @@ class OpRecords:
         return found
 
     def _between(self, what: str, low: int, high: int) -> tuple[int, Array]:
-        """How many of the guests' ops had begun, or ended, before ``low``; when others did, up to
-        ``high``."""
+        """Return how many guest ops had begun (or ended) before ``low``, and the sorted times from
+        ``low`` to ``high`` at which others did."""
         first, last = self._index[what], self._index[f"last_{what}"]
         before = int(self._index["guests"][last < low].sum())
         found = []
         for block in np.flatnonzero((last >= low) & (first <= high)):
-            with self._one_at_a_time:  # else two threads would do the same
+            with self._one_at_a_time:  # otherwise two threads would do the same work
                 moments = self._moments(int(block))[what]
             start, stop = np.searchsorted(moments, low), np.searchsorted(moments, high, "right")
             before += int(start)
@@ -156,7 +158,7 @@ class OpRecords:
         return before, np.concatenate(found) if found else np.empty(0, np.int64)
 
     def _find_moments(self, block: int) -> dict[str, Array]:
-        """When a block's guests' ops were submitted, and when they were done, in the order of time."""
+        """Return when the guest ops of a block were submitted, and when they completed, sorted."""
         begun, ended = _moments(
             Batch((self._ops(block),)).fields(["kind", "submitted", "completed"])
         )
@@ -164,7 +166,7 @@ class OpRecords:
 
     @cached_property
     def _index(self) -> npt.NDArray[np.void]:
-        """One entry of _INDEX per block; every record is checked on the way."""
+        """One entry of _INDEX per block. Making it checks every record. Raises TraceError."""
         blocks = range(-(-self._trace.count // self._block))
         found = []
         with ThreadPoolExecutor(cpu_count()) as pool:
@@ -174,6 +176,7 @@ class OpRecords:
         return np.array(found, _INDEX)
 
     def _examine(self, block: int) -> tuple[int, ...]:
+        """Check the records of a block and return its index entry. Raises TraceError."""
         records = self._read(block)
         found = Batch((records,)).fields(
             ["kind", "seq", "offset", "length", "submitted", "completed"]
@@ -189,8 +192,11 @@ class OpRecords:
         return len(seq), len(begun), seq.min(), seq.max(), *times
 
     def _check(self, block: int, records: Ops, found: dict[str, Array]) -> bool:
-        """Refuse what ``tracer.trace`` refuses, and numbers of more than 63 bits. Returns whether all
-        are ops; perhaps False where they are."""
+        """Check the records of a block. Return True if all are ops; False may be wrong.
+
+        Raises TraceError for a record that ``tracer.trace.records`` refuses, and for numbers of
+        more than 63 bits.
+        """
         kind, length = found["kind"], found["length"]
         sound = length <= np.take(_LONGEST, kind)
         sound &= length >= np.take(_SHORTEST, kind)
@@ -207,17 +213,18 @@ class OpRecords:
         return plain
 
     def _size(self, block: int) -> int:
-        """Records in a block."""
+        """Return the number of records in a block."""
         return min(self._block, self._trace.count - block * self._block)
 
     def _read(self, block: int) -> Ops:
-        """A block's records, of any kind."""
+        """Return the records of a block, of any kind. Raises TraceError."""
         data = self._trace.read(block * self._block, self._block)
         if len(data) != self._size(block) * RECORD_SIZE:
             raise TraceError(f"{self._trace.path} was cut short while it was read")
         return np.frombuffer(data, OP_DTYPE)
 
     def _find_ops(self, block: int) -> Ops:
+        """Return the op records of a block. Raises TraceError."""
         records = self._read(block)
         if self._index["ops"][block] != len(records):
             records = opaque(records)[records["tag"] == Tag.OP].view(OP_DTYPE)
@@ -225,7 +232,8 @@ class OpRecords:
 
 
 def _split(waiting: list[tuple[Ops, Array]], bound: int) -> tuple[Batch, list[tuple[Ops, Array]]]:
-    """Part records, each with its seq: those before a seq, in order; and the others."""
+    """Split records, which come with their seqs: return a sorted batch of the records with a seq
+    below ``bound``, and the other records."""
     touched, later = [], []
     for ops, seq in waiting:
         after = seq >= bound
@@ -245,9 +253,9 @@ def _split(waiting: list[tuple[Ops, Array]], bound: int) -> tuple[Batch, list[tu
 
 
 def _ranked(seq: Array) -> Array:
-    """The places of numbers by their size; equal ones stay as they are."""
+    """Return the indexes that sort the numbers. Equal numbers keep their order."""
     first, last = int(seq.min()), int(seq.max())
-    if last - first < 2 * len(seq):  # few are missing between them: each tells its place
+    if last - first < 2 * len(seq):  # few gaps: each number gives its own place
         order = np.full(last - first + 1, -1)
         order[seq - first] = np.arange(len(seq))
         if len(order) > len(seq):
@@ -258,21 +266,21 @@ def _ranked(seq: Array) -> Array:
 
 
 def _plain(records: Ops) -> bool:
-    """Whether all bits that ops have alike are so in all of these records; perhaps False where they are.
+    """Return True if every record has the bits that all op records have; False may be wrong.
 
-    Each bit is alike where it is the same in the "and" and in the "or" of all. numpy is fast at that for
-    long rows, so many records make one.
+    A bit is right in every record if it is right in the "and" and in the "or" of the records. numpy
+    is fast at that for long rows, so many records make a row.
     """
     if not len(records) or len(records) % _TILE:
         return False
     words = records.view(np.uint32).reshape(-1, _TILE * len(ALIKE))
     found = (np.bitwise_and.reduce(words), np.bitwise_or.reduce(words))
-    return not any(((one.reshape(_TILE, -1) ^ ALIKE) & MASK).any() for one in found)
+    return not any(((bits.reshape(_TILE, -1) ^ ALIKE) & MASK).any() for bits in found)
 
 
 def _excused(records: Ops, strange: npt.NDArray[np.uint32], sound: Any) -> Any:
-    """Which of the records that do not look as an op must are sound all the same: other kinds of record
-    (the rest of which is checked when they are asked for), and ops that never completed."""
+    """Return which of the records that lack the bits of a completed op are sound: records of other
+    kinds (their content is checked when it is read), and ops that never completed."""
     head = records.view((np.uint8, RECORD_SIZE))[:, 0]
     other = (_HEADS[records["tag"]] == head) & (head != 0)
     never = (records["completed"] == NO_TIME) & ((strange & ~_COMPLETED_TOP) == 0).all(axis=1)
@@ -280,7 +288,7 @@ def _excused(records: Ops, strange: npt.NDArray[np.uint32], sound: Any) -> Any:
 
 
 def _moments(found: dict[str, Array]) -> tuple[Array, Array]:
-    """When the guests' ops were submitted and done; one that never was, at the end of time."""
+    """Return when the guest ops were submitted, and when they completed: _MAX_INT for never."""
     submitted, completed = found["submitted"], found["completed"]
     ended = np.maximum(completed, submitted)
     if completed.min(initial=0) < 0:
@@ -294,5 +302,5 @@ def _is_sorted(values: Array) -> bool:
 
 
 def _sorted(values: Array) -> Array:
-    """Nearly always they are already."""
+    """Sort the values, unless they are sorted, which is nearly always the case."""
     return values if _is_sorted(values) else np.sort(values)

@@ -1,4 +1,4 @@
-"""A verdict's damage as a frame."""
+"""The damage of a verdict as a frame."""
 
 import os
 from collections.abc import Mapping
@@ -17,11 +17,12 @@ _COLUMNS = {"sector": pl.Int64(), "sectors": pl.Int64()}
 def damage(
     verdict: Verdict | Recording | Mapping[str, Any] | str | os.PathLike[str],
 ) -> pl.DataFrame:
-    """The damaged ranges that a verdict tells of, by sector.
+    """Return the damaged ranges of a verdict as a frame, sorted by sector.
 
-    ``verdict`` is what a replay or a recording found: the object itself, what ``--json`` prints of it as
-    a dict, or the file that this is in. One row per range: ``sector``, ``sectors`` (of 512 bytes), and
-    whatever else the verdict says of it. Raises UsageError where this is no verdict.
+    ``verdict`` is the result of a replay or of a recording: the object, its JSON as a dict, or the
+    path of a file with that JSON. Each row is a range: ``sector`` and ``sectors`` (Int64, the first
+    sector and how many, of 512 bytes). A replay's verdict has more columns: ``class``, ``source``,
+    ``detail``, ``text``. Raises UsageError if it is not a verdict or the file cannot be read.
     """
     found = verdict if isinstance(verdict, Verdict | Recording) else _read(verdict)
     ranges = to_json(found)["damage"]

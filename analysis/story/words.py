@@ -1,74 +1,78 @@
-"""A verdict as people read it: what failed, the culprit, the damage, what to do next."""
+"""A verdict in words: what failed, the culprit, the damage, and what to do next."""
 
 from analysis.story import hexdump
 from tracer.op import SECTOR
+from tracer.op import sectors as touched_sectors
 from tracer.text import shell, size
 from tracer.verdict import CulpritOp, Finding, SectorBytes, SymptomKind, Verdict, VerdictKind
 
 MAX_FINDINGS = 4
-"""Damaged ranges that are told of."""
+"""The most damaged ranges listed."""
 
 MAX_ROWS = 4
-"""Rows of the hex dump: the first that differ. The JSON has the whole sector."""
+"""The most rows of the hex dump. The JSON has the whole sector."""
 
 MAX_LOG = 4
-"""Lines of the driver's last words."""
+"""The most lines of the driver's log: its end."""
 
 _FAILED = {
     SymptomKind.CRASH, SymptomKind.HANG, SymptomKind.STOP, SymptomKind.CHECK, SymptomKind.STATUS,
 }  # fmt: skip
-"""Symptoms that the driver may have said something about."""
+"""Symptoms that the driver's log may explain."""
+
+Facts = list[tuple[str, list[str]]]
+"""The name of each fact, and its lines."""
 
 
 def story(verdict: Verdict) -> str:
-    """The result for people, in at most 25 lines."""
-    told = facts(verdict)
+    """Return a verdict as text of at most 25 lines."""
+    found = facts(verdict)
     if damage(verdict):
-        told.append(("damage", [amount(verdict), *findings(verdict)]))
+        found.append(("damage", [amount(verdict), *findings(verdict)]))
     shown = verdict.bytes
     if shown is not None:
-        told.append(("bytes", [f"what sector {shown.sector} should hold  |  what it does"]))
-    lines = _listed(told)
+        found.append(("bytes", [f"what sector {shown.sector} should hold  |  what it does"]))
+    lines = _listed(found)
     if shown is not None:
         lines += [f"  {row}" for row in dump(shown)[:MAX_ROWS]]
-    told = []
+    rest: Facts = []
     if has_last_words(verdict):
         words = verdict.log.strip().splitlines()[-MAX_LOG:]
-        told.append(("log", ["the driver's last words", *words]))
+        rest.append(("log", ["the driver's last words", *words]))
     if verdict.plot is not None:
-        told.append(("plot", [verdict.plot]))
-    return "\n".join([*lines, *_listed([*told, ("next", commands(verdict))])])
+        rest.append(("plot", [verdict.plot]))
+    return "\n".join([*lines, *_listed([*rest, ("next", commands(verdict))])])
 
 
-def _listed(told: list[tuple[str, list[str]]]) -> list[str]:
-    """Lines behind the names of what they tell."""
+def _listed(found: Facts) -> list[str]:
+    """Return the lines of facts, with the name of each fact before its first line."""
     lines = []
-    for name, words in told:
+    for name, words in found:
         heads = [f"{name}:", *[""] * len(words)]
         lines += [f"{head:<9} {line}" for head, line in zip(heads, words, strict=False)]
     return lines
 
 
-def facts(verdict: Verdict) -> list[tuple[str, list[str]]]:
-    """What happened, but for the damage: the name of each fact, and its lines."""
-    told = [("verdict", [f"{verdict.verdict} ({verdict.driver}): {verdict.reason}"])]
+def facts(verdict: Verdict) -> Facts:
+    """Return what happened, without the damage."""
+    found: Facts = [("verdict", [f"{verdict.verdict} ({verdict.driver}): {verdict.reason}"])]
     if verdict.verdict is not VerdictKind.UNDECIDABLE:
-        told.append(("replayed", [_cost(verdict)]))
+        found.append(("replayed", [_cost(verdict)]))
     if verdict.volatile:
         note = "the driver keeps nothing over a restart, so nothing was compared after one"
-        told.append(("note", [note]))
+        found.append(("note", [note]))
     first = verdict.first_bad_read
     if first is not None:
-        told.append(("seen", [f"first by read #{first.seq}, in sector {first.sector}"]))
+        found.append(("seen", [f"first by read #{first.seq}, in sector {first.sector}"]))
     if verdict.culprit is not None:
-        told.append(("culprit", [_culprit(verdict.culprit), _certainty(verdict)]))
+        found.append(("culprit", [_culprit(verdict.culprit), _certainty(verdict)]))
     elif verdict.symptom is not None:
-        told.append(("culprit", ["not found" if verdict.located else "not looked for"]))
-    return told
+        found.append(("culprit", ["not found" if verdict.located else "not looked for"]))
+    return found
 
 
 def has_last_words(verdict: Verdict) -> bool:
-    """Whether the driver's log says something of how it failed."""
+    """Return whether the driver's log may say how it failed."""
     return verdict.symptom in _FAILED and bool(verdict.log.strip())
 
 
@@ -85,8 +89,8 @@ def _cost(verdict: Verdict) -> str:
 def _culprit(op: CulpritOp) -> str:
     text = f"#{op.seq} {op.kind}"
     if op.length:
-        first, last = op.offset // SECTOR, -(-(op.offset + op.length) // SECTOR)
-        text += f", sectors {first} to {last - 1} ({size(op.length)} at byte {op.offset})"
+        touched = touched_sectors(op.offset, op.offset + op.length)
+        text += f", sectors {touched[0]} to {touched[-1]} ({size(op.length)} at byte {op.offset})"
     if op.flags:
         text += ", " + " ".join(op.flags)
     return text + f", {op.submitted / 1e9:.6f} s into the recording"
@@ -96,7 +100,8 @@ def _certainty(verdict: Verdict) -> str:
     if not verdict.confirmed:
         return "not confirmed: the fault does not show in every run (try --runs 20)"
     shown, tries, clean = verdict.shown, verdict.tries, verdict.clean_without
-    text = f"confirmed: wrong with it in {shown} of {_runs(tries)}, right without it in {clean} of {clean}"
+    wrong, right = f"{shown} of {_runs(tries)}", f"{clean} of {clean}"
+    text = f"confirmed: wrong with it in {wrong}, right without it in {right}"
     if verdict.needs_company:
         text += "; only with other ops in flight"
     if verdict.detected > 1:
@@ -109,44 +114,44 @@ def _runs(count: int) -> str:
 
 
 def damage(verdict: Verdict) -> list[Finding]:
-    """The damage to tell of: the culprit's, where that is known, else that of all that was played."""
+    """Return the damage right after the culprit, or the damage at the end if that is not known."""
     return verdict.culprit_damage or verdict.damage
 
 
 def amount(verdict: Verdict) -> str:
-    """How much is damaged; empty where nothing is."""
+    """Return how much is damaged, or an empty string if nothing is."""
     own, in_all = _amount(verdict.culprit_damage), _amount(verdict.damage)
     if not verdict.culprit_damage:
         return in_all if verdict.damage else ""
     return own if own == in_all else f"{own} right after the culprit, {in_all} in the end"
 
 
-def finding(one: Finding) -> str:
-    """What is wrong with a damaged range."""
-    return one.text or sectors(one.sector, one.sectors)
+def finding(found: Finding) -> str:
+    """Return what is wrong with a damaged range."""
+    return found.text or sectors(found.sector, found.sectors)
 
 
 def sectors(first: int, count: int) -> str:
-    """``sectors 8 to 15`` for eight of them."""
+    """Return a range of sectors in words: ``sectors 8 to 15`` for eight sectors from 8 on."""
     return f"sector {first}" if count == 1 else f"sectors {first} to {first + count - 1}"
 
 
 def findings(verdict: Verdict) -> list[str]:
-    """How it is damaged."""
+    """Return what is wrong with the damaged ranges, a line each."""
     shown = damage(verdict)
-    lines = [finding(one) for one in shown[:MAX_FINDINGS]]
+    lines = [finding(found) for found in shown[:MAX_FINDINGS]]
     if len(shown) > MAX_FINDINGS:
         lines.append(f"and {len(shown) - MAX_FINDINGS:,} more ranges")
     return lines
 
 
 def _amount(ranges: list[Finding]) -> str:
-    count = sum(one.sectors for one in ranges)
+    count = sum(found.sectors for found in ranges)
     return f"{count:,} {'sector' if count == 1 else 'sectors'} ({size(count * SECTOR)})"
 
 
 def commands(verdict: Verdict) -> list[str]:
-    """Commands that show more, for a shell."""
+    """Return shell commands that show more."""
     if verdict.symptom is None:
         return []
     trace, culprit = verdict.trace, verdict.culprit
@@ -165,8 +170,11 @@ def commands(verdict: Verdict) -> list[str]:
 
 
 def dump(shown: SectorBytes) -> list[str]:
-    """Two hex dumps side by side, as qemu-io's ``read -v`` prints one. Rows that do not differ are left
-    out (``...``), and so are rows that only repeat the one above (``*``, as hexdump has it)."""
+    """Return two hex dumps side by side, in the format of qemu-io's ``read -v``.
+
+    ``...`` replaces rows in which both sides are equal. ``*`` replaces rows that repeat the row
+    above, as in hexdump.
+    """
     expected, actual = bytes.fromhex(shown.expected), bytes.fromhex(shown.actual)
     lines: list[str] = []
     for row in hexdump.rows(shown.offset, expected, actual):

@@ -11,25 +11,25 @@ import typer
 def checkout(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to read.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="IMAGE", help="Where the raw image goes.")
+        Path, typer.Option("--output", "-o", metavar="IMAGE", help="The raw image to write.")
     ],
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="OP|MARK", help="After op number OP, or when MARK was set [after the last op]."
+            metavar="OP|MARK", help="After this op, or when this mark was set [after the last op]."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace IMAGE if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing image.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Make the disk as it should have been at a moment.
 
-    It becomes a sparse raw image.
+    The result is a sparse raw image.
 
     Example: trace checkout install.trace --at 1234 -o state.raw
 
-    Trimmed bytes are zeroes, unless the trace was recorded with --trim old-or-zero: there they are what
-    they were before.
+    Trimmed bytes are zeroes, unless the trace was recorded with --trim old-or-zero: then they keep
+    their earlier content.
     """
     from tracer.rework.checkout import checkout
     from tracer.text import printable, size
@@ -45,7 +45,5 @@ def checkout(
     print(f"moment:  {when}: {made.applied:,} ops changed it" +
           (f", {made.failed:,} failed and did not" if made.failed else ""))  # fmt: skip
     if made.payloads == "hash":
-        print(
-            "data:    not the guest's: the trace has digests alone, bytes made from them stand in"
-        )
+        print("data:    not the guest's: made from digests, since the trace has no payloads")
     return 0

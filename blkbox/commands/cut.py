@@ -14,25 +14,24 @@ def cut(
         Path, typer.Option("--out", "-o", metavar="OUT.trace", help="The trace to write.")
     ],
     first: Annotated[
-        str, typer.Option("--from", metavar="OP|MARK", help="Begin with this op, or at this mark.")
+        str, typer.Option("--from", metavar="OP|MARK", help="Start at this op, or at this mark.")
     ] = "0",
     last: Annotated[
         str | None,
         typer.Option(
-            "--to", metavar="OP|MARK", help="End with this op, or at this mark [the end]."
+            "--to", metavar="OP|MARK", help="End after this op, or at this mark [the end]."
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Make a part of a trace a trace of its own.
+    """Write a part of a trace as a trace of its own.
 
-    It replays by itself.
+    The new trace replays by itself: what the disk held before the part becomes start ops.
 
     Example: trace cut install.trace --from "partitioned" --to 120000 -o part.trace
 
-    What the disk held before the part becomes start ops. Between two marks are the ops from the first
-    mark's on, without the one that the second stands before.
+    A mark stands before an op. --from MARK starts with that op; --to MARK ends before it.
     """
     from blkbox.jobs import cut
     from tracer.text import size

@@ -1,7 +1,6 @@
 """``trace diff``."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,53 +9,34 @@ import typer
 if TYPE_CHECKING:
     from tracer.rework.diff import Diff
 
+WIDTH = 64
+"""The most characters of a value that a line shows."""
+
 
 def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="A trace, or a verdict as JSON.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another of the same kind.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another file of the same kind.")],
     timing: Annotated[
-        bool, typer.Option("--timing", help="Compare times, and what a verdict took, as well.")
+        bool,
+        typer.Option("--timing", help="Also compare the times of ops, or the cost of verdicts."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Find the first op at which two recordings part.
+    """Find the first op that differs in two recordings.
 
-    Or what two verdicts of "trace replay --json" say differently.
+    For two verdicts of "trace replay --json", list the fields that differ.
 
     Example: trace diff monday.trace tuesday.trace
 
-    Ops are compared one by one in the order of submission: kind, flags, offset, length, digest and
-    outcome. Exits with 0 if all are alike, with 1 if not, as diff does.
+    Ops are compared in the order of submission: kind, flags, offset, length, digest and outcome.
+    Exits with 0 if there is no difference and with 1 if there is one, as diff does.
     """
-    from analysis.story.diff import diff_verdicts
-    from tracer.errors import UsageError
-    from tracer.rework.diff import diff_traces
+    from analysis.story.diff import as_json as to_json
+    from analysis.story.diff import diff
 
-    verdicts = [_is_json(path) for path in (a, b)]
-    if verdicts[0] != verdicts[1]:
-        verdict, trace = (a, b) if verdicts[0] else (b, a)
-        raise UsageError(f"{verdict} is JSON and {trace} is not: give two traces, or two verdicts")
-    result = (diff_verdicts if verdicts[0] else diff_traces)(a, b, timing=timing)
-    print(json.dumps(_as_json(result), indent=2) if as_json else _page(result))
+    result = diff(a, b, timing=timing)
+    print(json.dumps(to_json(result), indent=2) if as_json else _page(result))
     return result.exit_code
-
-
-def _is_json(path: Path) -> bool:
-    from tracer.errors import TraceError
-    from tracer.verdict_file import is_json
-
-    try:
-        return is_json(path)
-    except OSError as error:
-        raise TraceError(f"cannot open {path}: {error.strerror}") from error
-
-
-def _as_json(result: "Diff") -> dict[str, Any]:
-    from blkbox.commands.show import as_dict
-
-    ops = {"op_a": result.op_a, "op_b": result.op_b}
-    shown = {name: None if op is None else as_dict(op) for name, op in ops.items()}
-    return {**asdict(result), **shown, "same": result.same}
 
 
 def _page(result: "Diff") -> str:
@@ -77,6 +57,6 @@ def _page(result: "Diff") -> str:
 
 
 def _value(value: Any) -> str:
-    """A value in so many characters at most."""
+    """Return a value as text, cut off if it is long."""
     shown = value if isinstance(value, str) else json.dumps(value)
-    return shown if len(shown) <= 64 else f"{shown[:60]}..."
+    return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 4]}..."

@@ -15,16 +15,16 @@ def export(
     ],
     name: Annotated[
         str | None,
-        typer.Option("--format", metavar="F", help="The file's format [told by its suffix]."),
+        typer.Option("--format", metavar="F", help="The file's format [from its suffix]."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Write a trace as another tool's file.
 
     Example: trace export install.trace -o install.parquet
 
-    docs/interop.md says which formats, and what each cannot say.
+    docs/interop.md lists the formats, and what each of them leaves out.
     """
     from analysis.interop.exporting import export_trace
     from analysis.interop.formats import EXPORTS

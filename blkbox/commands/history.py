@@ -1,13 +1,17 @@
 """``trace history``."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from analysis.story.history import History
+
 READERS = 6
-"""Reads that a line names at most."""
+"""The most reads that a line names."""
 
 
 def history(
@@ -21,47 +25,28 @@ def history(
 ) -> int:
     """List all versions that a sector should have held.
 
-    By which op, from when until when, and which reads saw them.
+    For each version: the op that made it, from when until when it lasted, and the reads that
+    returned it.
 
     Example: trace history install.trace --sector 2048
 
     Ops that failed are left out; trace show --sector S lists every op that touched the sector.
     """
-    import analysis
-    from tracer.errors import UsageError
-    from tracer.trace.file import Trace
-    from tracer.trace.marks import resolve_upto
+    from analysis.story.history import history
 
-    with analysis.open(trace) as recording, Trace(trace) as opened:
-        if not 0 <= sector < recording.sectors:
-            raise UsageError(
-                f"there is no sector {sector}: the disk's last is {recording.sectors - 1}"
-            )
-        before = recording.last + 1 if at is None else resolve_upto(opened, at)
-        found = recording.versions(range(sector, sector + 1))
-    rows = [row for row in found.rows(named=True) if row["seq"] is None or row["seq"] < before]
-    for row in rows:
-        row["read_by"] = [seq for seq in row["read_by"] if seq < before]
-        row["digest"] = row["digest"] and row["digest"].hex()
-        row.pop("sectors")
-        row.pop("sector")
-    if as_json:
-        after = None if at is None else before - 1
-        told = {"schema": 1, "trace": str(trace), "sector": sector, "at": after, "versions": rows}
-        print(json.dumps(told, indent=2))
-    else:
-        print(_listing(rows, "at the end" if at is None else f"after op #{before - 1}"))
+    found = history(trace, sector, at)
+    print(json.dumps({"schema": 1, **asdict(found)}, indent=2) if as_json else _listing(found))
     return 0
 
 
-def _listing(rows: list[dict[str, Any]], when: str) -> str:
+def _listing(found: "History") -> str:
     from tracer.op import ZERO_DIGEST
     from tracer.text import table
 
     lines: list[tuple[str, ...]] = [
         ("op", "kind", "since s", "until s", "digest", "replaced by", "read by")
     ]
-    for row in rows:
+    for row in found.versions:
         readers = [f"#{seq}" for seq in row["read_by"]]
         more = len(readers) - READERS
         zeroes = row["digest"] is None or row["digest"] == ZERO_DIGEST.hex()
@@ -75,8 +60,8 @@ def _listing(rows: list[dict[str, Any]], when: str) -> str:
                 "-" if row["replaced_by"] is None else f"#{row['replaced_by']}",
                 " ".join(readers[:READERS]) + (f" and {more:,} more" if more > 0 else "") or "-",
             )
-        )  # fmt: skip
-    last = f"<- held {when}"
+        )
+    last = f"<- held {'at the end' if found.at is None else f'after op #{found.at}'}"
     return table(
         [*lines[:-1], (*lines[-1][:-1], f"{lines[-1][-1]}  {last}")], right=frozenset({0, 2, 3, 5})
     )

@@ -12,31 +12,33 @@ if TYPE_CHECKING:
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What another tool recorded.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The other tool's recording.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="X.trace", help="The trace to make.")
+        Path, typer.Option("--output", "-o", metavar="X.trace", help="The trace to write.")
     ],
     name: Annotated[
         str | None,
-        typer.Option("--format", metavar="F", help="The file's format [told by its content]."),
+        typer.Option("--format", metavar="F", help="The file's format [from its content]."),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="The disk's size [as much as is touched, in whole MiB].", metavar="S"),
+        typer.Option(
+            help="The disk's size [up to the last byte touched, in whole MiB].", metavar="S"
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Which device, where the file has several.", metavar="D")
+        str | None, typer.Option(help="The device, if the file has several.", metavar="D")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a trace that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Make a trace from what another tool recorded.
+    """Make a trace from another tool's recording.
 
-    It can be replayed on a driver, or looked into.
+    The trace can be replayed on a driver, and inspected like a recording.
 
     Example: trace import writes.log -o writes.trace --size 8G
 
-    docs/interop.md says which formats, and what is kept of each.
+    docs/interop.md lists the formats, and what is kept of each.
     """
     from analysis.interop.formats import IMPORTS
     from analysis.interop.importing import import_trace

@@ -8,29 +8,29 @@ import typer
 
 
 def mark(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the moment is called.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the moment.")],
     trace: Annotated[
         Path | None,
-        typer.Option(metavar="X.trace", help="The recording, where several are running."),
+        typer.Option(metavar="X.trace", help="The recording, if several are running."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Name a moment of a running recording.
 
-    "trace replay --upto", "trace cut" and others take the name where they take an op's number.
+    Other verbs accept the name in place of an op's number, for example trace replay --upto.
 
     Example: trace mark "packages unpacked"
 
-    The recording is the one that --trace names; within a guest's command its own (BLKBOX_CONTROL); else
-    the only one of yours that is running.
+    Without --trace, a guest's command marks its own recording (BLKBOX_CONTROL). Elsewhere, the mark
+    goes to your only running recording.
     """
     from tracer.recording.control import put_mark
     from tracer.text import printable
 
     answer = put_mark(name, trace)
     if as_json:
-        told = {key: answer[key] for key in ("trace", "seq", "time")}
-        print(json.dumps({"schema": 1, "name": name, **told}, indent=2))
+        place = {key: answer[key] for key in ("trace", "seq", "time")}
+        print(json.dumps({"schema": 1, "name": name, **place}, indent=2))
     else:
         print(f"mark {name} stands before op #{answer['seq']} of {printable(answer['trace'])}")
     return 0

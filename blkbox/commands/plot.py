@@ -1,20 +1,12 @@
 """``trace plot``."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Picture(StrEnum):
-    damage = "damage"
-    timeline = "timeline"
-    latency = "latency"
-    throughput = "throughput"
-    sizes = "sizes"
-    heatmap = "heatmap"
+from blkbox.draw import Picture
 
 
 def plot(
@@ -23,63 +15,35 @@ def plot(
         Path,
         typer.Argument(
             metavar="TRACE_OR_VERDICT",
-            help="The trace to draw; for damage, what trace replay --json printed.",
+            help="The trace; for damage, a file with the output of trace replay --json.",
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help="Where the picture goes [TRACE.KIND.png].", metavar="FILE"
-        ),
+        typer.Option("-o", "--output", help="The picture [TRACE.KIND.png].", metavar="FILE"),
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(help="For damage: the trace, where it is not what the verdict names."),
+        typer.Option(help="For damage: the verdict's trace [the trace that the verdict names]."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing picture.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Draw a picture of a trace, or of damage.
 
-    As PNG, SVG or PDF.
+    KIND is damage, timeline, latency, throughput, sizes or heatmap. The suffix of FILE selects PNG,
+    SVG or PDF.
 
     Example: trace plot timeline install.trace -o install.svg
     """
-    from tracer.errors import UsageError
-    from tracer.files import PICTURES, check_new
-    from tracer.progress import bar
+    from blkbox.draw import draw
 
-    if trace is not None and kind != Picture.damage:
-        raise UsageError(f"--trace goes with damage; {kind} wants a trace itself")
-    if output is not None:
-        check_new(output, force, PICTURES)
-    verdict = None
-    if kind == Picture.damage:
-        from tracer.verdict_file import find_trace, load
-
-        verdict = load(source)
-        source = trace if trace is not None else find_trace(verdict, source)
-    if output is None:
-        output = Path(f"{source.stem}.{kind}.png")
-        check_new(output, force)
-
-    import analysis
-    from analysis import plots
-
-    with (
-        analysis.open(source) as recording,
-        # before ops can be read they are sought, which is one more time through the trace
-        bar("reading", recording.records * (1 + plots.READS[kind]), "ops") as progress,
-    ):
-        recording.watch = progress
-        if verdict is not None:
-            figure = plots.damage(recording, verdict)
-        else:
-            figure = getattr(plots, kind)(recording)
-    plots.save(figure, output)
+    drawn = draw(kind, source, output, trace=trace, force=force)
     if as_json:
-        found = {"schema": 1, "kind": kind, "trace": str(source), "plot": str(output)}
+        found = {
+            "schema": 1, "kind": kind, "trace": str(drawn.trace), "plot": str(drawn.picture),
+        }  # fmt: skip
         print(json.dumps(found, indent=2))
     else:
-        print(f"plot: {output}")
+        print(f"plot: {drawn.picture}")
     return 0

@@ -14,37 +14,41 @@ from tracer.recording.options import OnMismatch, Payloads, RecordOptions
 if TYPE_CHECKING:
     from tracer.verdict import Recording
 
+MISMATCHES = 10
+"""The most mismatches that the summary lists."""
+
 
 def record(
     out: Annotated[Path, typer.Argument(metavar="OUT.trace", help="The trace to write.")],
     driver: Annotated[
         str,
         typer.Option(
-            help="The driver under test: raw, qcow2, vmdk, ..., FORMAT@DIR, an NBD URI, a block device, "
-            "or a .toml file."
+            help="The driver under test: raw, qcow2, vmdk, ..., FORMAT@DIR, an NBD URI, a block "
+            "device, or a .toml file."
         ),
     ],
     command: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[-- COMMAND ...]",
-            help="The guest: {nbd} becomes the disk's NBD URI, also in NBD_URI.",
+            help="The guest. {nbd} becomes the disk's NBD URI, which is in NBD_URI too.",
         ),
     ] = None,
     raw: Annotated[Path | None, typer.Option(help="The raw reference image [OUT.raw].")] = None,
     image: Annotated[Path | None, typer.Option(help="The test image [OUT.test.FORMAT].")] = None,
-    size: Annotated[
-        str, typer.Option(help="The disk's size, where the images are missing.")
-    ] = "16G",
+    size: Annotated[str, typer.Option(help="The disk's size, if the images do not exist.")] = "16G",
     listen: Annotated[
         str | None,
         typer.Option(help="unix:PATH or tcp:HOST:PORT [a private unix socket]."),
     ] = None,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Let --listen tcp: take others than loopback.")
+        bool,
+        typer.Option(
+            "--allow-remote", help="Allow --listen tcp: on other than loopback addresses."
+        ),
     ] = False,
     payloads: Annotated[
-        Payloads, typer.Option(help="Keep what is written, or digests alone.")
+        Payloads, typer.Option(help="Keep the data that is written, or only digests.")
     ] = Payloads.FULL,
     on_mismatch: Annotated[
         OnMismatch, typer.Option(help="Fail the request and end, or note it and go on.")
@@ -58,16 +62,14 @@ def record(
     ] = False,
     sync: Annotated[
         bool,
-        typer.Option(
-            "--sync", help="A flush or FUA of the guest's also flushes the trace to disk."
-        ),
+        typer.Option("--sync", help="Flush the trace to disk at each flush or FUA of the guest."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Record what a guest does to its disk.
 
-    Every request is done twice: on a raw image and on a driver's.
+    Each request is done on a raw reference image and on the driver's test image.
 
     Example: trace record install.trace --driver qcow2 --size 8G -- qemu-system-x86_64 -m 1G
     -cdrom debian.iso -drive file={nbd},format=raw,if=virtio,discard=unmap
@@ -96,17 +98,16 @@ def record(
         guest_stdout=sys.stderr.fileno() if as_json else None,
         handle_signals=True,
     )
-    gc.freeze()  # nothing on the data path makes cycles: spare the collector what is there already
+    gc.freeze()  # the data path makes no cycles: the collector need not scan the existing objects
     result = record(options, lambda text: print(text, file=sys.stderr))
     if as_json:
         print(json.dumps(to_json(result), indent=2))
     else:
-        print(summary(result))
+        print(_page(result))
     return result.verdict.exit_code
 
 
-def summary(result: "Recording") -> str:
-    """The result for people."""
+def _page(result: "Recording") -> str:
     from tracer.text import size, table
 
     rows: list[tuple[str, ...]] = [
@@ -121,10 +122,10 @@ def summary(result: "Recording") -> str:
     lines.append(f"trace:    {files})")
     if result.guest_exit is not None:
         lines.append(f"guest:    exit status {result.guest_exit}")
-    for one in result.mismatches[:10]:
-        where = f"op #{one.seq}" if one.seq is not None else "after the run"
-        lines.append(f"mismatch: {where}, sector {one.sector} ({one.sectors}), {one.fault}")
-    if len(result.mismatches) > 10:
-        lines.append(f"          and {len(result.mismatches) - 10} more")
+    for found in result.mismatches[:MISMATCHES]:
+        where = f"op #{found.seq}" if found.seq is not None else "after the run"
+        lines.append(f"mismatch: {where}, sector {found.sector} ({found.sectors}), {found.fault}")
+    if len(result.mismatches) > MISMATCHES:
+        lines.append(f"          and {len(result.mismatches) - MISMATCHES} more")
     lines.append(f"verdict:  {result.verdict} ({result.driver}): {result.reason}")
     return "\n".join(lines)

@@ -32,8 +32,8 @@ def replay(
         typer.Option(
             min=1,
             metavar="N",
-            help="Runs before the driver is called clean, and to confirm a culprit: for faults that "
-            "show in some runs only.",
+            help="How many clean runs make the driver clean, and how many confirm a culprit. Use "
+            "more for a fault that shows only in some runs.",
         ),
     ] = 1,
     seed: Annotated[
@@ -41,13 +41,13 @@ def replay(
         typer.Option(
             min=0,
             metavar="S",
-            help="Send ops that were in flight together in another order; 0 is the recorded one.",
+            help="Shuffle ops that were in flight together; 0 keeps the recorded order.",
         ),
     ] = 0,
     reopen_with: Annotated[
         str | None,
         typer.Option(
-            help="Reopen the images with this build, not the one that wrote them.", metavar="DRIVER"
+            help="Reopen the images with this build [the build that wrote them].", metavar="DRIVER"
         ),
     ] = None,
     upto: Annotated[
@@ -59,13 +59,11 @@ def replay(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(
-            help="Where the damage plot goes [TRACE.damage.png].", metavar="FILE.png|svg|pdf"
-        ),
+        typer.Option(help="The damage plot [TRACE.damage.png].", metavar="FILE.png|svg|pdf"),
     ] = None,
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no plot.")] = False,
     timeout: Annotated[
-        float, typer.Option(help="Seconds that an op may take.", metavar="S")
+        float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
     ] = 30.0,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite a plot, or a server's or device's data.")
@@ -74,7 +72,7 @@ def replay(
 ) -> int:
     """Run a trace on another build and name the culprit.
 
-    That is the first op after which the disk is wrong.
+    The culprit is the first op after which the disk is wrong.
 
     Example: trace replay install.trace --driver qcow2@$HOME/qemu/build
 
@@ -106,12 +104,12 @@ def replay(
         say=_say,
     )
     command = ["trace", "replay", str(trace)]
-    for option, value, usual in (
+    for option, value, default in (
         ("--driver", driver, None), ("--depth", depth, "recorded"), ("--runs", runs, 1),
         ("--seed", seed, 0), ("--reopen-with", reopen_with, None), ("--timeout", timeout, 30.0),
         ("--upto", upto, None),
     ):  # fmt: skip
-        if value != usual:
+        if value != default:
             command += [option, str(value)]
     verdict = msgspec.structs.replace(verdict, command=command)
     if picture is not None and (verdict.damage or verdict.culprit):
@@ -134,13 +132,14 @@ def _say(text: str) -> None:
 
 
 def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Path | None:
-    """Where the plot goes; refused before the work rather than after it."""
+    """Return the plot's file, or None for no plot. Called before the replay, so that a path that
+    cannot be used is refused at once. Raises UsageError."""
     from tracer.errors import UsageError
     from tracer.files import PICTURES, check_new
 
     if no_plot:
         if plot is not None:
-            raise UsageError("--plot and --no-plot contradict each other")
+            raise UsageError("--plot and --no-plot contradict each other: give one of them")
         return None
     if plot is None:
         numbers = chain([""], (f"-{number}" for number in count(2)))
@@ -151,8 +150,8 @@ def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Pa
 
 
 def _draw(verdict: "Verdict", path: Path) -> str | None:
-    """Draw the damage. Return where the picture is, or None if that failed: the verdict took long to
-    find, and is shown all the same."""
+    """Draw the damage; return the picture's path. If drawing fails, warn and return None: the
+    verdict took long to find and must still be shown."""
     from blkbox.jobs import draw_damage
     from tracer.errors import BlkboxError
 

@@ -12,32 +12,29 @@ def report(
         Path,
         typer.Argument(
             metavar="VERDICT_OR_TRACE",
-            help="What trace replay --json printed, in a file; or a trace.",
+            help="A file with the output of trace replay --json, or a trace.",
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help="Where the page goes [NAME.report.html].", metavar="FILE"
-        ),
+        typer.Option("-o", "--output", help="The page [NAME.report.html].", metavar="FILE"),
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(
-            help="For a verdict: its trace, where that is not what it names.", metavar="TRACE"
-        ),
+        typer.Option(help="For a verdict: its trace [the trace that it names].", metavar="TRACE"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Make one HTML page for a bug report.
 
-    Of what a replay found, or of a recording.
+    The page describes what a replay found, or a trace.
 
     Example: trace replay install.trace --driver qcow2 --json > verdict.json;
     trace report verdict.json -o report.html
 
-    The page holds the host's name and the bytes of a damaged sector: look at it before you publish it.
+    The page contains the host's name and the bytes of a damaged sector. Check it before you publish
+    it.
     """
     from blkbox.jobs import report
 

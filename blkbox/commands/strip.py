@@ -16,9 +16,9 @@ def strip(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Write a trace without its payloads.
+    """Write a copy of a trace without its payloads.
 
-    It holds digests instead of data, and still replays.
+    The copy has digests instead of data, and still replays.
 
     Example: trace strip install.trace -o shareable.trace
     """

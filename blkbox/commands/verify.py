@@ -12,13 +12,13 @@ def verify(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to verify.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Check that a trace and its payloads are whole.
+    """Check that a trace and its payloads are complete.
 
-    It must be closed, and all payloads must be there and right.
+    The trace must be closed, and no payload may be missing or damaged.
 
     Example: trace verify install.trace
 
-    Exits with 0 if so, else with 201.
+    Exits with 0 if the trace is complete, and with 201 if not.
     """
     from tracer.errors import Exit
     from tracer.rework.verify import verify

@@ -1,9 +1,9 @@
 """Symptom -> culprit: the first op after which the test image is wrong.
 
-docs/finding-culprits.md tells the whole story. From the cheapest step to the surest: watch the
-damaged sectors (watch.py); else take the op that showed the symptom; else see whether the fault
-shows with one op at a time; else bisect prefixes (bisect.py). Each op found is confirmed
-(confirm.py), which may lead to earlier damage: then all this begins again from there.
+The steps, from the cheapest to the surest: watch the damaged sectors (watch.py), suspect the op
+that showed the symptom, try with one op in flight at a time, bisect prefixes (bisect.py). Each op
+found is confirmed (confirm.py). If that shows earlier damage, the search starts again from there.
+docs/finding-culprits.md explains why.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from replay.symptom import Symptom, symptom_of
 __all__ = ["Culprit", "NoCulprit", "locate"]
 
 MAX_ROUNDS = 8
-"""Times that confirmation may find an earlier corruption (later overwritten) before we settle."""
+"""How often the search may start again because confirmation showed earlier damage."""
 
 
 class NoCulprit(StrEnum):
@@ -38,13 +38,15 @@ def locate(
     order: Order,
     say: Callable[[str], None] = lambda text: None,
 ) -> Culprit | NoCulprit:
-    """Find the culprit behind a symptom that showed with ops sent in ``order``; ``say`` gets what
-    is being tried. Raises what ``Runner.run`` does."""
+    """Find the culprit behind a symptom that showed with ops sent in ``order``.
+
+    ``say`` gets a line for each step. Raises what ``Runner.run`` raises.
+    """
     return _Search(runner, order, say).locate(symptom)
 
 
 class _Search:
-    """A search, and what it has learned so far of how the fault shows."""
+    """One search, and what it has learned so far about when the fault shows."""
 
     def __init__(self, runner: Runner, order: Order, say: Callable[[str], None]) -> None:
         self._runner = runner
@@ -52,13 +54,14 @@ class _Search:
         self._order = order
         self._round = 0
         self._tries = 1
-        """Clean runs that it takes to call a prefix clean: more once the fault was seen to come and
-        go, or where that cannot be seen."""
+        """How many clean runs make a prefix clean. TRIES once the fault has shown in some runs
+        only, or has hidden from watching."""
         self._needs_company: bool | None = None
 
     def locate(self, symptom: Symptom) -> Culprit | NoCulprit:
-        """Trace a symptom to an op; while the ops before it show one too, go on from that one."""
-        best: Culprit | None = None  # the first op found: it is named if none is confirmed
+        """Trace a symptom to an op. While the ops before that op show a symptom too, trace that
+        symptom."""
+        best: Culprit | None = None  # the first op found: named if no op is confirmed
         for self._round in range(MAX_ROUNDS):
             found = self._trace(symptom)
             if isinstance(found, NoCulprit):
@@ -81,7 +84,7 @@ class _Search:
         )  # fmt: skip
         watched = position is not None
         hidden = symptom.targets is not None and not watched
-        if hidden:  # damage that is not seen when looked for depends on what is in flight, or when
+        if hidden:  # damage that hides from watching depends on timing, or on the ops in flight
             self._tries = TRIES
         if position is None:
             position = symptom.suspect
@@ -96,27 +99,28 @@ class _Search:
         return self._bisect(symptom)
 
     def _one_at_a_time(self, symptom: Symptom) -> Symptom | None:
-        """The fault's sign with one op in flight, or None where it does not show. If it does, the
-        search goes on that way, and is deterministic again."""
-        self._say("looking hides it: trying one op at a time")
+        """Return the fault's symptom with one op in flight at a time, or None if it does not show.
+        If it shows, the search goes on that way, and is deterministic again."""
+        self._say("watching hides the fault: trying one op at a time")
         order = replace(self._order, depth=1)
         alone = symptom_of(self._runner.run(Run("alone", order, symptom.within)), symptom.within)
         self._needs_company = alone is None
         if alone is None:
             needs = "it needs ops in flight together"
-            self._say(f"that does not: {needs}; each step takes up to {TRIES} runs")
+            self._say(f"the fault does not show: {needs}; each step takes up to {TRIES} runs")
         else:
-            self._say("that shows it as well: going on with one op at a time")
+            self._say("the fault shows: going on with one op at a time")
             self._order = order
         return alone
 
     def _bisect(self, symptom: Symptom) -> Culprit | NoCulprit:
-        """Bisect from saved images; if that leads nowhere, or cannot be done, by whole prefixes."""
+        """Bisect from saved images. If that cannot be done or finds nothing, bisect whole
+        prefixes."""
         if self._runner.can_save:
             found = self._bisect_once(symptom, restart=True)
             if isinstance(found, NoCulprit) or found.confirmed:
                 return found
-            self._say("from saved images that is not where it goes wrong: trying whole prefixes")
+            self._say("saved images lead to an op that cannot be confirmed: trying whole prefixes")
         return self._bisect_once(symptom, restart=False)
 
     def _bisect_once(self, symptom: Symptom, *, restart: bool) -> Culprit | NoCulprit:

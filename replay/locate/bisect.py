@@ -1,9 +1,9 @@
-"""Bisect prefixes of a trace: for faults that cannot be watched on the live driver.
+"""Bisect prefixes of a trace, for faults that cannot be watched on the live driver.
 
-A step that starts from the saved images of the last clean prefix plays only what follows it, so
-that the whole search takes no more ops than the trace has. What depends on the driver's memory from
-before the restart does not show that way; whole prefixes show it, at the cost of a pass for every
-few steps.
+A step that starts from the saved images of the last clean prefix plays only the ops after it, so
+the whole search sends about as many ops as the trace has. A fault that depends on what the driver
+had in memory before the restart does not show that way. Whole prefixes show it, but cost a pass
+over the trace every few steps.
 """
 
 from collections.abc import Callable
@@ -28,9 +28,13 @@ def bisect(
     restart: bool,
     say: Callable[[str], None],
 ) -> int | None:
-    """The position of an op such that the prefix without it is clean, in ``tries`` runs, and the
-    prefix with it is not; the first ``good`` ops are known to be clean, the first ``bad`` not to
-    be. With ``restart``, steps start from saved images. None where the whole is clean this time."""
+    """Find two neighbouring prefixes, a clean one and a wrong one; return the position of the op
+    between them.
+
+    The first ``good`` ops are known to be clean, the first ``bad`` ops to be wrong. A prefix is
+    clean if ``tries`` runs of it are clean. With ``restart``, steps start from saved images.
+    Returns None if the longer prefix is clean this time.
+    """
     start: Saved | None = None
     quiet = _quiet(runner, bad)
     if restart and good:
@@ -54,8 +58,8 @@ def bisect(
 
 
 def _quiet(runner: Runner, count: int) -> bytearray:
-    """For each of the first ``count`` positions whether nothing was in flight there: a restart
-    where ops were would part what was together, and the fault may need that."""
+    """Return, for each position up to ``count``, whether nothing was in flight there. A restart
+    anywhere else would separate ops that were in flight together, and the fault may need them."""
     quiet = bytearray(count + 1)
     for position, step in enumerate(islice(schedule(runner.source.trace.ops()), count + 1)):
         quiet[position] = is_quiet(step, position)
@@ -63,7 +67,8 @@ def _quiet(runner: Runner, count: int) -> bytearray:
 
 
 def _middle(quiet: bytearray, good: int, bad: int) -> int:
-    """Where to cut: the quiet place nearest to the middle, unless that is far off."""
+    """Return where to cut: the quiet position nearest to the middle, or the middle if none is
+    near."""
     middle = (good + bad) // 2
     for distance in range((bad - good) // 4 + 1):
         for place in (middle - distance, middle + distance):

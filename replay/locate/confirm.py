@@ -1,7 +1,7 @@
-"""Confirm a culprit: with runs from scratch, without watching.
+"""Confirm a culprit, with runs from fresh images and without watching.
 
-The prefix before the culprit leaves everything right, and with the culprit something is wrong. If
-the prefix before it is wrong too, an earlier op did damage, and the search goes on from there.
+Without the culprit the prefix must be clean, with the culprit it must be wrong. If the prefix
+without it is wrong too, an earlier op did damage, and the search goes on from there.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,11 @@ from tracer.op import Op
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """The op found, and how sure that is: the prefix with it was wrong in ``shown`` of ``runs``
-    runs, and clean without it in each of ``clean``."""
+    """The op found, and the evidence against it.
+
+    The prefix that ends with the op was wrong in ``shown`` of ``runs`` runs. The prefix without it
+    was clean in each of ``clean`` runs.
+    """
 
     position: int
     """The op's place in the order of submission, from 0."""
@@ -30,18 +33,19 @@ class Culprit:
     runs: int = 0
     clean: int = 0
     after: Outcome | None = None
-    """The first run that was wrong with it."""
+    """The outcome of the first wrong run of the prefix with the op."""
     symptom: Symptom | None = None
-    """What that run shows."""
+    """The symptom of that run."""
     earlier: Symptom | None = None
-    """What the prefix without it shows, if that is wrong: then an earlier op did damage."""
+    """The symptom of the prefix without the op, if it is wrong: an earlier op did damage."""
     comes_and_goes: bool = False
-    """Whether the prefix without it was right in some runs and wrong in another."""
+    """Whether the prefix without the op was clean in some runs and wrong in another."""
     needs_company: bool | None = None
-    """Whether the fault shows only with other ops in flight; None where that was not tried."""
+    """Whether the fault shows only with other ops in flight; None if that was not tried."""
 
     @property
     def confirmed(self) -> bool:
+        """Whether a run with the op was wrong, and the runs without it were clean."""
         return self.shown > 0 and self.clean > 0
 
 
@@ -55,12 +59,12 @@ def confirm(
     attempt: int,
     say: Callable[[str], None],
 ) -> Culprit:
-    """Run the prefix without the op at ``position``, and with it; say what that shows of the op.
+    """Run the prefix without the op at ``position``, then with it; return the evidence.
 
-    Each is done ``options.runs`` times, and more often where the fault does not show in every run:
-    the prefix without the op counts as clean after ``tries`` runs. An op that was not ``watched``
-    doing the damage, and had others in flight beside it, may have been met by chance: then TRIES.
-    ``attempt`` numbers the folders of the runs.
+    Each prefix runs ``options.runs`` times, and more often if the fault does not show in every run:
+    the prefix without the op is clean after ``tries`` clean runs. An op that was not ``watched``
+    doing the damage, and that had other ops in flight, may have been found by chance, so its prefix
+    needs TRIES. ``attempt`` numbers the folders of the runs.
     """
     op, alone = _at(runner, position, order)
     say(f"confirming {op.describe()}")
@@ -85,7 +89,7 @@ def confirm(
 
 
 def _at(runner: Runner, position: int, order: Order) -> tuple[Op, bool]:
-    """An op, and whether it is sent with no other in flight."""
+    """Return the op at ``position``, and whether it is sent with no other op in flight."""
     steps = list(islice(schedule(runner.source.trace.ops()), position, position + 2))
     quiet = [is_quiet(step, place) for place, step in enumerate(steps, position)]
     return steps[0].op, order.depth == 1 or all(quiet)

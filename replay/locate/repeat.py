@@ -1,16 +1,16 @@
-"""Repeat a run: for faults that do not show every time."""
+"""Repeat a run, for faults that do not show in every run."""
 
 from replay.outcome import Outcome
 from replay.runner import Run, Runner
 
 TRIES = 8
-"""Runs before a fault that depends on timing is taken not to show. A fault that shows in half of
-its runs is missed once in 256 times."""
+"""How many clean runs show the absence of a fault that depends on timing. A fault that shows in
+half of the runs is missed once in 256 times."""
 
 
 def until_bad(runner: Runner, run: Run, tries: int) -> tuple[Outcome, int]:
-    """Do a run until something is wrong, at most ``tries`` times; return the last outcome, and how
-    many runs that took."""
+    """Repeat a run until something is wrong, at most ``tries`` times. Return the last outcome and
+    the number of runs."""
     done = 0
     while True:
         outcome = runner.run(run)

@@ -249,8 +249,8 @@ def test_verdicts_of_real_replays(tmp_path: Path) -> None:
         (b"", 201, "is not a trace"),
         (b"\x93", 201, "is not a trace"),
         (b"{", 201, "b is not a verdict"),
-        (b'{"a": 1}', 201, "does not say one"),
-        (b'{"verdict": 5}', 201, "does not say one"),
+        (b'{"a": 1}', 201, "has no field verdict"),
+        (b'{"verdict": 5}', 201, "has no field verdict"),
         (
             b'{"verdict": "clean", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
             201,
