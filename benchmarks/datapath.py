@@ -2,8 +2,8 @@
 
     python -m benchmarks.datapath [--seconds S] [--rounds N] [--peers A,B] [--json OUT]
 
-Prints, for each cell, every peer's median throughput as a ratio to blkverify's, and blkbox's own CPU
-time per request and peak memory.
+Prints, for each cell, every peer's median throughput as a ratio to blkverify's, and blkbox's own
+CPU time per request and peak memory.
 """
 
 import argparse
@@ -51,15 +51,16 @@ def fio(socket: Path, rw: str, bs: str, depth: int, seconds: float | None) -> tu
 
 
 def measure(peers: list[str], seconds: float, rounds: int) -> dict[str, Any]:
-    """Throughput of every peer in every cell: a list of one figure per round, in requests per second."""
+    """Throughput of every peer in every cell: a list of one figure per round, in requests per
+    second."""
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp"))
         )
         servers = {name: stack.enter_context(PEERS[name](folder, SIZE)) for name in peers}
         for socket, _ in servers.values():
-            # so that every cluster is there; not in larger pieces, which some kernels keep in page cache
-            # folios so large that a 4 KiB write to one costs 25 us
+            # so that every cluster is there; not in larger pieces, which some kernels keep in page
+            # cache folios so large that a 4 KiB write to one costs 25 us
             fio(socket, "write", "64k", 8, None)
         iops: dict[str, dict[str, list[float]]] = {}
         cpu: dict[str, list[float]] = {}

@@ -3,8 +3,8 @@
     python -m benchmarks.frames [--ops N] [--rounds N]
 
 An event of ours is an op, from its submission to its completion; blktrace has one event for each of
-these two. Each step runs in a process of its own, in turn; medians are printed, and peak memory. The
-start of Python is not counted.
+these two. Each step runs in a process of its own, in turn; medians are printed, and peak memory.
+The start of Python is not counted.
 """
 
 import argparse
@@ -140,8 +140,8 @@ STEPS: dict[str, Callable[[Path], object]] = {
 
 
 def run(argv: list[str], folder: Path) -> tuple[float, float, int]:
-    """Run a step; return seconds, seconds of CPU time (with the start of Python: on a busy machine they
-    tell more than the former), and peak memory in MiB."""
+    """Run a step; return seconds, seconds of CPU time (with the start of Python: on a busy machine
+    they tell more than the former), and peak memory in MiB."""
     started = time.perf_counter()
     process = subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None

@@ -2,8 +2,8 @@
 
     python -m benchmarks.guest_install INSTALL_COMMAND... [--rounds N]
 
-INSTALL_COMMAND is run with {nbd} replaced by the disk's NBD URI, and must exit with 0 when the guest is
-installed.
+INSTALL_COMMAND is run with {nbd} replaced by the disk's NBD URI, and must exit with 0 when the
+guest is installed.
 """
 
 import argparse
@@ -31,8 +31,8 @@ def on_qemu_nbd(folder: Path, command: list[str]) -> float:
 
 
 def on_blkbox(folder: Path, command: list[str]) -> float:
-    """Seconds that the guest takes on ``trace record``: timed around the guest, as above, so without
-    the comparison of the images afterwards."""
+    """Seconds that the guest takes on ``trace record``: timed around the guest, as above, so
+    without the comparison of the images afterwards."""
     times = folder / "times"
     timed = ["sh", "-c", 'date +%s.%N >"$0"; "$@"; status=$?; date +%s.%N >>"$0"; exit $status']
     trace = Path(sys.executable).with_name("trace")

@@ -52,7 +52,7 @@ def make(path: Path, count: int, out_of_order: bool = False) -> None:
         start = seq * 1000 if out_of_order else (seq - seq % DEPTH) * 1000
         end = start + (int(chance.expovariate(1 / (DEPTH * 1000))) if out_of_order else 900)
         op = Op(
-            seq, int(kind), 0, 0 if kind == Kind.FLUSH else offset, 0 if kind == Kind.FLUSH else 4096,
+            seq, int(kind), 0, *((0, 0) if kind == Kind.FLUSH else (offset, 4096)),
             submitted=start, completed=end, digest=digests[seq % 4096],
         )  # fmt: skip
         while flying and flying[0][0] < start:

@@ -1,13 +1,14 @@
-"""Looking damaged sectors up in all that a trace wrote, against b3sum and zstd over the same payloads.
+"""Looking damaged sectors up in all that a trace wrote, against b3sum and zstd over the same
+payloads.
 
     python -m benchmarks.provenance [--gib N] [--rounds N] [--payloads full|hash]
 
-Makes a trace of N GiB of random 4 to 64 KiB writes that compress to about 0.4, as an install's do, then
-explains damage: data of other writes at the wrong place, and bytes from nowhere, for which all of the
-payloads must be looked through. Peers in the same run: ``zstd -d`` decompresses the same bytes to
-nowhere (at the level at which the recorder compresses), ``sha1sum`` and ``b3sum`` (one thread; where
-installed) hash them uncompressed. Each in a process of its own, page cache warm, in turn; medians of
-wall time and of CPU time, which other load on the machine disturbs less.
+Makes a trace of N GiB of random 4 to 64 KiB writes that compress to about 0.4, as an install's do,
+then explains damage: data of other writes at the wrong place, and bytes from nowhere, for which all
+of the payloads must be looked through. Peers in the same run: ``zstd -d`` decompresses the same
+bytes to nowhere (at the level at which the recorder compresses), ``sha1sum`` and ``b3sum`` (one
+thread; where installed) hash them uncompressed. Each in a process of its own, page cache warm, in
+turn; medians of wall time and of CPU time, which other load on the machine disturbs less.
 """
 
 import argparse
@@ -138,7 +139,8 @@ def main() -> None:
             for peer, command in peers.items():
                 times[peer].append(timed(command))
         print(
-            f"{count:,} writes, {options.gib} GiB of payloads ({options.payloads}), {findings} findings"
+            f"{count:,} writes, {options.gib} GiB of payloads "
+            f"({options.payloads}), {findings} findings"
         )
         print(f"({', '.join(kinds)}); peak memory {memory} MiB, before it {before} MiB\n")
         print("| | wall, s | CPU, s | blkbox / it, wall | CPU |\n|---|---:|---:|---:|---:|")

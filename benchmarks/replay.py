@@ -82,7 +82,8 @@ def fio(folder: Path, iolog: Path, count: int) -> float:
     with direct(folder, str(SIZE)) as (socket, _):
         out = subprocess.run(
             ["fio", "--name=replay", "--ioengine=nbd", f"--uri=nbd+unix:///?socket={socket}",
-             f"--read_iolog={iolog}", f"--iodepth={DEPTH}", "--replay_no_stall=1", f"--size={SIZE}"],
+             f"--read_iolog={iolog}", f"--iodepth={DEPTH}", "--replay_no_stall=1",
+             f"--size={SIZE}"],
             check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
     total = re.search(r"total=r=(\d+),w=(\d+)|issued rwts: total=(\d+),(\d+)", out)

@@ -1,8 +1,8 @@
 """Long checks of what the data path promises. Each prints what it did, or fails.
 
-    python -m benchmarks.soak overlap [--ops N] [--driver D]    no false difference among overlapping ops
-    python -m benchmarks.soak kill [--rounds N]                 no acknowledged op is lost to SIGKILL
-    python -m benchmarks.soak slow                              a slow driver does not fill the memory
+    python -m benchmarks.soak overlap [--ops N] [--driver D]    no false difference under overlap
+    python -m benchmarks.soak kill [--rounds N]                 SIGKILL loses no acknowledged op
+    python -m benchmarks.soak slow                              a slow driver fills no memory
 
 All record with ``trace record``; in the first two the guest has DEPTH requests in flight.
 """
@@ -36,9 +36,9 @@ KINDS = [Kind.WRITE] * 5 + [Kind.READ] * 4 + [Kind.ZERO, Kind.TRIM]
 def guest(
     socket: Path, size: int, chance: random.Random, more: Callable[[int], bool], acked: list[bytes]
 ) -> int:
-    """Random ops of up to 8 KiB on a small disk, so that they overlap all the time, as long as ``more``
-    says so or until the server is gone; returns how many succeeded, and adds the digests of writes that
-    did to ``acked``."""
+    """Send random ops of up to 8 KiB to a small disk, so that they overlap all the time, until
+    ``more`` says no or the server is gone. Return how many succeeded, and add the digests of the
+    writes among them to ``acked``."""
     done_count = in_flight = sent = 0
     blob = chance.randbytes(1 << 20)
     with Loop() as loop, NbdDevice.connect(loop, Address(path=str(socket))) as device:
@@ -68,8 +68,8 @@ def guest(
 
 
 def overlap(count: int, driver: str) -> None:
-    """Overlapping ops: the recording must be clean. Reports the recorder's peak memory half-way and at
-    the end."""
+    """Send overlapping ops: the recording must be clean. Report the recorder's peak memory half-way
+    and at the end."""
     size = 1 << 20
     with tempfile.TemporaryDirectory(prefix="soak-", dir="/var/tmp") as folder:
         trace = Path(folder) / "blkbox.trace"

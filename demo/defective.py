@@ -1,7 +1,7 @@
 """A block driver with a bug, for the demo: an NBD server of a raw file.
 
-It keeps data in clusters of 64 KiB and forgets the second half of every 50th write that spans two of
-them, the way a driver does that gives up on a partial completion.
+It keeps data in clusters of 64 KiB and forgets the second half of every 50th write that spans two
+of them, the way a driver does that gives up on a partial completion.
 
 Usage: defective.py SOCKET IMAGE
 """

@@ -40,7 +40,8 @@ def checkout(
         return 0
     when = f"after op #{made.before - 1}" if made.before else "before the first op"
     print(
-        f"image:   {printable(made.image)} ({size(made.size)}, of which {size(made.allocated)} on disk)"
+        f"image:   {printable(made.image)} "
+        f"({size(made.size)}, of which {size(made.allocated)} on disk)"
     )
     print(f"moment:  {when}: {made.applied:,} ops changed it" +
           (f", {made.failed:,} failed and did not" if made.failed else ""))  # fmt: skip

@@ -1,1 +1,1 @@
-"""Guest -> mirror -> trace: one recording from start to end."""
+"""Recording: guest -> mirror -> trace, from the first connection to the last comparison."""

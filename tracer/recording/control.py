@@ -1,15 +1,17 @@
-"""A running recording's control socket, at which ``trace mark`` asks for a mark. Both ends of it.
+"""The control socket of a running recording, through which ``trace mark`` sets a mark: both ends.
 
-Each recording listens at ``ID.control`` (ID is its trace's) in a folder that only its user can enter.
-A request is one message (SOCK_SEQPACKET keeps them apart), a JSON object, and so is the answer::
+Each recording listens at ``ID.control`` (ID is its trace's id) in a folder that only its user can
+enter. A request is a JSON object in one message (SOCK_SEQPACKET keeps messages apart), and so is
+the answer::
 
     {"mark": "boot done"}  ->  {"trace": "/x/install.trace", "seq": 1234, "time": 5678}
     {}                     ->  {"trace": "/x/install.trace"}
     anything else          ->  {"error": "what is wrong with it", "code": 200}
 
-``code`` is the exit code that ``trace mark`` is to end with (tracer/errors.py).
+``code`` is the exit code that ``trace mark`` must end with (tracer/errors.py).
 
-Both ends ask the kernel who is at the other (SO_PEERCRED, unix(7)) and talk to their own user alone.
+Each end asks the kernel which user is at the other end (SO_PEERCRED, unix(7)), and refuses other
+users.
 """
 
 import json
@@ -32,29 +34,30 @@ from tracer.trace.records import Mark
 SUFFIX = ".control"
 
 VARIABLE = "BLKBOX_CONTROL"
-"""The environment variable that tells a guest's command where its recording's socket is."""
+"""The environment variable that has the path of the recording's socket, for the guest's command."""
 
 MAX_MESSAGE = 16 << 10
-"""Bytes in a message: a path has at most 4096 (PATH_MAX), of which JSON may make three times as many."""
+"""Bytes in a message: a path has at most 4096 bytes (PATH_MAX), and JSON may triple that."""
 
 MAX_PEERS = 16
-"""Connections at a time; more are turned away."""
+"""Simultaneous connections. Further connections are closed."""
 
 PATIENCE = 10.0
-"""Seconds that a recorder has to answer. It does so between two requests of its guest, so only one
-whose disk stands still takes longer."""
+"""Seconds in which a recorder must answer. It answers between two turns of its loop, so it is late
+only if its disk or its driver hangs."""
 
 
 # ---------------------------------------------------------------- the folder
 
 
 def folders() -> list[Path]:
-    """Where control sockets may be, best first: ``blkbox`` in $XDG_RUNTIME_DIR (XDG Base Directory
-    Specification: ours alone, and ignored unless absolute), else ``blkbox-UID`` in $TMPDIR or /tmp."""
+    """Return the folders in which control sockets may be, best first: ``blkbox`` in
+    $XDG_RUNTIME_DIR (XDG Base Directory Specification; used only if absolute and ours), then
+    ``blkbox-UID`` in $TMPDIR and in /tmp."""
     found = []
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     with suppress(OSError):
-        # not another user's, as it is after sudo: what we made there would be in that user's way
+        # after sudo it may be another user's: our files there would be in that user's way
         if os.path.isabs(runtime) and os.stat(runtime).st_uid == os.geteuid():
             found.append(Path(runtime) / "blkbox")
     places = os.environ.get("TMPDIR") or "/tmp", "/tmp"
@@ -63,7 +66,8 @@ def folders() -> list[Path]:
 
 
 def _enter(folder: Path) -> int:
-    """Open a folder; OSError unless it is ours and nobody else may enter it."""
+    """Open a folder. Raises OSError unless it belongs to our user and no other user may enter
+    it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     info = os.fstat(fd)
     if info.st_uid != os.geteuid() or info.st_mode & 0o077:
@@ -73,11 +77,13 @@ def _enter(folder: Path) -> int:
 
 
 def _inside(fd: int, name: str) -> str:
-    """A path to a socket in an open folder: short enough for sun_path's 108 bytes, wherever it is."""
+    """Return a path to a socket in an open folder: short enough for the 108 bytes of sun_path,
+    wherever the folder is."""
     return f"/proc/self/fd/{fd}/{name}"
 
 
 def _is_ours(peer: socket.socket) -> bool:
+    """Whether our user is at the other end."""
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
     _pid, uid, _gid = struct.unpack("iII", credentials)
     return bool(uid == os.geteuid())
@@ -87,8 +93,11 @@ def _is_ours(peer: socket.socket) -> bool:
 
 
 class Control:
-    """Listens for requests, as a handler of the loop. ``mark`` puts a mark into the recording, or
-    raises BlkboxError. Raises OSError where no private folder can be had."""
+    """The recorder's end: answers requests from within the loop.
+
+    ``mark`` puts a mark into the recording, or raises BlkboxError. Raises OSError if there is no
+    private folder for the socket.
+    """
 
     def __init__(self, loop: Loop, trace: Path, trace_id: str, mark: Callable[[str], Mark]) -> None:
         self._loop = loop
@@ -105,7 +114,7 @@ class Control:
         loop.add(self._socket.fileno(), self._accept)
 
     def close(self) -> None:
-        """Stop listening, and remove the socket."""
+        """Stop listening and remove the socket."""
         for peer in list(self._peers.values()):
             self._drop(peer)
         self._loop.remove(self._socket.fileno())
@@ -113,6 +122,7 @@ class Control:
         self.path.unlink(missing_ok=True)
 
     def _bind(self, name: str) -> Path:
+        """Listen in the first usable folder. Return the socket's path. Raises OSError."""
         problem = OSError("no folder for it")
         for folder in folders():
             try:
@@ -123,7 +133,8 @@ class Control:
                 problem = error
                 continue
             try:
-                # it gets its name once it listens: one that refuses connections is a dead recorder's
+                # rename it once it listens: a named socket that refuses connections is then always
+                # the socket of a dead recorder
                 self._socket.bind(_inside(fd, f".{name}"))
                 os.chmod(f".{name}", 0o600, dir_fd=fd)
                 self._socket.listen(MAX_PEERS)
@@ -137,7 +148,7 @@ class Control:
         try:
             peer, _address = self._socket.accept()
         except OSError:
-            return  # it was gone before we came to it
+            return  # the peer left before we accepted it
         if not _is_ours(peer) or len(self._peers) >= MAX_PEERS:
             peer.close()
             return
@@ -149,14 +160,14 @@ class Control:
         try:
             message = peer.recv(MAX_MESSAGE)
         except BlockingIOError:
-            return  # woken for a descriptor that had this number before
+            return  # the event was for a closed descriptor that had the same number
         except OSError:
             message = b""
         with suppress(OSError):
             if message:
                 peer.send(json.dumps(self._answer(message)).encode())
                 return
-        self._drop(peer)  # gone, or it does not fetch its answers
+        self._drop(peer)  # it has left, or it does not fetch its answers
 
     def _drop(self, peer: socket.socket) -> None:
         del self._peers[peer.fileno()]
@@ -164,6 +175,7 @@ class Control:
         peer.close()
 
     def _answer(self, message: bytes) -> dict[str, object]:
+        """Do what a request asks; return the answer."""
         try:
             request = json.loads(message)
         except (ValueError, RecursionError):
@@ -184,11 +196,12 @@ class Control:
 
 
 def put_mark(name: str, trace: Path | None = None) -> dict[str, Any]:
-    """Put a mark into the recording of ``trace``; without one, into that which $BLKBOX_CONTROL names,
-    or else into the only one that runs. Returns ``trace``, ``seq`` and ``time`` (ns).
+    """Put a mark into the running recording of ``trace``. Return ``trace``, ``seq`` and ``time``
+    (ns).
 
-    Raises UsageError where it is not clear which recording is meant, or where that is over; StorageError
-    where it does not answer.
+    Without ``trace``, use the recording that $BLKBOX_CONTROL names; if that is not set, use the
+    only recording that runs. Raises UsageError if the recording is not running or several are,
+    StorageError if it does not answer or cannot write the mark.
     """
     check_name(name)
     with _reach(trace) as peer:
@@ -200,18 +213,18 @@ def put_mark(name: str, trace: Path | None = None) -> dict[str, Any]:
 
 
 def _reach(trace: Path | None) -> socket.socket:
-    """A connection to the recording that is meant."""
-    told = os.environ.get(VARIABLE)
-    if trace is None and told:
-        peer = _connect(Path(told))
+    """Return a connection to a recording, chosen as ``put_mark`` says. Raises UsageError."""
+    named = os.environ.get(VARIABLE)
+    if trace is None and named:
+        peer = _connect(Path(named))
         if peer is None:
-            raise UsageError(f"no recording answers at {printable(told)}, which {VARIABLE} names")
+            raise UsageError(f"no recording answers at {printable(named)}, which {VARIABLE} names")
         return peer
     name = ""
     if trace is not None:
         with Trace(trace) as opened:
             name = f"{opened.header.id}{SUFFIX}"
-    found = dict(_running(told))
+    found = dict(_running(named))
     chosen = [path for path in found if trace is None or path.name == name]
     if len(chosen) == 1:
         peer = found.pop(chosen[0])
@@ -220,16 +233,16 @@ def _reach(trace: Path | None) -> socket.socket:
         return peer
     names = ", ".join(_trace_of(peer) for peer in found.values())
     if trace is not None:
-        others = f"; these are: {names}" if names else ", and nothing else is"
+        others = f"; these are: {names}" if names else ": no recording is running"
         raise UsageError(f"{trace} is not being recorded{others}")
     if names:
         raise UsageError(f"several recordings are running: say which with --trace: {names}")
     raise UsageError("no recording is running")
 
 
-def _running(told: str | None) -> Iterator[tuple[Path, socket.socket]]:
-    """Every recording of this user's that runs, and a connection to it. What those leave behind that
-    were killed is removed."""
+def _running(named: str | None) -> Iterator[tuple[Path, socket.socket]]:
+    """Yield the socket's path and a connection for each running recording of our user, ``named``
+    among them if it is not in the usual folders. Remove the sockets of dead recorders."""
     found: dict[Path, None] = {}
     for folder in folders():
         with suppress(OSError):
@@ -239,13 +252,13 @@ def _running(told: str | None) -> Iterator[tuple[Path, socket.socket]]:
         peer = _connect(path, tidy=True)
         if peer is not None:
             yield path, peer
-    if told and Path(told) not in found and (peer := _connect(Path(told))) is not None:
-        yield Path(told), peer
+    if named and Path(named) not in found and (peer := _connect(Path(named))) is not None:
+        yield Path(named), peer
 
 
 def _connect(path: Path, *, tidy: bool = False) -> socket.socket | None:
-    """A connection to a recorder, or None where there is none; then its socket is removed, to be
-    ``tidy``."""
+    """Return a connection to a recorder, or None if it does not run. With ``tidy``, remove the
+    socket of a dead recorder."""
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -261,33 +274,33 @@ def _connect(path: Path, *, tidy: bool = False) -> socket.socket | None:
             with suppress(OSError):
                 path.unlink()
     except OSError:
-        pass  # it ended just now, or is no socket of ours
+        pass  # it has just ended, or the path is not a control socket
     peer.close()
     return None
 
 
 def _ask(peer: socket.socket, request: dict[str, str]) -> dict[str, Any]:
-    """Send a request; return the answer. Raises UsageError where the recording ends instead,
-    StorageError where it says nothing."""
+    """Send a request; return the answer. Raises UsageError if the recording ends meanwhile,
+    StorageError if it does not answer within PATIENCE seconds."""
     try:
         peer.send(json.dumps(request).encode())
         message = peer.recv(MAX_MESSAGE)
     except TimeoutError as error:
         raise StorageError(
-            f"the recording did not answer within {PATIENCE:g} s: its disk or its driver stands still"
+            f"the recording did not answer within {PATIENCE:g} s: its disk or its driver hangs"
         ) from error
     except OSError:
         message = b""
     if not message:
-        raise UsageError("the recording came to its end meanwhile")
+        raise UsageError("the recording ended before it answered")
     answer: dict[str, Any] = json.loads(message)
     return answer
 
 
 def _trace_of(peer: socket.socket) -> str:
-    """The trace that a recording writes, for people. Closes the connection."""
+    """Return the path of the trace that a recording writes, for messages. Closes the connection."""
     with peer:
         try:
             return printable(str(_ask(peer, {})["trace"]))
         except BlkboxError as error:
-            return f"one that says nothing ({error})"
+            return f"a recording that does not answer ({error})"

@@ -1,4 +1,4 @@
-"""The guest's command: started with the disk's address, signalled, waited for."""
+"""The guest's command, after ``--`` on the command line: start it, signal it, wait for it."""
 
 import os
 import signal
@@ -10,15 +10,19 @@ from tracer.disk.loop import Loop
 from tracer.errors import UsageError
 
 GRACE = 1.0
-"""Seconds that a guest whose disk was taken away has to notice and end by itself."""
+"""Seconds in which a guest may end by itself after it has lost its disk."""
 
 KILL_AFTER = 10.0
-"""Seconds that it has to end after SIGTERM."""
+"""Seconds in which a guest must end after SIGTERM, before SIGKILL."""
 
 
 class GuestCommand:
-    """A running guest command. ``exited`` is its exit status once it has ended; ``environment`` is added
-    to ours; ``stdout`` is a descriptor for what it prints, if that may not go where our output goes."""
+    """A running guest command.
+
+    ``{nbd}`` in its arguments is replaced by ``uri``, which it also finds as $NBD_URI.
+    ``environment`` is added to our environment. ``stdout`` is a descriptor for its output; None:
+    our own stdout. Raises UsageError if the command cannot be run.
+    """
 
     def __init__(
         self,
@@ -35,17 +39,19 @@ class GuestCommand:
         except OSError as error:
             raise UsageError(f"cannot run {argv[0]}: {error.strerror}") from error
         self.exited: int | None = None
+        """The exit status, negative for a signal; None while it runs."""
         self._loop = loop
         self._pidfd = os.pidfd_open(self._process.pid)
         loop.add(self._pidfd, self._ended)
 
     def signal(self, number: int) -> None:
-        """Pass a signal on."""
+        """Send a signal to the command, unless it has ended."""
         if self.exited is None:
             self._process.send_signal(number)
 
     def end(self, turn: Callable[[float], None]) -> None:
-        """Wait for it to end: SIGTERM if it does not, then SIGKILL. ``turn`` runs the loop meanwhile."""
+        """Wait for the command to end. After GRACE seconds send SIGTERM, after KILL_AFTER more
+        SIGKILL. ``turn(seconds)`` runs the loop meanwhile."""
         for patience, number in ((GRACE, signal.SIGTERM), (KILL_AFTER, signal.SIGKILL)):
             deadline = time.monotonic() + patience
             while self.exited is None and time.monotonic() < deadline:
@@ -54,7 +60,7 @@ class GuestCommand:
         self._ended(0)
 
     def kill(self) -> None:
-        """End it at once, if it still runs."""
+        """Kill the command if it still runs."""
         self.signal(signal.SIGKILL)
         self._ended(0)
 

@@ -1,4 +1,5 @@
-"""The raw and the test image of a recording: made, found alike, or refused."""
+"""The images of a recording: create the missing ones, and check that both start with the same
+data."""
 
 from pathlib import Path
 
@@ -17,7 +18,12 @@ from tracer.trace.payloads import payload_path
 
 
 class Images:
-    """The raw and the test image: used when there, made when missing."""
+    """The raw and the test image of a recording. An image that exists is used; otherwise it is
+    created.
+
+    ``size`` is the disk's size in bytes. Raises UsageError if the images cannot be used,
+    DriverError if the driver cannot create the test image.
+    """
 
     def __init__(self, options: RecordOptions) -> None:
         stem = options.trace.with_suffix("")
@@ -29,9 +35,7 @@ class Images:
         outputs = {options.trace.resolve(), payload_path(options.trace).resolve()}
         for image in (self.raw, self.test) if driver.owns_image else (self.raw,):
             if image.resolve() in outputs:
-                raise UsageError(
-                    f"{image} cannot be an image and the trace or its payloads as well"
-                )
+                raise UsageError(f"{image} cannot be both an image and the trace or its payloads")
         try:
             if self.raw.exists():
                 self.size = self.raw.stat().st_size
@@ -59,7 +63,7 @@ class Images:
             return running.device.export.size
 
     def remove_new(self) -> None:
-        """Leave nothing behind that was made for a recording that did not start."""
+        """Remove the images that were created, because the recording did not start."""
         for path in self._new:
             path.unlink(missing_ok=True)
 
@@ -67,8 +71,8 @@ class Images:
 def compare_start(
     loop: Loop, reference: FileDevice, running: Running, comparison: Comparison
 ) -> None:
-    """Compare both images whole. Raises UsageError where they differ, Undecidable where the driver
-    cannot read its own."""
+    """Compare both images. Raises UsageError if they differ, Undecidable if the driver cannot read
+    the test image."""
     with bar("comparing the images", reference.export.size) as progress:
         start = sweep(loop, reference, running.device, comparison, progress=progress)
     if start.first is None:
@@ -78,6 +82,6 @@ def compare_start(
             f"{running.driver.name} cannot read its image at sector {start.first.offset // SECTOR}"
         )
     raise UsageError(
-        f"the raw and the test image differ, first in sector {start.first.offset // SECTOR}: make them "
-        "alike (qemu-img convert), or give --trust-start to begin all the same"
+        f"the raw and the test image differ, first in sector {start.first.offset // SECTOR}: make "
+        "them equal (qemu-img convert), or give --trust-start to skip this comparison"
     )

@@ -1,4 +1,4 @@
-"""Where guests connect."""
+"""The address at which guests connect: choose it, check it, listen on it."""
 
 import ipaddress
 import os
@@ -14,7 +14,8 @@ from tracer.recording.options import RecordOptions
 
 
 def listen(options: RecordOptions, stack: ExitStack) -> tuple[socket.socket, Address]:
-    """Listen where the options says, until the stack unwinds. Raises UsageError."""
+    """Listen on ``options.listen`` or on a private unix socket until the stack unwinds. Return the
+    socket and its address. Raises UsageError if the address cannot be used."""
     address = listen_address(options)
     if address is None:
         directory = tempfile.mkdtemp(prefix="blkbox-", dir="/tmp")  # mode 0700
@@ -41,14 +42,15 @@ def listen(options: RecordOptions, stack: ExitStack) -> tuple[socket.socket, Add
 
 
 def listen_address(options: RecordOptions) -> Address | None:
-    """The address that --listen names, if it may be used; None for a private socket."""
+    """Return the address that --listen names; None for a private unix socket. Raises UsageError if
+    it is not valid, or if other machines can reach it and --allow-remote is not given."""
     if options.listen is None:
         return None
     address = parse_listen(options.listen)
     if not address.path and not options.allow_remote and not _is_loopback(address.host):
         raise UsageError(
             f"{address.host} can be reached from other machines, and NBD has no password: "
-            "give --allow-remote if that is meant"
+            "give --allow-remote to listen there all the same"
         )
     return address
 

@@ -1,4 +1,4 @@
-"""What to record, and how."""
+"""The options of a recording."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tracer.op import TrimRule
 
-if TYPE_CHECKING:  # the command reads the enums below, and starts fast without drivers
+if TYPE_CHECKING:  # the command line needs the enums, and starts faster without drivers
     from tracer.driver.driver import Driver
 
 
@@ -16,21 +16,21 @@ class Payloads(StrEnum):
 
     FULL = "full"
     HASH = "hash"
-    """Digests alone."""
+    """Digests alone, no payload store."""
 
 
 class OnMismatch(StrEnum):
-    """What to do when the two sides differ."""
+    """What a recording does when the two sides differ."""
 
     STOP = "stop"
     """Fail the request and end the recording."""
     CONTINUE = "continue"
-    """Note it and go on."""
+    """Record the mismatch and go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordOptions:
-    """What the user asks of a recording."""
+    """The options of a recording, as the user gives them."""
 
     trace: Path
     driver: "Driver"
@@ -39,25 +39,26 @@ class RecordOptions:
     image: Path | None = None
     """The test image; None: ``TRACE.test.FORMAT``."""
     size: int = 16 << 30
-    """The disk's size in bytes, where the images are missing."""
+    """The size of a new disk in bytes."""
     listen: str | None = None
     """``unix:PATH`` or ``tcp:HOST:PORT``; None: a private unix socket."""
     allow_remote: bool = False
+    """Allow an address that other machines can reach."""
     payloads: Payloads = Payloads.FULL
     on_mismatch: OnMismatch = OnMismatch.STOP
     trim: TrimRule = TrimRule.ANY
     once: bool = False
-    """End when the last client has left."""
+    """End when the last guest has disconnected."""
     trust_start: bool = False
     """Do not compare the images at the start."""
     sync: bool = False
-    """A flush or FUA of the guest's also flushes the trace to disk."""
+    """On each flush and FUA of the guest, flush the trace to the disk too."""
     force: bool = False
     """Replace an existing trace."""
     command: tuple[str, ...] = ()
-    """The guest's command; none: serve until interrupted."""
+    """The guest's command; empty: serve until interrupted."""
     guest_stdout: int | None = None
-    """A descriptor for what the guest prints; None: our own stdout."""
+    """A descriptor for the guest's output; None: our own stdout."""
     handle_signals: bool = False
-    """Take SIGINT, SIGTERM and SIGHUP as the wish to end, and pass them on to the guest. Only the main
-    thread may."""
+    """Handle SIGINT, SIGTERM and SIGHUP: pass them on to the guest's command; if there is none, end
+    the recording. Only possible in the main thread."""

@@ -1,4 +1,5 @@
-"""The files that a recording writes, and what they begin with."""
+"""The trace of a recording: create it, record the start image, remove it if the recording does not
+start."""
 
 import time
 
@@ -15,11 +16,11 @@ from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import payload_path
 
 START_PIECE = 1 << 20
-"""Bytes of the start image in one op."""
+"""The most bytes of the start image in one op."""
 
 
 def open_output(options: RecordOptions, reference: FileDevice) -> TraceOutput:
-    """Create the trace, for a disk that holds what the reference does. Raises StorageError."""
+    """Create the trace of a disk that starts with the reference's data. Raises StorageError."""
     header = Header(
         size=reference.export.size,
         payloads=options.payloads,
@@ -38,7 +39,7 @@ def open_output(options: RecordOptions, reference: FileDevice) -> TraceOutput:
 
 
 def record_start(recorder: Recorder, reference: FileDevice) -> None:
-    """Record what the disk holds already. Raises StorageError."""
+    """Record the data that the disk holds already, as start ops. Raises StorageError."""
     data = _data(reference)
     with bar("recording what the disk holds", sum(b - a for a, b in data)) as progress:
         for start, end in data:
@@ -50,13 +51,13 @@ def record_start(recorder: Recorder, reference: FileDevice) -> None:
 
 
 def remove_outputs(options: RecordOptions) -> None:
-    """Leave no trace of a recording that did not begin."""
+    """Remove the trace and its payload store, because the recording did not start."""
     for path in (options.trace, payload_path(options.trace)):
         if path.is_file():
             path.unlink()
 
 
 def _data(reference: FileDevice) -> list[tuple[int, int]]:
-    """The byte ranges of the reference that are no holes."""
+    """Return the byte ranges ``(start, end)`` of the reference that are not holes."""
     extents = sparse.extents(reference.fd, 0, reference.export.size)
     return [(start, end) for start, end, is_data in extents if is_data]

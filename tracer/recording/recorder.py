@@ -1,8 +1,9 @@
-"""Guests -> Mirror -> trace.
+"""The recorder: it passes guests' requests to the mirror and writes the ops to the trace.
 
-One turn of the loop: take in what guests sent, pump the mirror, write the records of all that is done
-in one system call, and only then reply. So an op that a guest saw done is in the trace, and an op whose
-record bears a completion time earlier than another's submission was really answered before it.
+One turn of the loop: read what guests sent, pump the mirror, write the records of all completed ops
+in one system call, and only then reply. So if a guest saw an op complete, the op is in the trace.
+And if an op's completion time is before another op's submission time, its reply really was sent
+before.
 """
 
 import errno
@@ -30,20 +31,24 @@ from tracer.trace.payloads import LINGER
 from tracer.trace.records import Mark, Mismatch, pack_op
 
 MAX_UNSENT = MAX_BYTES
-"""Bytes of replies that one guest does not fetch. Beyond that its requests wait."""
+"""Bytes of replies that a guest may leave unfetched. Beyond that its requests wait."""
 
 MAX_LISTED = 10_000
-"""Differences that are kept for the summary, without their bytes. The trace has all of them."""
+"""The most differences that are kept for the summary. The trace has all of them."""
 
 SHAPE_FLAGS = int(Flag.DF | Flag.REQ_ONE)
-"""Flags that only shape a reply; they are ours to honour, and no part of the op."""
+"""Flags that only shape a reply. Our server handles them; they are not part of the op."""
 
 OURS = 0
-"""The connection number of ops that the recorder adds itself; guests count from 1."""
+"""The connection number of the recorder's own ops. Guests' connections count from 1."""
 
 
 class Recorder:
-    """Serves guests from a mirror and records what they do."""
+    """Serves guests from a mirror and records their ops.
+
+    With ``stop_on_mismatch``, a difference fails its op and stops the recording. With ``sync``,
+    each flush and FUA flushes the trace to the disk too. ``say`` shows a difference to the user.
+    """
 
     def __init__(
         self,
@@ -59,26 +64,32 @@ class Recorder:
     ) -> None:
         self.export = p.Export(
             reference.export.size,
-            # all guests share one connection to the driver, so a flush on any covers all of them
+            # all guests share a connection to the driver, so a flush of any guest covers all of
+            # them
             int(test.export.flags | p.TransmissionFlag.CAN_MULTI_CONN),
             test.export.sizes,
         )
         self.mirror = Mirror(reference, test, comparison, self._done, self._referred)
         self.guests: list[Guest] = []
+        """The guests that are connected."""
         self.connections = 0
+        """The number of guests that have connected so far."""
         self.counts: Counter[int] = Counter()
+        """By kind, the number of recorded ops."""
         self.bytes: Counter[int] = Counter()
+        """By kind, the bytes of recorded ops."""
         self.differences: list[Difference] = []
         """The first MAX_LISTED differences, without the bytes that differ."""
         self.mismatches = 0
-        """How many differences there were."""
+        """The number of differences."""
         self.faults: set[Fault] = set()
-        """In what the two sides differed."""
+        """The kinds of difference."""
         self.stopped: str | None = None
-        """Why nothing more is recorded, once that is so."""
+        """Why the recording stopped, or None."""
         self.error: StorageError | None = None
-        """What went wrong with our own files, if that is why."""
+        """The error with our own files that stopped it, or None."""
         self.seq = 0
+        """The seq of the next op."""
         self._loop = loop
         self._output = output
         self._payloads = output.payloads
@@ -86,9 +97,10 @@ class Recorder:
         self._sync = sync
         self._say = say
         self.started = time.monotonic_ns()
+        """The trace's start on the monotonic clock, in ns. Times in the trace count from it."""
         self._finished: list[Flight] = []
         self._bytes_in_flight = 0
-        self._waiting = False  # whether a guest's requests are held back
+        self._waiting = False  # whether a guest has requests that do not fit into the mirror
 
     # ---------------------------------------------------------------- guests
 
@@ -100,17 +112,17 @@ class Recorder:
             try:
                 connection, _address = sock.accept()
             except OSError:
-                return  # it was gone before we came to it
+                return  # the guest left before we accepted it
             self.connections += 1
             self.guests.append(Guest(self.export, self._loop, connection, self.connections))
 
         self._loop.add(sock.fileno(), accept)
 
     def turn(self, timeout: float | None) -> None:
-        """One turn of the loop: wait up to ``timeout`` seconds for something to do, and do it."""
+        """Run the loop once: wait up to ``timeout`` seconds for events, and handle them."""
         payloads = self._payloads
         if payloads is not None and (payloads.waiting or payloads.full):
-            timeout = min(LINGER, timeout or LINGER)  # payloads make no event: look again soon
+            timeout = min(LINGER, timeout or LINGER)  # the payload store makes no events: poll it
         self._loop.poll(timeout)
         self._admit()
         while True:
@@ -124,18 +136,18 @@ class Recorder:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is in flight."""
+        """Whether no request is in flight or waits."""
         return not self.mirror.in_flight and not any(guest.backlog for guest in self.guests)
 
     def add(self, op: Op, data: bytes | None = None) -> None:
-        """Do an op of our own: it is mirrored and recorded like a guest's."""
+        """Submit an op of our own. It is mirrored and recorded like a guest's op."""
         op.seq = self.seq
         self.seq += 1
         op.submitted = self._now()
         self.mirror.submit(Flight(op, data, None))
 
     def record_start(self, offset: int, data: bytes) -> None:
-        """Record a piece of the start image: both sides have it already."""
+        """Record a piece of the start image, which both sides have already. Raises StorageError."""
         op = Op(self.seq, int(Kind.START), 0, offset, len(data))
         op.completed = op.submitted = 0
         self.seq += 1
@@ -145,8 +157,8 @@ class Recorder:
         self._output.write([pack_op(op)])
 
     def mark(self, name: str) -> Mark:
-        """Record a named moment, before the next op. Raises UsageError where nothing more is recorded,
-        StorageError where it cannot be."""
+        """Record a mark before the next op. Raises UsageError if the recording has stopped,
+        StorageError if the mark cannot be written."""
         if self.stopped is not None:
             raise UsageError(f"the recording is ending: {self.stopped}")
         mark = Mark(self.seq, self._now(), name)
@@ -159,14 +171,15 @@ class Recorder:
         return mark
 
     def disconnect_guests(self) -> None:
-        """Close every connection, after one more try to send what is owed."""
+        """Close all connections, after a last attempt to send the replies that wait."""
         for guest in self.guests:
             guest.channel.send()
             guest.channel.close()
         self.guests.clear()
 
     def _admit(self) -> bool:
-        """Let guests' requests into the mirror as far as there is room; return whether any was."""
+        """Submit guests' requests to the mirror while there is room. Return whether there was
+        any."""
         admitted = self._waiting = False
         room = self.stopped is None and not (self._payloads is not None and self._payloads.full)
         for guest in self.guests:
@@ -189,9 +202,7 @@ class Recorder:
             guest.channel.pause(bool(backlog))
             self._waiting = self._waiting or bool(backlog)
         if admitted and self._waiting:
-            self.guests = (
-                self.guests[1:] + self.guests[:1]
-            )  # where room is short, another comes first
+            self.guests = self.guests[1:] + self.guests[:1]  # next time another guest comes first
         return admitted
 
     def _submit(self, guest: Guest, request: Request) -> None:
@@ -206,7 +217,7 @@ class Recorder:
         self.mirror.submit(Flight(op, request.data, (guest, request)))
 
     def _tidy(self) -> None:
-        """Drop connections that are over."""
+        """Close and forget connections that have ended, once their replies are sent."""
         for guest in self.guests:
             if guest.gone or guest.server.finished:
                 if not guest.gone and (guest.backlog or guest.in_flight or guest.channel.unsent):
@@ -217,7 +228,7 @@ class Recorder:
     # ---------------------------------------------------------------- the mirror's callbacks
 
     def _referred(self, flight: Flight) -> None:
-        """Hash while the driver works."""
+        """The reference has done an op: hash its data while the driver works."""
         op, data = flight.op, flight.data
         if data is None or op.reference_status:
             return
@@ -227,15 +238,17 @@ class Recorder:
             op.payload = self._payloads.put(op.digest, data)
 
     def _done(self, flight: Flight) -> None:
+        """Both sides have done an op."""
         self._finished.append(flight)
 
     # ---------------------------------------------------------------- recording
 
     def _now(self) -> int:
+        """The time since the trace's start, in ns."""
         return time.monotonic_ns() - self.started
 
     def _commit(self) -> None:
-        """Record what is done, then reply."""
+        """Record the completed ops, then reply."""
         if not self._finished:
             return
         finished, self._finished = self._finished, []
@@ -265,7 +278,7 @@ class Recorder:
             if op.reference_status and not op.refused:
                 broken = op
         self._output.write(records)
-        if broken is not None:  # the reference is ours: no driver is to blame for it
+        if broken is not None:  # the reference is our own file: the driver is not to blame
             reason = os.strerror(broken.reference_status)
             where = self.mirror.reference.path
             raise StorageError(f"op {broken.describe()} failed on {where}: {reason}")
@@ -278,28 +291,21 @@ class Recorder:
                     self.stopped = "the two sides differ"
 
     def note_range(self, start: int, end: int) -> None:
-        """Record another damaged range of bytes, found after the run. Says nothing."""
+        """Record a further damaged range of bytes, found after the run, without showing it."""
         self.mismatches += 1
         self._output.mismatch(
             Mismatch(
-                self.seq,
-                Fault.FINAL,
-                start,
-                end - start,
-                0,
-                0,
-                self._now(),
-                NO_PAYLOAD,
+                self.seq, Fault.FINAL, start, end - start, 0, 0, self._now(), NO_PAYLOAD,
                 ZERO_DIGEST,
             )
-        )
+        )  # fmt: skip
 
     def note(self, difference: Difference, now: int | None = None) -> None:
-        """Record that the sides differ, and say so."""
+        """Record a difference and show it to the user."""
         self.mismatches += 1
         self.faults.add(difference.fault)
         if len(self.differences) < MAX_LISTED:
-            # without bytes: a broken driver may differ in every read of a long recording
+            # drop the bytes: a broken driver may differ in every read of a long recording
             self.differences.append(replace(difference, expected=b"", actual=b""))
         op = difference.op
         payload, key = NO_PAYLOAD, digest(difference.actual)

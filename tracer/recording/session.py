@@ -1,8 +1,13 @@
-"""One recording from start to end: images, driver, address, guest, the last comparison, the summary."""
+"""A recording from start to end.
+
+``record`` opens the images, the driver and the trace, serves the guest, compares both sides at the
+end and returns the summary.
+"""
 
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 
 from tracer.disk.file import FileDevice
@@ -13,7 +18,7 @@ from tracer.files import check_free
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
 from tracer.mirror.sweep import sweep
-from tracer.op import KIND_BY_NUMBER, SECTOR, Fault, Kind, Op
+from tracer.op import KIND_BY_NUMBER, Fault, Kind, Op, sectors
 from tracer.progress import LiveLine, bar
 from tracer.ranges import RangeSet
 from tracer.recording import control
@@ -30,12 +35,18 @@ from tracer.trace.records import End
 from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, VerdictKind
 
 MAX_FINAL = 1000
-"""Damaged ranges after the run that are recorded; more would say nothing new."""
+"""The most damaged ranges that are recorded after the run. More would add nothing."""
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds in which the driver must answer the ops that are in flight at the end."""
 
 
 def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
-    """Record until the guest is done. Raises BlkboxError where nothing could be recorded, or where our
-    own files failed; what was recorded up to then reads back."""
+    """Record until the guest is done. ``say`` shows a message to the user.
+
+    Raises BlkboxError if the recording cannot start, or StorageError if our own files fail; the ops
+    that were recorded before then read back.
+    """
     for path in (options.trace, new_payload_path(options.trace)):
         check_free(path, options.force)
     listen_address(options)
@@ -58,42 +69,40 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             images.remove_new()
             raise
         try:
-            return _Session(options, loop, running, recorder, output, comparison, say).run()
+            session = _Session(
+                options=options, loop=loop, running=running, recorder=recorder, output=output,
+                comparison=comparison, say=say,
+            )  # fmt: skip
+            return session.run()
         except UsageError:
-            # the address is taken, or the command cannot be run: nothing was recorded
+            # the address is in use, or the command cannot be run: nothing was recorded
             output.abandon()
             remove_outputs(options)
             images.remove_new()
             raise
 
 
+@dataclass(slots=True, kw_only=True)
 class _Session:
-    """The part of a recording that has a guest."""
+    """A recording whose driver serves the disk: from listening for guests to the summary."""
 
-    def __init__(
-        self,
-        options: RecordOptions,
-        loop: Loop,
-        running: Running,
-        recorder: Recorder,
-        output: TraceOutput,
-        comparison: Comparison,
-        say: Callable[[str], None],
-    ) -> None:
-        self.options = options
-        self.loop = loop
-        self.running = running
-        self.recorder = recorder
-        self.output = output
-        self.comparison = comparison
-        self.say = say
-        self.line = LiveLine()
-        self.verdict, self.reason = VerdictKind.CLEAN, "no difference"
-        self.damage = RangeSet()
-        self.guest: GuestCommand | None = None
-        self._started = time.monotonic()
+    options: RecordOptions
+    loop: Loop
+    running: Running
+    recorder: Recorder
+    output: TraceOutput
+    comparison: Comparison
+    say: Callable[[str], None]
+    verdict: VerdictKind = VerdictKind.CLEAN
+    reason: str = "no difference"
+    damage: RangeSet = field(default_factory=RangeSet)
+    """The damage after the run, in bytes."""
+    guest: GuestCommand | None = None
+    line: LiveLine = field(default_factory=LiveLine)
+    started: float = field(default_factory=time.monotonic)
 
     def run(self) -> Recording:
+        """Record until the guest is done, end the driver, close the trace. Return the summary."""
         options, recorder = self.options, self.recorder
         with ExitStack() as stack:
             stack.callback(self.line.clear)
@@ -101,10 +110,10 @@ class _Session:
             recorder.listen(sock)
             stack.callback(self.loop.remove, sock.fileno())
             signals = stack.enter_context(Signals(self.loop)) if options.handle_signals else None
-            told = {control.VARIABLE: self._take_marks(stack)}
+            environment = {control.VARIABLE: self._take_marks(stack)}
             if options.command:
                 self.guest = GuestCommand(
-                    self.loop, options.command, address.uri(), told, options.guest_stdout
+                    self.loop, options.command, address.uri(), environment, options.guest_stdout
                 )
                 stack.callback(self.guest.kill)
                 if signals is not None:
@@ -120,8 +129,8 @@ class _Session:
         return self._summary()
 
     def _take_marks(self, stack: ExitStack) -> str:
-        """Listen for ``trace mark`` until the stack unwinds; return where. No marks, no harm: where that
-        cannot be had it is said, and the recording goes on."""
+        """Listen for ``trace mark`` until the stack unwinds. Return the socket's path. If the
+        socket fails, warn, record without marks and return an empty string."""
         try:
             listener = control.Control(
                 self.loop, self.options.trace, self.output.id, self.recorder.mark
@@ -133,7 +142,8 @@ class _Session:
         return str(listener.path)
 
     def _serve(self, signals: Signals | None) -> None:
-        """Until the guest is done, someone interrupts, or there is nothing more to record."""
+        """Run the loop until the guest is done, a signal comes or the recording stops; then until
+        nothing is in flight."""
         recorder = self.recorder
         while recorder.stopped is None and recorder.mirror.test.lost is None:
             self._turn(0.2)
@@ -144,19 +154,20 @@ class _Session:
                 self.options.once and recorder.connections and not recorder.guests
             ):
                 break
-        # what is in flight was asked for before the end: let it come to one
-        patience = time.monotonic() + 30
+        # ops that are in flight now were submitted before the end: let them complete
+        deadline = time.monotonic() + ANSWER_TIMEOUT
         while not recorder.idle and recorder.mirror.test.lost is None:
             self._turn(0.2)
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 self._judge(VerdictKind.FAILED, "the driver did not answer what was in flight")
                 return
 
     def _turn(self, timeout: float) -> None:
+        """Run the loop once and show the progress."""
         self.recorder.turn(timeout)
         if self.line.due():
             recorder = self.recorder
-            seconds = time.monotonic() - self._started
+            seconds = time.monotonic() - self.started
             moved = recorder.bytes[Kind.READ] + recorder.bytes[Kind.WRITE]
             self.line.show(
                 f"{recorder.counts.total():,} ops  {recorder.counts.total() / seconds:,.0f}/s  "
@@ -165,16 +176,17 @@ class _Session:
             )
 
     def _finish(self) -> None:
-        """Flush, compare both images whole, end the driver, close the trace."""
+        """Flush, compare both images, stop the driver, close the trace. Raises what stopped the
+        recording, or StorageError if the trace cannot be closed."""
         recorder, device = self.recorder, self.running.device
-        closing: BlkboxError | None = recorder.error
+        failure: BlkboxError | None = recorder.error
         try:
             if recorder.error is None:
                 if device.lost is None and self.verdict is VerdictKind.CLEAN:
                     self._compare_end()
                 if device.lost is not None:
-                    how = self.running.exited()
-                    self._judge(VerdictKind.FAILED, f"the driver went away: {how or device.lost}")
+                    cause = self.running.exited() or device.lost
+                    self._judge(VerdictKind.FAILED, f"the driver went away: {cause}")
                     self.say(f"blkbox: {self.reason}\n{self.running.log()}".rstrip())
                 elif (problem := self.running.stop()) is not None:
                     self._judge(VerdictKind.FAILED, f"the driver: {problem}")
@@ -186,27 +198,26 @@ class _Session:
                 if self.verdict is VerdictKind.CLEAN and guest:
                     reason = f"no difference, but the guest's exit status is {guest}"
                     self._judge(VerdictKind.UNDECIDABLE, reason)
-            told = str(self.verdict) if closing is None else "incomplete"
-            end = End(
-                recorder.seq, recorder.mismatches, time.monotonic_ns() - recorder.started, told
-            )
-            self.output.close(end)
+            how = str(self.verdict) if failure is None else "incomplete"
+            duration = time.monotonic_ns() - recorder.started
+            self.output.close(End(recorder.seq, recorder.mismatches, duration, how))
         except BlkboxError as error:
-            closing = closing or error
-        if closing is not None:
-            raise closing
+            failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _compare_end(self) -> None:
+        """Flush the test image, then compare it with the reference, and record the damage."""
         recorder, device = self.recorder, self.running.device
         try:
             recorder.add(Op(0, int(Kind.FLUSH)))
-            recorder.turn(0)  # sends it out; the turns below would wait for something to come first
-            patience = time.monotonic() + 30
-            while not recorder.idle and device.lost is None and time.monotonic() < patience:
+            recorder.turn(0)  # sends the flush: the turns below wait for events first
+            deadline = time.monotonic() + ANSWER_TIMEOUT
+            while not recorder.idle and device.lost is None and time.monotonic() < deadline:
                 recorder.turn(0.2)
             reference = recorder.mirror.reference
             with bar("comparing the images", reference.export.size) as progress:
-                # adopt: a later recording on these images must find them alike
+                # adopt: a later recording on these images must find them equal
                 result = sweep(
                     self.loop, reference, device, self.comparison, progress=progress, adopt=True
                 )
@@ -222,6 +233,7 @@ class _Session:
                 recorder.note_range(start, end)
 
     def _judge(self, verdict: VerdictKind, reason: str) -> None:
+        """Set the verdict and its reason, unless an earlier problem has set them."""
         if self.verdict is VerdictKind.CLEAN:
             self.verdict, self.reason = verdict, reason
 
@@ -240,8 +252,7 @@ class _Session:
             },
             mismatches=[_mismatch(difference) for difference in recorder.differences],
             damage=[
-                SectorRange(sector=sector, sectors=sectors)
-                for sector, sectors in self.damage.sectors()
+                SectorRange(sector=sector, sectors=count) for sector, count in self.damage.sectors()
             ],
             trace_bytes=options.trace.stat().st_size,
             payload_bytes=payloads.stat().st_size if self.output.payloads is not None else 0,
@@ -251,10 +262,11 @@ class _Session:
 
 
 def _mismatch(difference: Difference) -> MismatchSummary:
-    first, end = difference.offset // SECTOR, difference.offset + difference.length
+    """Return the summary of a difference."""
+    touched = sectors(difference.offset, difference.offset + difference.length)
     return MismatchSummary(
         seq=difference.op.seq if difference.op is not None else None,
         fault=FaultName(difference.fault.name.lower()),
-        sector=first,
-        sectors=-(-end // SECTOR) - first,
+        sector=touched.start,
+        sectors=len(touched),
     )

@@ -1,4 +1,5 @@
-"""Signals as events of the loop, passed on to the guest."""
+"""SIGINT, SIGTERM and SIGHUP during a recording: they wake the loop and are passed on to the
+guest."""
 
 import os
 import signal
@@ -11,14 +12,15 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Turns SIGINT, SIGTERM and SIGHUP into events of the loop while it is entered.
+    """A context manager: within its block, SIGINT, SIGTERM and SIGHUP wake the loop.
 
-    ``received`` is the last signal's number. A signal that a terminal sends to the whole foreground
-    process group has reached the guest already and is not passed on to it.
+    A SIGINT from the terminal goes to the whole foreground process group. The guest has it already,
+    so it is not passed on.
     """
 
     def __init__(self, loop: Loop) -> None:
         self.received: int | None = None
+        """The number of the last signal, or None."""
         self._forward: Callable[[int], None] | None = None
         self._early: list[int] = []
         self._loop = loop
@@ -41,7 +43,7 @@ class Signals:
         os.close(self._write)
 
     def forward_to(self, guest: Callable[[int], None]) -> None:
-        """Pass signals on to the guest, starting with those that came before it was there."""
+        """Pass signals on to the guest, including the signals that came before it was started."""
         self._forward = guest
         early, self._early = self._early, []
         for number in early:
@@ -62,7 +64,7 @@ class Signals:
 
 
 def _in_foreground() -> bool:
-    """Whether a terminal's interrupt key signals this process group."""
+    """Whether the terminal's interrupt key sends SIGINT to our process group."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:

@@ -193,7 +193,7 @@ def _copy(
                 if record.completed != NO_TIME:
                     last = max(last, record.completed)
         elif isinstance(record, Mark):
-            if first <= record.seq <= upto:  # a mark at the end of the part belongs to it
+            if first <= record.seq <= upto:  # the user may have cut up to a mark
                 written.mark(replace(record, seq=record.seq + shift))
         elif isinstance(record, Mismatch):
             # differences found after the run have the number that the next op would have had

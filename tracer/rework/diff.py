@@ -75,9 +75,9 @@ def diff_traces(a: Path, b: Path, *, timing: bool = False) -> Diff:
 def _compare_traces(left: Trace, right: Trace, timing: bool) -> Diff:
     result = Diff("traces", str(left.path), str(right.path))
     for name in DISK:
-        one, other = getattr(left.header, name), getattr(right.header, name)
-        if one != other:
-            result.note(f"header.{name}", one, other)
+        in_a, in_b = getattr(left.header, name), getattr(right.header, name)
+        if in_a != in_b:
+            result.note(f"header.{name}", in_a, in_b)
     names = OUTCOME + TIMING if timing else OUTCOME
     with bar("comparing", max(left.count, right.count), "ops") as progress:
         alike = 0
@@ -94,9 +94,9 @@ def _compare_traces(left: Trace, right: Trace, timing: bool) -> Diff:
     result.alike = alike
     if result.op_a is not None and result.op_b is not None:
         for name in names:
-            one, other = _shown(result.op_a, name), _shown(result.op_b, name)
-            if one != other:
-                result.note(name, one, other)
+            in_a, in_b = _shown(result.op_a, name), _shown(result.op_b, name)
+            if in_a != in_b:
+                result.note(name, in_a, in_b)
     return result
 
 
