@@ -195,8 +195,8 @@ class OpRecords:
         sound = length <= np.take(_LONGEST, kind)
         sound &= length >= np.take(_SHORTEST, kind)
         sound &= found["offset"] <= self._trace.header.size - length
-        plain = _plain(records)
-        if not plain:
+        all_ops = _all_ops(records)
+        if not all_ops:
             strange = (records.view((np.uint32, len(ALIKE))) ^ ALIKE) & MASK
             rows = np.flatnonzero(strange.any(axis=1))
             sound[rows] = _excused(opaque(records)[rows].view(OP_DTYPE), strange[rows], sound[rows])
@@ -204,7 +204,7 @@ class OpRecords:
             first = block * self._block + int(np.argmin(sound))
             byte = self._trace.records_at + first * RECORD_SIZE
             raise TraceError(f"{self._trace.path}: no record where one should be, at byte {byte}")
-        return plain
+        return all_ops
 
     def _size(self, block: int) -> int:
         """Records in a block."""
@@ -241,10 +241,10 @@ def _split(waiting: list[tuple[Ops, Array]], bound: int) -> tuple[Batch, list[tu
     seq = np.concatenate([seq for _, seq in touched])
     if seq[-1] < bound and _is_sorted(seq):
         return Batch(records), later
-    return Batch(records, _ranked(seq)[: np.count_nonzero(seq < bound)]), later
+    return Batch(records, _order_of(seq)[: np.count_nonzero(seq < bound)]), later
 
 
-def _ranked(seq: Array) -> Array:
+def _order_of(seq: Array) -> Array:
     """The places of numbers by their size; equal ones stay as they are."""
     first, last = int(seq.min()), int(seq.max())
     if last - first < 2 * len(seq):  # few are missing between them: each tells its place
@@ -257,7 +257,7 @@ def _ranked(seq: Array) -> Array:
     return np.argsort(seq, kind="stable")
 
 
-def _plain(records: Ops) -> bool:
+def _all_ops(records: Ops) -> bool:
     """Whether all bits that ops have alike are so in all of these records; perhaps False where they are.
 
     Each bit is alike where it is the same in the "and" and in the "or" of all. numpy is fast at that for

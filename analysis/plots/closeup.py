@@ -92,8 +92,8 @@ def scene_of(trace: Frames, verdict: Verdict) -> Scene:
     """Return the scene of a verdict. Raises UsageError if the verdict is about another trace."""
     if verdict.size != trace.header.size:
         raise UsageError(
-            f"{trace.path} has a disk of {trace.header.size} bytes, the verdict is about one of "
-            f"{verdict.size}"
+            f"{trace.path} has a disk of {trace.header.size} bytes, the verdict is about a disk "
+            f"of {verdict.size} bytes"
         )
     culprit = verdict.culprit
     place, flight = None, (_NEVER, -1)

@@ -11,7 +11,7 @@ from tracer.op import Kind
 from tracer.verdict import DamageKind
 
 MAX_VERSIONS = 256
-"""Versions of a sector that are put together and compared if ops wrote only parts of it."""
+"""The most versions of a sector that are compared if ops wrote only parts of the sector."""
 
 
 def previous(case: Case) -> None:

@@ -18,7 +18,7 @@ MAX_TEXT = 2000
 
 
 class Markup(str):
-    """A piece of HTML: made by the functions here, or a constant of ours. Never data from a file."""
+    """A piece of HTML: made by the functions here or a constant of ours, never data from a file."""
 
     __slots__ = ()
 

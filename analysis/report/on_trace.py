@@ -79,7 +79,7 @@ def _summary(recording: Frames, mismatches: pl.DataFrame) -> list[tuple[str, lis
     ]
     if recording.torn_bytes:
         found.append(
-            ("torn", [f"the last record is cut off ({recording.torn_bytes} bytes of it are there)"])
+            ("torn", [f"the last record is cut off ({recording.torn_bytes} bytes are there)"])
         )
     if len(mismatches):
         faults = Counter(mismatches["fault"])

@@ -63,8 +63,8 @@ def _check(recording: Frames, verdict: Verdict) -> None:
     path = text.plain(str(recording.path))
     if verdict.size != recording.header.size:
         raise UsageError(
-            f"{path} has a disk of {recording.header.size} bytes, the verdict is about one of "
-            f"{verdict.size}"
+            f"{path} has a disk of {recording.header.size} bytes, the verdict is about a disk "
+            f"of {verdict.size} bytes"
         )
     op = verdict.culprit
     if op is not None:
@@ -74,9 +74,7 @@ def _check(recording: Frames, verdict: Verdict) -> None:
             row | {"flags": flag_names(row["flags"])} for row in columns.collect().rows(named=True)
         ]
         if found != [same]:
-            raise UsageError(
-                f"{path} is not the trace of this verdict: op #{op.seq} is another one"
-            )
+            raise UsageError(f"{path} is not the trace of this verdict: op #{op.seq} is another op")
 
 
 def _focus(recording: Frames, verdict: Verdict) -> Focus:
@@ -159,9 +157,7 @@ def _histories(recording: Frames, verdict: Verdict, focus: Focus) -> Markup:
         first = verdict.first_bad_read
         if focus.culprit is not None:
             moment = focus.culprit
-        elif (
-            first is not None and finding.sector <= first.sector < finding.sector + finding.sectors
-        ):
+        elif first is not None and finding.start <= first.sector * SECTOR < finding.end:
             moment = first.seq
         else:
             moment = AT_THE_END
