@@ -201,8 +201,8 @@ class OpRecords:
         sound = length <= np.take(_LONGEST, kind)
         sound &= length >= np.take(_SHORTEST, kind)
         sound &= found["offset"] <= self._trace.header.size - length
-        plain = _plain(records)
-        if not plain:
+        all_ops = _all_ops(records)
+        if not all_ops:
             strange = (records.view((np.uint32, len(ALIKE))) ^ ALIKE) & MASK
             rows = np.flatnonzero(strange.any(axis=1))
             sound[rows] = _excused(opaque(records)[rows].view(OP_DTYPE), strange[rows], sound[rows])
@@ -210,7 +210,7 @@ class OpRecords:
             first = block * self._block + int(np.argmin(sound))
             byte = self._trace.records_at + first * RECORD_SIZE
             raise TraceError(f"{self._trace.path}: no record where one should be, at byte {byte}")
-        return plain
+        return all_ops
 
     def _size(self, block: int) -> int:
         """Return the number of records in a block."""
@@ -249,10 +249,10 @@ def _split(waiting: list[tuple[Ops, Array]], bound: int) -> tuple[Batch, list[tu
     seq = np.concatenate([seq for _, seq in touched])
     if seq[-1] < bound and _is_sorted(seq):
         return Batch(records), later
-    return Batch(records, _ranked(seq)[: np.count_nonzero(seq < bound)]), later
+    return Batch(records, _order_of(seq)[: np.count_nonzero(seq < bound)]), later
 
 
-def _ranked(seq: Array) -> Array:
+def _order_of(seq: Array) -> Array:
     """Return the indexes that sort the numbers. Equal numbers keep their order."""
     first, last = int(seq.min()), int(seq.max())
     if last - first < 2 * len(seq):  # few gaps: each number gives its own place
@@ -265,7 +265,7 @@ def _ranked(seq: Array) -> Array:
     return np.argsort(seq, kind="stable")
 
 
-def _plain(records: Ops) -> bool:
+def _all_ops(records: Ops) -> bool:
     """Return True if every record has the bits that all op records have; False may be wrong.
 
     A bit is right in every record if it is right in the "and" and in the "or" of the records. numpy

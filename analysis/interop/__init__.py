@@ -1,1 +1,4 @@
-"""Other tools' traces: one module per foreign format, and what they share. See docs/interop.md."""
+"""Import and export of other tools' traces: a module per format, and what they share.
+
+See docs/interop.md.
+"""

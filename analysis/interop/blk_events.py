@@ -1,8 +1,8 @@
-"""Events of Linux's block layer become requests: what blktrace's binary and text forms have in common.
+"""Turns events of Linux's block layer into requests, for the binary and text forms of blktrace.
 
 A request begins when it is issued to the driver (D) and ends when the driver has completed it (C).
-Devices without requests of their own (device mapper, MD, ...) have no D: there it begins when it is
-queued (Q). Events are described in linux/include/uapi/linux/blktrace_api.h and blkparse(1).
+Devices without requests of their own (device mapper, MD, ...) have no D: their requests begin when
+they are queued (Q). linux/include/uapi/linux/blktrace_api.h and blkparse(1) describe the events.
 """
 
 from collections import deque
@@ -13,32 +13,40 @@ from analysis.interop.sink import Begun, Sink
 from tracer.op import SECTOR, Flag, Kind, Op
 
 LOST = 1 << 16
-"""A request that is not completed while so many others begin has lost its completion: events are dropped
-when blktrace does not fetch them in time. Waiting longer would take memory, here and in a replay."""
+"""Requests that may begin while one is open. After that, its completion counts as lost: the kernel
+drops events that blktrace does not fetch in time. Waiting longer would take memory, here and in a
+replay."""
 
 MAX_ERRNO = 4095
-"""linux/include/linux/err.h"""
+"""The highest errno value (linux/include/linux/err.h)."""
 
 
 @dataclass(slots=True)
 class Event:
-    """Something that happened to a request. ``time`` is ns, ``bytes`` how much it is about; ``kind`` is
-    None where no op of ours is like it; ``preflush``: the cache is to be flushed first."""
+    """An event in the life of a request."""
 
     time: int
+    """ns."""
     action: str
+    """Q, D, C, or R for requeued."""
     device: str
     sector: int
     bytes: int
+    """The length of the request, or of its part that the event is about."""
     kind: Kind | None
+    """None if a trace has no such op."""
     fua: bool = False
     preflush: bool = False
+    """Whether the device must flush its cache first."""
     error: int = 0
+    """The error as the kernel stores it, see ``errno_of``."""
 
 
 def begins_with(events: Iterable[Event], device: str | None) -> str:
-    """The action with which the requests of a device (the first one's, if None) begin: D, or Q if it has
-    none."""
+    """Return the action with which the requests of a device begin: D, or Q if it has no D.
+
+    If ``device`` is None, the device of the first event counts.
+    """
     for event in events:
         device = device or event.device
         if event.device == device and event.action == "D":
@@ -47,25 +55,27 @@ def begins_with(events: Iterable[Event], device: str | None) -> str:
 
 
 def errno_of(error: int) -> int:
-    """An errno value: the kernel stores its negative in 16 bits without a sign."""
+    """Return an errno value. The kernel stores its negative in 16 unsigned bits."""
     error &= 0xFFFF
     return min(error if error < 1 << 15 else (1 << 16) - error, MAX_ERRNO)
 
 
 @dataclass(slots=True)
 class _Open:
-    """A request that has begun: ``left`` of its bytes are not completed. ``requeued``: the driver could
-    not take it, and it will be issued again."""
+    """A request that has begun."""
 
     begun: Begun
     key: tuple[Kind, int]
+    """Its kind, and the first sector that is not completed."""
     left: int
+    """Bytes that are not completed."""
     requeued: bool = False
+    """Whether the driver could not take it, so that it will be issued again."""
     done: bool = False
 
 
 class Matcher:
-    """Pairs the beginnings and ends of requests, and tells a sink."""
+    """Pairs the beginnings and ends of requests, and passes them to a sink."""
 
     def __init__(self, sink: Sink, begins: str) -> None:
         self._sink = sink
@@ -75,7 +85,7 @@ class Matcher:
         self._now = 0
 
     def see(self, event: Event) -> None:
-        """Take an event in, in the order of time."""
+        """Take the next event, in the order of time."""
         if not self._sink.wants(event.device):
             return
         self._now = event.time
@@ -85,8 +95,8 @@ class Matcher:
         elif event.action == self._begins:
             self._begin(event, event.kind)
         elif event.action == "C":
-            # after what a flush belonged to, the kernel completes it again, with no bytes left
-            # (linux/block/blk-flush.c): by then another may have begun there
+            # the kernel completes a request with a flush a second time, with no bytes left
+            # (linux/block/blk-flush.c): by then another request may have begun there
             again = not event.bytes and event.kind != Kind.FLUSH and self._begins == "D"
             if not again:
                 self._complete(event, event.kind)
@@ -94,7 +104,7 @@ class Matcher:
             self._requeue((event.kind, event.sector), False)
 
     def finish(self) -> None:
-        """End what never was."""
+        """End the requests that never completed."""
         for request in self._by_age:
             self._give_up(request)
 
@@ -119,7 +129,7 @@ class Matcher:
             self._give_up(self._by_age.popleft())
 
     def _requeue(self, key: tuple[Kind, int], issued: bool) -> bool:
-        """A request is requeued, or ``issued`` after it was; tell whether there is such a one."""
+        """Note that a request is requeued, or ``issued`` again; return whether there was one."""
         for request in self._open.get(key, ()):
             if request.requeued == issued:
                 request.requeued = not issued
@@ -127,7 +137,7 @@ class Matcher:
         return False
 
     def _complete(self, event: Event, kind: Kind) -> None:
-        """Part of a request may be completed, or several that were merged."""
+        """Complete a request, a part of one, or several that were merged."""
         left, status = event.bytes, errno_of(event.error)
         key = kind, event.sector
         if key not in self._open:
@@ -148,7 +158,7 @@ class Matcher:
                 return
 
     def _take(self, request: _Open) -> _Open:
-        """Take a request from those that are open."""
+        """Remove a request from the open requests."""
         waiting = self._open[request.key]
         waiting.remove(request)
         if not waiting:
@@ -156,7 +166,7 @@ class Matcher:
         return request
 
     def _give_up(self, request: _Open) -> None:
-        """A request that is not done will never be."""
+        """End a request without its completion, unless it is done."""
         if not request.done:
             self._take(request).done = True
             self._sink.skip("completion that is missing")

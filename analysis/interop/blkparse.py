@@ -1,5 +1,6 @@
-"""What blkparse(1) prints, in its default format (blkparse_fmt.c, process_default): a line per event,
-then a summary, which is left out.
+"""The output of blkparse(1) in its default format (blkparse_fmt.c, process_default).
+
+It has a line per event, then a summary, which is left out.
 
     8,0    3       12     0.000012345   697  D  WS 223490 + 8 [kjournald]
 
@@ -15,12 +16,13 @@ from analysis.interop.sink import Sink
 from tracer.op import SECTOR, Kind
 
 _EVENT = re.compile(
-    r"\s*(?P<device>\d{1,5},\d{1,8})\s+(?P<cpu>\d{1,9})\s+-?\d{1,20}\s+(?P<s>\d{1,10})\.(?P<ns>\d{9})\s+\d{1,10}"
+    r"\s*(?P<device>\d{1,5},\d{1,8})\s+(?P<cpu>\d{1,9})\s+-?\d{1,20}"
+    r"\s+(?P<s>\d{1,10})\.(?P<ns>\d{9})\s+\d{1,10}"
     r"\s+(?P<action>[A-Za-z]{1,2})\s+(?P<rwbs>[A-Z]{1,8})(?:\s(?P<rest>.*))?"
 )
 _SUMMARY = re.compile(r"(CPU\d+|Total) \(")
 _RWBS = re.compile(r"(?P<preflush>F?)(?P<kind>[RWDN])(?P<fua>F?)A?S?M?")
-"""fill_rwbs in blkparse_fmt.c."""
+"""The kind of request, as fill_rwbs in blkparse_fmt.c prints it."""
 
 _RANGE = re.compile(
     r"(?P<sector>\d{1,20})(?: \+ (?P<sectors>\d{1,10}))?(?: \( *\d+\))?(?: \[(?P<name>.*))?"
@@ -31,13 +33,13 @@ _KINDS = {"R": Kind.READ, "W": Kind.WRITE, "D": Kind.TRIM}
 
 
 def recognise(head: bytes) -> bool:
-    """Whether the first line that says something is an event."""
+    """Return whether the first line that is not empty is an event."""
     lines = (line for line in head.decode(errors="replace").splitlines() if line.strip())
     return _EVENT.fullmatch(next(lines, "")) is not None
 
 
 def read(source: TextFile, sink: Sink) -> None:
-    """Give the requests of a device (``8,0``) to a sink. Raises TraceError."""
+    """Pass the requests of a device (``8,0``) to a sink. Raises TraceError."""
     with TextFile(source.path) as again:
         begins = begins_with(_events(again), sink.device)
     matcher = Matcher(sink, begins)
@@ -47,7 +49,7 @@ def read(source: TextFile, sink: Sink) -> None:
 
 
 def _events(source: TextFile) -> Iterator[Event]:
-    """The events that tell of requests."""
+    """Yield the events of requests."""
     for line in source:
         if not line.strip():
             continue
@@ -55,7 +57,7 @@ def _events(source: TextFile) -> Iterator[Event]:
         if match is None:
             if _SUMMARY.match(line):
                 return
-            raise source.error("no line of blkparse's default format")
+            raise source.error("not a line in blkparse's default format")
         if match["action"] in ("Q", "D", "C", "R"):
             yield _event(source, match)
 
@@ -63,7 +65,7 @@ def _events(source: TextFile) -> Iterator[Event]:
 def _event(source: TextFile, match: re.Match[str]) -> Event:
     rwbs = _RWBS.fullmatch(match["rwbs"])
     if rwbs is None:
-        raise source.error(f"{match['rwbs']!r} is no kind of request that is known here")
+        raise source.error(f"{match['rwbs']!r} is not a known kind of request")
     event = Event(
         int(match["s"]) * 10**9 + int(match["ns"]), match["action"], match["device"], 0, 0,
         _KINDS.get(rwbs["kind"]), bool(rwbs["fua"]),
@@ -76,10 +78,10 @@ def _event(source: TextFile, match: re.Match[str]) -> Event:
         if event.action == "C":
             event.error = _error(source, place["name"])
     elif "(" in rest and not _NOTHING.fullmatch(rest):
-        event.kind = None  # bytes of a command for the device itself
+        event.kind = None  # a command for the device itself, with its bytes
         return event
     elif not _NOTHING.fullmatch(rest):
-        raise source.error("a sector and a number of sectors should stand here")
+        raise source.error("expected a sector and a number of sectors")
     event.preflush = bool(rwbs["preflush"]) and event.bytes > 0
     if rwbs["preflush"] and not event.bytes:
         event.kind = Kind.FLUSH
@@ -88,6 +90,6 @@ def _event(source: TextFile, match: re.Match[str]) -> Event:
 
 
 def _error(source: TextFile, text: str | None) -> int:
-    """A completion's errno, in brackets."""
+    """Return a completion's errno, which stands in brackets."""
     number = (text or "").rstrip("]").strip()
-    return source.integer(number.removeprefix("-"), "errno")
+    return source.integer(number.removeprefix("-"), "an errno")

@@ -1,11 +1,11 @@
 """blktrace's binary files, versions 7 and 8 (linux/include/uapi/linux/blktrace_api.h).
 
-A file is a series of structs, each followed by ``pdu_len`` bytes, in the byte order of the machine that
-was traced: ``struct blk_io_trace`` (version 7), or ``struct blk_io_trace2`` (version 8, of newer
-kernels), of which the actions have 64 bits and say write zeroes too. blktrace writes one file per CPU,
-which are read together here; ``blkparse -d`` makes one of them.
+A file is a series of structs, each followed by ``pdu_len`` bytes, in the byte order of the traced
+machine: ``struct blk_io_trace`` (version 7), or ``struct blk_io_trace2`` (version 8, of newer
+kernels), whose actions have 64 bits and include write zeroes. blktrace writes a file per CPU: they
+are read together here. ``blkparse -d`` makes one file of them.
 
-Times are ns; the clock's wall time is among the events.
+Times are ns. One of the events has the wall time.
 """
 
 import heapq
@@ -22,7 +22,7 @@ from analysis.interop.sink import Sink
 from tracer.op import Kind
 
 MAGIC = 0x65617400
-"""In the upper three bytes of each struct's first number; the last has the version."""
+"""The upper three bytes of each struct's first number; the last byte is the version."""
 
 _FIELDS_7 = "IIQQIIIIIHH"
 """magic, sequence, time, sector, bytes, action, pid, device, cpu, error, pdu_len."""
@@ -39,29 +39,30 @@ ACTIONS = {1: "Q", 6: "R", 7: "D", 8: "C"}
 """The lower bits of an action (__BLK_TA_*), and blkparse's letters for them."""
 
 OF_CGROUP = 1 << 8
-"""__BLK_TA_CGROUP: a bit of the lower ones that says no more than what follows the struct."""
+"""__BLK_TA_CGROUP: a lower bit that only says what follows the struct."""
 
 CPU_FILE = re.compile(r"(.*\.blktrace\.)\d+")
-"""The name of one CPU's file, which is empty where that CPU did nothing."""
+"""The name of one CPU's file. The file is empty if that CPU did nothing."""
 
 TIMESTAMP = 1
-"""__BLK_TN_TIMESTAMP, where the category is NOTIFY: seconds and ns since 1970 follow."""
+"""__BLK_TN_TIMESTAMP, if the category is NOTIFY: seconds and ns since 1970 follow."""
 
 PIPED = 1 << 16
-"""Events that may be out of order in one file: where blktrace writes to a pipe, it takes up to 512 KiB
-of one CPU's before it turns to another's (blktrace(8), -b and -n)."""
+"""Places that an event may be too late in a file of all CPUs. If blktrace writes to a pipe, it
+takes up to 512 KiB of one CPU's events before those of the next (blktrace(8), -b and -n)."""
 
 ONE_CPU = 1 << 8
-"""Events that may be out of order in the file of one CPU, where an interrupt tells of its own first."""
+"""Places that an event may be too late in the file of one CPU: an interrupt writes its events
+first."""
 
 
 def recognise(head: bytes) -> bool:
-    """Whether it begins with the magic number, in either byte order."""
+    """Return whether a file begins with the magic number, in either byte order."""
     return _order(head[:4]) is not None
 
 
 def read(source: BinaryFile, sink: Sink) -> None:
-    """Give the requests of a device (``8,0``) to a sink. Raises TraceError."""
+    """Pass the requests of a device (``8,0``) to a sink. Raises TraceError."""
     with ExitStack() as stack:
 
         def other(path: Path) -> BinaryFile:
@@ -71,22 +72,22 @@ def read(source: BinaryFile, sink: Sink) -> None:
         begins = begins_with(_merged([_events(other(path)) for path in paths]), sink.device)
         sources = [source if path == source.path else other(path) for path in paths]
         matcher = Matcher(sink, begins)
-        for event in _merged([_events(one, sink.clock) for one in sources]):
+        for event in _merged([_events(file, sink.clock) for file in sources]):
             matcher.see(event)
         matcher.finish()
 
 
 def _cpus(path: Path) -> list[Path]:
-    """All CPUs' files, where this is one of them: ``sda.blktrace.0``, ``sda.blktrace.1``, ..."""
+    """Return the files of all CPUs (``sda.blktrace.0``, ...) if this is one of them, else this."""
     match = CPU_FILE.fullmatch(path.name)
     if match is None:
         return [path]
-    others = path.parent.iterdir()
-    return sorted(one for one in others if re.fullmatch(re.escape(match[1]) + r"\d+", one.name))
+    name = re.compile(re.escape(match[1]) + r"\d+")
+    return sorted(other for other in path.parent.iterdir() if name.fullmatch(other.name))
 
 
 def _merged(files: list[Iterator[Event]]) -> Iterator[Event]:
-    """All events in the order of time."""
+    """Yield the events of all files in the order of time."""
 
     def time(event: Event) -> int:
         return event.time
@@ -96,7 +97,7 @@ def _merged(files: list[Iterator[Event]]) -> Iterator[Event]:
 
 
 def _order(magic: bytes) -> str | None:
-    """The byte order, as struct has it; None where this is no magic number."""
+    """Return the byte order as ``struct`` writes it, or None if this is not a magic number."""
     for order in "<>":
         if len(magic) == 4 and struct.unpack(f"{order}I", magic)[0] & ~0xFF == MAGIC:
             return order
@@ -104,14 +105,14 @@ def _order(magic: bytes) -> str | None:
 
 
 def _events(source: BinaryFile, clock: Callable[[int, int], None] | None = None) -> Iterator[Event]:
-    """The events that tell of requests; ``clock`` is told the wall time."""
+    """Yield the events of requests. ``clock`` gets the wall time."""
     while source.rest:
         source.record = source.at
         magic = source.take(4)
         order = _order(magic)
         version = 0 if order is None else struct.unpack(f"{order}I", magic)[0] & 0xFF
         if version not in (7, 8):
-            what = f"version {version} of blktrace is not known here" if order else "no event"
+            what = f"version {version} of blktrace is not supported" if order else "not an event"
             raise source.error(what)
         layout = struct.Struct(f"{order}{_FIELDS_7 if version == 7 else _FIELDS_8}")
         fields = layout.unpack(magic + source.take(layout.size - 4))

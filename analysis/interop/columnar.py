@@ -1,5 +1,7 @@
-"""Parquet and Arrow IPC files of a trace's ops: the columns of ``Frames.ops`` (analysis/frames/frames.py),
-in batches. Marks, mismatches and payloads are left out."""
+"""Parquet and Arrow IPC files of a trace's ops, with the columns of ``Frames.ops``.
+
+Marks, mismatches and payloads are left out.
+"""
 
 from analysis.interop.job import Job
 from tracer.errors import StorageError
@@ -18,20 +20,22 @@ def parquet(job: Job) -> dict[str, int]:
     except ComputeError as error:
         if "os error" not in str(error):
             raise
-        # polars hides an OSError in the text of one of its own
+        # polars puts an OSError into the text of its own error
         raise StorageError(f"cannot write {job.output}: {error}") from error
     return _left_out(job)
 
 
 def arrow(job: Job) -> dict[str, int]:
-    """Write the ops as an Arrow IPC file (Feather, version 2), not compressed, so that it can be mapped;
-    return what was left out."""
+    """Write the ops as an Arrow IPC file (Feather, version 2); return what was left out.
+
+    The file is not compressed, so that it can be mapped.
+    """
     import polars as pl
 
     from analysis.frames.frames import Frames
 
     with Frames(job.trace) as frames:
-        # without the views of Arrow 1.4, which older readers do not know
+        # without the views of Arrow 1.4, which older readers do not support
         frames.ops.sink_ipc(job.new, compat_level=pl.CompatLevel.oldest())
     return _left_out(job)
 

@@ -1,11 +1,11 @@
 """The log of the kernel's dm-log-writes target, which QEMU's blklogwrites driver writes as well.
 
-The format is in linux/drivers/md/dm-log-writes.c: a superblock, then entries, each one sector (of the
-log's own sector size) and behind it the data. All numbers are little-endian; sectors are counted in the
-log's. xfstests' src/log-writes/replay-log reads it. Entries are in the order in which writes were on
-the disk.
+linux/drivers/md/dm-log-writes.c defines the format: a superblock, then entries of one sector, each
+followed by its data. Sectors have the log's own sector size. All numbers are little-endian. Entries
+are in the order in which the writes reached the disk. xfstests' src/log-writes/replay-log reads the
+format.
 
-There are no times in it: each entry comes a microsecond after the one before.
+A log has no times: each entry comes a microsecond after the entry before it.
 """
 
 import struct
@@ -24,12 +24,14 @@ from tracer.trace.records import Mark
 MAGIC = 0x6A736677736872
 VERSION = 1
 FLUSH, FUA, DISCARD, MARK, METADATA = (1 << bit for bit in range(5))
+"""The flags of an entry."""
 
 SUPER = struct.Struct("<QQQI")
-"""magic, version, number of entries, sector size."""
+"""The superblock: magic, version, number of entries, sector size."""
 
 ENTRY = struct.Struct("<QQQQ")
-"""sector, number of sectors, flags, bytes of a mark's name (which follows in the same sector)."""
+"""An entry: sector, number of sectors, flags, bytes of a mark's name (which follows in the same
+sector)."""
 
 MAX_SECTOR = 1 << 23
 """QEMU takes sector sizes below 16 MiB (block/blklogwrites.c)."""
@@ -41,19 +43,19 @@ ZEROES = bytes(1 << 20)
 
 
 def recognise(head: bytes) -> bool:
-    """Whether it begins with the magic number."""
+    """Return whether a file begins with the magic number."""
     return head[:8] == MAGIC.to_bytes(8, "little")
 
 
 def read(source: BinaryFile, sink: Sink) -> None:
-    """Give the entries of a log to a sink. Raises TraceError."""
+    """Pass the entries of a log to a sink. Raises TraceError."""
     magic, version, entries, sector_size = SUPER.unpack(source.take(SUPER.size))
     if magic != MAGIC:
-        raise source.error("no superblock of dm-log-writes")
+        raise source.error("not a superblock of dm-log-writes")
     if version != VERSION:
-        raise source.error(f"version {version} of dm-log-writes is not known here")
+        raise source.error(f"version {version} of dm-log-writes is not supported")
     if not SECTOR <= sector_size <= MAX_SECTOR or sector_size & (sector_size - 1):
-        raise source.error(f"{sector_size} is no sector size")
+        raise source.error(f"{sector_size} is not a sector size")
     source.skip(sector_size - SUPER.size)
     for number in range(entries):
         source.record = source.at
@@ -63,7 +65,7 @@ def read(source: BinaryFile, sink: Sink) -> None:
 def _entry(source: BinaryFile, sink: Sink, sector_size: int, now: int) -> None:
     sector, sectors, flags, name_length = ENTRY.unpack(source.take(ENTRY.size))
     if flags & ~(FLUSH | FUA | DISCARD | MARK | METADATA) or not (flags or sectors):
-        raise source.error("no entry where one should be")
+        raise source.error("not an entry")
     if max(sector, sectors) > MAX_SIZE // sector_size:
         raise source.error(f"{sectors} sectors at sector {sector}: no disk is so large")
     rest = sector_size - ENTRY.size
@@ -73,7 +75,7 @@ def _entry(source: BinaryFile, sink: Sink, sector_size: int, now: int) -> None:
         sink.mark(source.take(name_length).decode(errors="replace").rstrip("\0"), now)
         rest -= name_length
     source.skip(rest)
-    if flags & FLUSH:  # what came before is flushed first, then this entry's data is written
+    if flags & FLUSH:  # the flush comes before the entry's own data
         sink.do(Op(0, Kind.FLUSH, submitted=now))
     if not sectors:
         return
@@ -94,8 +96,10 @@ def _entry(source: BinaryFile, sink: Sink, sector_size: int, now: int) -> None:
 
 
 def write(job: Job) -> dict[str, int]:
-    """Write what a trace changed as a log; return what was left out, and how often. Raises UsageError
-    where a request is in parts of sectors."""
+    """Write the changes of a trace as a log; return what was left out, and how often.
+
+    Raises UsageError if an op does not begin and end at a sector.
+    """
     left_out: Counter[str] = Counter()
     with TraceWithData(job.trace) as source, job.new.open("wb") as file:
         log = _Log(file)
@@ -115,7 +119,7 @@ def write(job: Job) -> dict[str, int]:
 
 
 _FLAGS = {Kind.WRITE: 0, Kind.ZERO: 0, Kind.START: 0, Kind.TRIM: DISCARD, Kind.FLUSH: FLUSH}
-"""The kinds of op that a log can say."""
+"""The kinds of op that a log can hold, with their flags."""
 
 
 class _Log:
@@ -124,7 +128,7 @@ class _Log:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._entries = 0
-        file.write(bytes(SECTOR))  # the superblock, once the number of entries is known
+        file.write(bytes(SECTOR))  # room for the superblock: the number of entries is not known yet
 
     def op(self, source: TraceWithData, op: Op) -> None:
         flags = _FLAGS[Kind(op.kind)]
@@ -133,7 +137,7 @@ class _Log:
         if op.offset % SECTOR or op.length % SECTOR:
             raise UsageError(
                 f"{source.trace.path}: op #{op.seq} does not begin and end with a sector: a log of "
-                "dm-log-writes cannot say that"
+                "dm-log-writes cannot hold it"
             )
         self._entry(op.offset // SECTOR, op.length // SECTOR, flags)
         if op.kind == Kind.ZERO:

@@ -1,4 +1,4 @@
-"""A trace becomes a foreign file."""
+"""Export: a trace becomes a foreign file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,23 +13,25 @@ from tracer.trace.file import Trace
 
 @dataclass(slots=True)
 class Exported:
-    """What an export made. ``left_out`` counts what the trace has and the format cannot say."""
+    """The result of an export."""
 
     output: str
     trace: str
     format: str
     bytes: int
+    """The size of the output."""
     left_out: dict[str, int] = field(default_factory=dict)
+    """Counts of what the trace has and the format cannot hold."""
     schema: int = 1
 
 
 def export_trace(
     path: Path, output: Path, *, name: str | None = None, force: bool = False
 ) -> Exported:
-    """Write a trace as a foreign file. ``name`` is that of a format (a key of EXPORTS), None to tell by
-    the output's suffix.
+    """Write a trace as a foreign file.
 
-    Raises TraceError where the trace cannot be read, UsageError and StorageError; nothing is written
+    ``name`` is the name of a format (a key of EXPORTS). If it is None, the output's suffix decides.
+    Raises TraceError if the trace cannot be read, UsageError and StorageError. Nothing is written
     then.
     """
     name = name or by_suffix(output)
@@ -47,11 +49,11 @@ def export_trace(
 
 
 def by_suffix(output: Path) -> str:
-    """The format that a file's name asks for. Raises UsageError."""
+    """Return the format that a file's suffix names. Raises UsageError."""
     for name, form in EXPORTS.items():
         if output.suffix in form.suffixes:
             return name
     known = ", ".join(f"{'/'.join(form.suffixes)} ({name})" for name, form in EXPORTS.items())
     raise UsageError(
-        f"{output}: its suffix names no format; those known are {known}; or give --format"
+        f"{output}: the suffix does not name a format: use one of {known}, or give --format"
     )

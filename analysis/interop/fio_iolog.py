@@ -1,10 +1,10 @@
-"""fio's iologs, versions 2 and 3: a line per request, as ``fio --write_iolog`` writes and
-``--read_iolog`` reads them (HOWTO.rst, "Trace file format"; iolog.c).
+"""fio's iologs, versions 2 and 3: a line per request.
 
-Version 3 (fio 3.31 and later) has the microsecond at which each request was issued, version 2 waits
-between them. Neither tells when a request was done, so each is done before the next. fio has no write
-zeroes, no FUA and no payloads: what it writes when it runs such a log is its own (``--buffer_pattern``,
-...).
+``fio --write_iolog`` writes them, and ``--read_iolog`` reads them (HOWTO.rst, "Trace file format";
+iolog.c). Version 3 (fio 3.31 and later) has the microsecond at which each request was issued,
+version 2 has waits between requests. Neither has completion times, so each request completes before
+the next begins. Iologs have no write zeroes, no FUA and no payloads: a fio job that reads an iolog
+writes data of its own (``--buffer_pattern``, ...).
 """
 
 import re
@@ -27,21 +27,22 @@ KINDS = {
 FILE_ACTIONS = ("add", "open", "close")
 
 MICROSECOND = 1000
+"""Nanoseconds."""
 
 _HEADER = re.compile(r"fio version ([23]) iolog")
 
 
 def recognise(head: bytes) -> bool:
-    """Whether the first line is that of a version that is known here."""
+    """Return whether the first line is the header of a supported version."""
     return _HEADER.match(head.decode(errors="replace")) is not None
 
 
 def read(source: TextFile, sink: Sink) -> None:
-    """Give the requests of an iolog to a sink; a device is a file's name. Raises TraceError."""
+    """Pass the requests of an iolog to a sink. A device is a file's name. Raises TraceError."""
     lines = iter(source)
     header = _HEADER.match(next(lines, ""))
     if header is None:
-        raise source.error("no 'fio version 2 iolog' or 'fio version 3 iolog'")
+        raise source.error("not 'fio version 2 iolog' or 'fio version 3 iolog'")
     timed = header[1] == "3"
     now = 0
     for line in lines:
@@ -49,32 +50,33 @@ def read(source: TextFile, sink: Sink) -> None:
         if not words:
             continue
         if timed:
-            now = source.integer(words.pop(0), "time") * MICROSECOND
+            now = source.integer(words.pop(0), "a time") * MICROSECOND
         if len(words) == 2 and words[1] in FILE_ACTIONS:
             continue
         if len(words) != 4:
-            raise source.error("a file, an action, an offset and a length should stand here")
+            raise source.error("expected a file, an action, an offset and a length")
         name, action, *numbers = words
-        offset, length = (source.integer(word, "number of bytes") for word in numbers)
+        offset, length = (source.integer(word, "a number of bytes") for word in numbers)
         if action == "wait" and not timed:
             now += offset * MICROSECOND
         elif action not in KINDS:
-            raise source.error(f"{action!r} is no action of a version {header[1]} iolog")
+            raise source.error(f"{action!r} is not an action of a version {header[1]} iolog")
         elif sink.wants(name):
-            flush = (
-                KINDS[action] == Kind.FLUSH
-            )  # fio logs an offset and a length with it all the same
+            # fio logs an offset and a length even with a flush
+            flush = KINDS[action] == Kind.FLUSH
             sink.do(Op(0, KINDS[action], 0, 0 if flush else offset, 0 if flush else length, now))
 
 
 ACTIONS = {Kind.READ: "read", Kind.WRITE: "write", Kind.ZERO: "write", Kind.START: "write",
            Kind.TRIM: "trim", Kind.FLUSH: "sync"}  # fmt: skip
-"""What a kind of op is in an iolog."""
+"""The action in an iolog for each kind of op."""
 
 
 def write(job: Job) -> dict[str, int]:
-    """Write a trace's requests as a version 3 iolog; return what was left out, and how often. The file
-    in it is named after the iolog: ``--replay_redirect`` names another."""
+    """Write a trace's requests as a version 3 iolog; return what was left out, and how often.
+
+    The file in the iolog is named after the iolog. fio's ``--replay_redirect`` names another file.
+    """
     name = re.sub(r"[^\w.-]", "_", job.output.stem) + ".raw"
     left_out: Counter[str] = Counter()
     with Trace(job.trace) as trace, job.new.open("w") as file:
@@ -87,7 +89,7 @@ def write(job: Job) -> dict[str, int]:
             if action is None:
                 left_out[Kind(op.kind).label] += 1
                 continue
-            if action == "write":  # fio takes memory for a whole one: in pieces, as ours are
+            if action == "write":  # fio needs memory for a whole write: cut zeroes like writes
                 op.kind = Kind.WRITE
             for offset, length in pieces(op):
                 file.write(f"{last} {name} {action} {offset} {length}\n")

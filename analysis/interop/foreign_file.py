@@ -1,4 +1,4 @@
-"""Foreign files, read a piece at a time: every error says where in the file it is."""
+"""Foreign files, read a piece at a time. Every error says where in the file it is."""
 
 import os
 import re
@@ -11,18 +11,21 @@ from tracer.closing import Closing
 from tracer.errors import TraceError
 
 MAX_LINE = 1 << 16
-"""Bytes in a line. The longest of a known format is a blkparse message, of at most 128 bytes and a
-prefix (linux/kernel/trace/blktrace.c, BLK_TN_MAX_MSG); more than this is no text."""
+"""The most bytes in a line. The longest lines of a known format are blkparse messages, of at most
+128 bytes and a prefix (BLK_TN_MAX_MSG in linux/kernel/trace/blktrace.c). No text is longer."""
 
 HEAD = 4096
-"""Bytes by which a format is recognised."""
+"""Bytes at the start of a file by which a format is recognised."""
 
 STEP = 1 << 16
-"""Bytes of text that are read between two reports of progress."""
+"""Bytes of text between two reports of progress."""
 
 
 class ForeignFile(Closing):
-    """A foreign file. ``progress`` gets the numbers of bytes that are read."""
+    """A foreign file. ``progress`` is called with the number of bytes of each read.
+
+    Raises TraceError if the file cannot be opened.
+    """
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
         self.path = path
@@ -40,11 +43,11 @@ class ForeignFile(Closing):
             raise TraceError(f"cannot open {path}: {error.strerror}") from error
 
     def where(self) -> str:
-        """The place that was read last, for people."""
+        """Return the place that was read last, for messages."""
         raise NotImplementedError
 
     def error(self, problem: str) -> TraceError:
-        """What is wrong at the place that was read last."""
+        """Return an error about the place that was read last."""
         return TraceError(f"{self.path}: {self.where()}: {problem}")
 
     def close(self) -> None:
@@ -53,7 +56,7 @@ class ForeignFile(Closing):
 
 
 class TextFile(ForeignFile):
-    """A text file, line by line. ``number`` is that of the line given last, from 1."""
+    """A text file, line by line. ``number`` is the number of the last line yielded, from 1."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
         super().__init__(path, progress)
@@ -69,7 +72,7 @@ class TextFile(ForeignFile):
             if len(raw) == MAX_LINE:
                 raise self.error(f"it has more than {MAX_LINE} bytes")
             if b"\0" in raw:
-                raise self.error("it holds a NUL: this is no text")
+                raise self.error("it contains a NUL: this is not a text file")
             unreported += len(raw)
             if unreported >= STEP:
                 self.progress(unreported)
@@ -77,38 +80,41 @@ class TextFile(ForeignFile):
             yield raw.decode(errors="replace").rstrip("\r\n")
         self.progress(unreported)
 
-    def rows(self, title: str, row: re.Pattern[str], what: str) -> Iterator[tuple[str, ...]]:
-        """The groups of ``row`` in each line but empty ones, and a first one that begins with ``title``.
-        Raises TraceError, which says that there is no ``what``."""
+    def rows(self, title: str, row: re.Pattern[str], form: str) -> Iterator[tuple[str, ...]]:
+        """Yield the groups of ``row`` in each line.
+
+        Empty lines are skipped, and the first line if it begins with ``title``. Raises TraceError
+        if another line does not match; ``form`` says what it should be.
+        """
         for line in self:
             match = row.fullmatch(line)
             if match is not None:
                 yield match.groups()
             elif line.strip() and not (self.number == 1 and line.startswith(title)):
-                raise self.error(f"no {what}")
+                raise self.error(f"not a line of the form {form}")
 
     def integer(self, word: str, what: str) -> int:
-        """A decimal number of at most 64 bits. Raises TraceError."""
+        """Return a decimal number of at most 64 bits. Raises TraceError if it is not ``what``."""
         # int() takes signs, underscores and other scripts' digits; 20 digits are 64 bits
         if not (word.isascii() and word.isdigit()) or len(word) > 20:
-            raise self.error(f"{text.printable(word)!r} is no {what}")
+            raise self.error(f"{text.printable(word)!r} is not {what}")
         return int(word)
 
 
 def titled(head: bytes, title: str, row: re.Pattern[str]) -> bool:
-    """Whether the first line of a file is what ``TextFile.rows`` takes."""
+    """Return whether ``TextFile.rows`` accepts the first line of a file."""
     first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
     return first.startswith(title) or row.fullmatch(first) is not None
 
 
 class BinaryFile(ForeignFile):
-    """A binary file, front to back. ``at`` is the next byte."""
+    """A binary file, read from front to back. ``at`` is the position of the next byte."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] = lambda more: None) -> None:
         super().__init__(path, progress)
         self.at = 0
         self.record = 0
-        """Where the record begins that is being read."""
+        """Where the current record begins. The reader of a format sets it."""
 
     def where(self) -> str:
         return f"byte {self.record}"
@@ -119,10 +125,10 @@ class BinaryFile(ForeignFile):
         return self.size - self.at
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes. Raises TraceError where the file ends before."""
+        """Return the next ``count`` bytes. Raises TraceError if the file ends before."""
         self._need(count)
         data = self._file.read(count)
-        if len(data) != count:  # someone cut the file short meanwhile
+        if len(data) != count:  # another program cut the file short meanwhile
             self.size = self.at + len(data)
             self._need(count)
         self.at += count
@@ -130,7 +136,7 @@ class BinaryFile(ForeignFile):
         return data
 
     def skip(self, count: int) -> None:
-        """Pass over ``count`` bytes. Raises TraceError where the file ends before."""
+        """Skip ``count`` bytes. Raises TraceError if the file ends before."""
         self._need(count)
         self._file.seek(count, os.SEEK_CUR)
         self.at += count

@@ -1,4 +1,4 @@
-"""The foreign formats, as tables: what can be imported, what can be exported."""
+"""The tables of the foreign formats: what can be imported, and what can be exported."""
 
 import re
 from collections.abc import Callable
@@ -23,20 +23,21 @@ from analysis.interop.sink import Sink
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A format that can be read. ``payloads`` says whether it tells what was written: "full" or
-    "hash"."""
+    """A format that can be imported."""
 
     title: str
     recognise: Callable[[bytes], bool]
+    """Returns whether a file's first bytes are of this format."""
     source: type[TextFile] | type[BinaryFile]
     read: Callable[[Any, Sink], None]
-    """Gives what is in a ``source`` to a sink."""
+    """Passes the content of a ``source`` to a sink."""
     payloads: str = "hash"
+    """"full" if the format has the data of writes, else "hash"."""
     empty: re.Pattern[str] | None = None
-    """What a file is called that may be empty."""
+    """The names of files that may be empty."""
 
     def fits(self, head: bytes, name: str) -> bool:
-        """Whether a file may be of this format, by its first bytes, or its name where it has none."""
+        """Return whether a file may be of this format: by its first bytes, or its name if empty."""
         if head:
             return self.recognise(head)
         return self.empty is not None and self.empty.fullmatch(name) is not None
@@ -44,12 +45,12 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A format that can be written, and the suffixes that ask for it."""
+    """A format that can be exported, and the suffixes that name it."""
 
     title: str
     suffixes: tuple[str, ...]
     write: Callable[[Job], dict[str, int]]
-    """Does a job; returns what was left out, and how often."""
+    """Does a job. Returns what was left out, and how often."""
 
 
 IMPORTS = {

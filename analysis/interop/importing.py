@@ -1,4 +1,4 @@
-"""A foreign file becomes a trace."""
+"""Import: a foreign file becomes a trace."""
 
 import platform
 from contextlib import ExitStack
@@ -20,22 +20,23 @@ from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import new_payload_path
 
 SHOWN = 10
-"""Devices that an error names."""
+"""The most devices that an error names."""
 
 
 @dataclass(slots=True)
 class Imported:
-    """What an import made. ``size`` is the disk's in bytes; ``skipped`` counts what the source has and a
-    trace cannot say, or what was not asked for."""
+    """The result of an import."""
 
     trace: str
     source: str
     format: str
     device: str | None
     size: int
+    """The disk's size in bytes."""
     ops: int
     payloads: str
     skipped: dict[str, int] = field(default_factory=dict)
+    """Counts of what the source has and a trace cannot hold."""
     schema: int = 1
 
 
@@ -48,11 +49,13 @@ def import_trace(
     device: str | None = None,
     force: bool = False,
 ) -> Imported:
-    """Make the trace ``target`` from a foreign file. ``name`` is that of a format (a key of IMPORTS),
-    None to tell by the content; ``size`` the disk's in bytes, None for as much as is touched;
-    ``device`` which one, in a file with several.
+    """Make the trace ``target`` from a foreign file.
 
-    Raises TraceError where the file cannot be read, UsageError and StorageError; nothing is written
+    ``name`` is the name of a format (a key of IMPORTS). If it is None, the content decides.
+    ``size`` is the disk's size in bytes. If it is None, the disk is as large as the requests need.
+    ``device`` selects a device in a file with several.
+
+    Raises TraceError if the file cannot be read, UsageError and StorageError. Nothing is written
     then.
     """
     payloads_at = new_payload_path(target)
@@ -96,8 +99,10 @@ def import_trace(
 
 
 def guess(path: Path) -> str:
-    """The format of a file, by its first bytes, or its name where it is empty. Raises TraceError where
-    that is none, or several."""
+    """Return the format of a file, by its first bytes, or by its name if it is empty.
+
+    Raises TraceError if the file fits no format, or several.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -105,14 +110,17 @@ def guess(path: Path) -> str:
         raise TraceError(f"cannot open {path}: {error.strerror}") from error
     found = [name for name, form in IMPORTS.items() if form.fits(head, path.name)]
     if len(found) != 1:
-        what = f"could be {' or '.join(found)}" if found else "is of no format that is known here"
+        what = f"could be {' or '.join(found)}" if found else "is not in a known format"
         raise TraceError(f"{path} {what}: give --format with one of {', '.join(IMPORTS)}")
     return found[0]
 
 
 def _disk_size(path: Path, survey: Survey, wanted: str | None, size: int | None) -> int:
-    """How large the disk is to be. Raises UsageError where that is not clear, or which device is
-    meant."""
+    """Return the disk's size in bytes.
+
+    Raises UsageError if the size does not fit or several devices are possible, and TraceError if no
+    request gives a size.
+    """
     devices = survey.devices
     if devices and (survey.device not in devices or (wanted is None and len(devices) > 1)):
         names = [f"{printable(name)} ({count:,})" for name, count in devices.most_common(SHOWN)]
@@ -121,7 +129,7 @@ def _disk_size(path: Path, survey: Survey, wanted: str | None, size: int | None)
             f"{path} has the devices {', '.join(names)}{more}: give --device with one of them"
         )
     if not survey.highest and size is None:
-        raise TraceError(f"{path}: no request in it touches the disk: give --size")
+        raise TraceError(f"{path}: no request touches the disk: give --size")
     if size is None:
         return survey.size()
     if survey.highest > size:

@@ -1,4 +1,4 @@
-"""What an export is to do."""
+"""The parameters of an export."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Read the trace at ``trace``, write the file ``new``, which will be renamed to ``output``; tell
-    ``progress`` of records that are done."""
+    """What an export reads and writes."""
 
     trace: Path
     new: Path
+    """The file to write. It will be renamed to ``output``."""
     output: Path
     progress: Callable[[int], None]
+    """Called with the number of records done."""

@@ -1,11 +1,12 @@
-"""Traces of the MSR Cambridge collection: a CSV file per disk (its README.txt, section 3, at
-iotta.snia.org).
+"""Traces of the MSR Cambridge collection: a CSV file per disk.
+
+Source: its README.txt, section 3, at iotta.snia.org.
 
     Timestamp,Hostname,DiskNumber,Type,Offset,Size,ResponseTime
     128166372003061629,usr,0,Read,7014609920,24576,41286
 
-Timestamps are Windows file times, units of 100 ns since 1601, and response times are such units. Offsets
-and sizes are bytes.
+Timestamps are Windows file times: units of 100 ns since 1601. Response times have the same unit.
+Offsets and sizes are bytes.
 """
 
 import heapq
@@ -24,7 +25,7 @@ EPOCH = 116_444_736_000_000_000
 """1970 as a file time."""
 
 WINDOW = 1 << 12
-"""Requests that may be out of order. Nothing says that they are in the order of their times."""
+"""Places that a request may be too late: the format does not promise the order of times."""
 
 _TITLE = "Timestamp,Hostname,"
 _LINE = re.compile(r"(\d{1,18}),([\w.-]+),(\d{1,9}),(Read|Write),(\d{1,20}),(\d{1,20}),(\d{1,18})")
@@ -33,12 +34,15 @@ _KINDS = {"Read": Kind.READ, "Write": Kind.WRITE}
 
 
 def recognise(head: bytes) -> bool:
-    """Whether the first line is a request, or the names of the columns."""
+    """Return whether the first line is a request, or the names of the columns."""
     return titled(head, _TITLE, _LINE)
 
 
 def read(source: TextFile, sink: Sink) -> None:
-    """Give the requests of a disk (``usr_0``, as its file is named) to a sink. Raises TraceError."""
+    """Pass the requests of a disk to a sink. Raises TraceError.
+
+    The disk's name is ``usr_0``, as in the name of its file.
+    """
     in_flight: list[tuple[int, int, Begun]] = []
     requests = nearly_sorted(_requests(source, sink), WINDOW, lambda request: request[0].submitted)
     for number, (op, completed) in enumerate(requests):
@@ -52,7 +56,7 @@ def read(source: TextFile, sink: Sink) -> None:
 
 
 def _requests(source: TextFile, sink: Sink) -> Iterator[tuple[Op, int]]:
-    """Requests, and when each was done."""
+    """Yield the requests, and when each completed."""
     for fields in source.rows(_TITLE, _LINE, "timestamp,host,disk,type,offset,size,response time"):
         ticks, host, disk, kind, offset, length, took = fields
         if sink.wants(f"{host}_{disk}"):

@@ -1,4 +1,4 @@
-"""What is not quite in order, put in order."""
+"""Puts items in order that are nearly in order."""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
@@ -8,10 +8,12 @@ Item = TypeVar("Item")
 
 
 def nearly_sorted(items: Iterable[Item], window: int, key: Callable[[Item], int]) -> Iterator[Item]:
-    """Items by their key, where none stands more than ``window`` places too late; else as well as that
-    allows. Takes memory for the window."""
+    """Yield items in the order of their keys if none is more than ``window`` places too late.
+
+    Items that are later than that stay out of order. Memory: the items of the window.
+    """
     heap: list[tuple[int, int, Item]] = []
-    for number, item in enumerate(items):  # equal keys stay in the order in which they come
+    for number, item in enumerate(items):  # items with equal keys keep their order
         heapq.heappush(heap, (key(item), number, item))
         if len(heap) > window:
             yield heapq.heappop(heap)[2]

@@ -1,10 +1,10 @@
 """Chrome's trace event format, which ui.perfetto.dev shows ("Trace Event Format",
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU).
 
-Each op is a complete event ("X") on a row of its own among those that were in flight together: a row is
-taken again once its op is done, so there are as many rows as ops were ever in flight. An op that never
-completed begins ("B") and does not end. Marks and mismatches are instants ("i"), on a row of the
-process's. Times are microseconds with three decimals.
+Each op is a complete event ("X"). Ops in flight together are on different rows, and a row is used
+again once its op is done, so there are as many rows as ops were in flight at most. An op that never
+completed begins ("B") and does not end. Marks and mismatches are instants ("i") on the row of the
+process. Times are microseconds with three decimals.
 """
 
 import heapq
@@ -18,24 +18,23 @@ from tracer.trace.file import Trace
 from tracer.trace.order import by_seq
 
 PROCESS = 1
-"""The format wants processes and threads: a trace is the one, a row the other. Threads count from 1, as
-Perfetto takes thread 0 for the process's main one, which has the process's number."""
+"""The number of the process. The format has processes and threads: a trace is a process, a row is a
+thread. Threads count from 1, as Perfetto takes thread 0 for the main thread of the process, which
+has the number of the process."""
 
 
 def write(job: Job) -> dict[str, int]:
-    """Write a trace's ops, marks and mismatches as JSON, an event at a time; return what was left
-    out."""
+    """Write a trace's ops, marks and mismatches as JSON; return what was left out."""
     left_out: Counter[str] = Counter()
     with Trace(job.trace) as trace, job.new.open("w") as file:
         file.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
         file.write(_name("process_name", PROCESS, job.trace.name))
         for mark in trace.marks():
             file.write(",\n" + _instant(mark.name, mark.time, {"before op": mark.seq}))
-        for one in trace.mismatches():
-            name = f"mismatch: {Fault(one.fault).name.lower()}"
-            file.write(
-                ",\n" + _instant(name, one.time, {"op": one.seq, "sector": one.offset // SECTOR})
-            )
+        for found in trace.mismatches():
+            name = f"mismatch: {Fault(found.fault).name.lower()}"
+            place = {"op": found.seq, "sector": found.offset // SECTOR}
+            file.write(",\n" + _instant(name, found.time, place))
         rows = 0
         for op, row in _rows(by_seq(trace.ops())):
             job.progress(1)
@@ -51,7 +50,7 @@ def write(job: Job) -> dict[str, int]:
 
 
 def _rows(ops: Iterator[Op]) -> Iterator[tuple[Op, int]]:
-    """Ops by submission, each with the lowest row that is free."""
+    """Yield the ops by submission, each with the lowest free row."""
     busy: list[tuple[int, int]] = []
     free: list[int] = []
     for op in ops:
@@ -63,11 +62,10 @@ def _rows(ops: Iterator[Op]) -> Iterator[tuple[Op, int]]:
 
 
 def _event(op: Op, row: int) -> str:
-    """An op as JSON."""
+    """Return an op as JSON."""
     arguments = f'"op": {op.seq}'
     if op.length:
-        first = op.offset // SECTOR
-        arguments += f', "sector": {first}, "sectors": {-(-op.end // SECTOR) - first}'
+        arguments += f', "sector": {op.sectors.start}, "sectors": {len(op.sectors)}'
         arguments += f', "offset": {op.offset}, "length": {op.length}'
     if op.flags:
         arguments += f', "flags": "{" ".join(flag_names(op.flags))}"'
@@ -86,7 +84,7 @@ def _event(op: Op, row: int) -> str:
 
 
 def _instant(name: str, time: int, arguments: dict[str, int]) -> str:
-    """A moment that is no op's, as JSON."""
+    """Return a mark or a mismatch as JSON."""
     head = f'{{"ph": "i", "s": "p", "pid": {PROCESS}, "tid": {PROCESS}, "ts": {_time(time)}, '
     return f'{head}"name": {json.dumps(name)}, "args": {json.dumps(arguments)}}}'
 
@@ -97,5 +95,5 @@ def _name(what: str, row: int, name: str) -> str:
 
 
 def _time(ns: int) -> str:
-    """Microseconds, exactly: a float would round those of a long trace."""
+    """Return exact microseconds. A float would round the times of a long trace."""
     return f"{ns // 1000}.{ns % 1000:03d}"

@@ -1,10 +1,10 @@
-"""qemu-io scripts: one command per line, as its standard input takes them.
+"""qemu-io scripts: a command per line, as qemu-io reads them from standard input.
 
-The source is QEMU's qemu-io-cmds.c. Commands that ask nothing of the disk, or that change which disk it
-is, are errors: a script that has them would not mean the same without.
+The source is QEMU's qemu-io-cmds.c. Commands that do nothing to the disk, or that open another
+disk, are errors: without them, the script would mean something else.
 
-A script tells no times: each command comes a microsecond after the one before. ``aio_read`` and
-``aio_write`` are in flight until ``aio_flush``, or the script's end.
+A script has no times: each command comes a microsecond after the command before it. ``aio_read``
+and ``aio_write`` are in flight until ``aio_flush``, or until the script ends.
 """
 
 import getopt
@@ -18,7 +18,7 @@ STEP = 1000
 """Nanoseconds from one command to the next."""
 
 PATTERN = 0xCD
-"""What qemu-io writes where it is not told."""
+"""The byte that qemu-io writes by default."""
 
 OPTIONS = {
     "read": "abCl:pP:qrs:v",
@@ -31,7 +31,7 @@ OPTIONS = {
     "flush": "",
     "aio_flush": "",
 }
-"""Each command that can be imported, and its options as getopt(3) has them (QEMU 7.2 to 10)."""
+"""The commands that can be imported, with their options as for getopt(3) (QEMU 7.2 to 10)."""
 
 ALIASES = {"r": "read", "w": "write", "d": "discard", "f": "flush"}
 
@@ -43,14 +43,14 @@ OTHER_DATA = {
     "-c": "compressed writes cannot be recorded",
     "-i": "a request that is meant to be invalid cannot be recorded",
 }
-"""Options that change what is asked."""
+"""Options that cannot be imported, and why."""
 
 _SIZE = re.compile(r"(?:(0x[0-9a-f]+)|(\d+)(?:(\.\d+))?([bkmgtpe]?))", re.IGNORECASE)
 _UNITS = {unit: 1 << (10 * power) for power, unit in enumerate("bkmgtpe")}
 
 
 def recognise(head: bytes) -> bool:
-    """Whether the first line that says something is a command of qemu-io's."""
+    """Return whether the first line that is not empty or a comment is a qemu-io command."""
     for line in head.decode(errors="replace").splitlines():
         words = line.split()
         if words and not words[0].startswith("#"):
@@ -59,8 +59,10 @@ def recognise(head: bytes) -> bool:
 
 
 def read(source: TextFile, sink: Sink) -> None:
-    """Give the commands of a script to a sink. Raises TraceError at the first that is none, or that a
-    trace cannot say."""
+    """Pass the commands of a script to a sink.
+
+    Raises TraceError at the first line that is not a command, or that a trace cannot hold.
+    """
     in_flight: list[Begun] = []
     now = 0
     for line in source:
@@ -71,9 +73,9 @@ def read(source: TextFile, sink: Sink) -> None:
             break
         name = ALIASES.get(words[0], words[0])
         if name not in OPTIONS:
-            raise source.error(f"{words[0]!r}: no command that can be imported")
+            raise source.error(f"{words[0]!r}: not a command that can be imported")
         now += STEP
-        if name == "aio_flush":  # it waits; it does not flush
+        if name == "aio_flush":  # this command waits, it does not flush
             _finish(sink, in_flight, now)
             continue
         begun = _begin(source, sink, name, words[1:], now)
@@ -102,7 +104,7 @@ def _begin(source: TextFile, sink: Sink, name: str, words: list[str], now: int) 
     if name == "flush":
         return sink.begin(Op(0, Kind.FLUSH, submitted=now))
     if len(rest) < 2 or (len(rest) > 2 and name not in VECTORED):
-        raise source.error(f"{name}: an offset and a length should follow")
+        raise source.error(f"{name}: expected an offset and a length")
     offset, *lengths = (_size(source, word) for word in rest)
     op = Op(0, Kind.READ, 0, offset, sum(lengths), now)
     if "discard" in name:
@@ -113,11 +115,11 @@ def _begin(source: TextFile, sink: Sink, name: str, words: list[str], now: int) 
 
 
 def _write(source: TextFile, sink: Sink, name: str, op: Op, options: dict[str, str]) -> Begun:
-    """A write, of a pattern or of zeroes."""
+    """Begin a write of a pattern or of zeroes."""
     if "-s" in options:
-        raise source.error(f"{name} -s: what is in another file cannot be imported")
+        raise source.error(f"{name} -s: data from another file cannot be imported")
     if not options.keys().isdisjoint(("-u", "-n")) and "-z" not in options:
-        raise source.error(f"{name}: -u and -n go with -z")
+        raise source.error(f"{name}: -u and -n need -z")
     if "-z" in options and "-P" in options:
         raise source.error(f"{name}: -z and -P contradict each other")
     op.kind = Kind.ZERO if "-z" in options else Kind.WRITE
@@ -135,7 +137,7 @@ def _write(source: TextFile, sink: Sink, name: str, op: Op, options: dict[str, s
 
 
 def _pattern(source: TextFile, word: str | None) -> int:
-    """A byte, as strtol(3) reads it with base 0."""
+    """Return a byte, as strtol(3) reads it with base 0."""
     if word is None:
         return PATTERN
     base = 16 if word[:2].lower() == "0x" else 8 if word[:1] == "0" else 10
@@ -144,16 +146,18 @@ def _pattern(source: TextFile, word: str | None) -> int:
     except ValueError:
         byte = -1
     if not 0 <= byte <= 0xFF:
-        raise source.error(f"{word!r} is no byte")
+        raise source.error(f"{word!r} is not a byte")
     return byte
 
 
 def _size(source: TextFile, word: str) -> int:
-    """A number of bytes, as qemu_strtosz reads it (util/cutils.c): ``512``, ``0x200``, ``64k``,
-    ``1.5M``."""
+    """Return a number of bytes, as qemu_strtosz reads it (util/cutils.c).
+
+    Examples: ``512``, ``0x200``, ``64k``, ``1.5M``.
+    """
     match = _SIZE.fullmatch(word)
     if match is None or len(word) > 40:
-        raise source.error(f"{word!r} is no number of bytes")
+        raise source.error(f"{word!r} is not a number of bytes")
     if match[1]:
         return int(match[1], 16)
     unit = _UNITS[match[4].lower() or "b"]

@@ -1,8 +1,8 @@
-"""Where a foreign trace's requests go: first they are surveyed, then written as a trace of ours.
+"""Where the requests of a foreign trace go: into a survey first, then into a trace of ours.
 
-A reader of a foreign format says what it finds in the order of its times: ``begin`` and ``end`` where
-the source tells both, ``do`` where it tells one. A file is read twice, since a trace's header has the
-disk's size, and since nothing is written of a file that has an error in it.
+A reader of a foreign format passes what it finds in the order of its times: with ``begin`` and
+``end`` if the source has both times, with ``do`` if it has one. A file is read twice, since the
+trace's header needs the disk's size, and since a file with an error must not leave a trace behind.
 """
 
 from collections import Counter
@@ -22,48 +22,50 @@ from tracer.trace.records import MAX_LENGTH, MAX_MARK, End, Mark
 MEBIBYTE = 1 << 20
 
 PIECE = {"data": MAX_LENGTH["data"], "other": 1 << 31}
-"""Bytes of the largest op: larger requests become several. Half of what 32 bits can say, so that pieces
-keep the alignment of the whole."""
+"""Bytes of the largest op, with data and without: larger requests become several ops. 1 << 31 is
+half of what 32 bits can hold, so that pieces keep the alignment of the whole."""
 
 MAX_TIME = 1 << 62
-"""Nanoseconds from the first request to the last, and from 1970 to the first: 146 years. Frames have 63
-bits for a time."""
+"""Nanoseconds from the first request to the last, and from 1970 to the first, at most: 146 years.
+Frames have 63 bits for a time."""
 
 Begun = list[Op]
-"""A request that was begun: an op, or several where it is too large for one."""
+"""A request that has begun: an op, or several if it is too large for one."""
 
 
 def pieces(op: Op) -> Iterator[tuple[int, int]]:
-    """A request as ``(offset, length)`` of ops that a trace can hold; one of no length as it is."""
+    """Yield ``(offset, length)`` of ops that a trace can hold, which make up the request."""
     limit = PIECE["data" if op.kind in CARRIES_DATA or op.kind == Kind.READ else "other"]
     for at in range(0, max(1, op.length), limit):
         yield op.offset + at, min(limit, op.length - at)
 
 
 def made_up(op: Op) -> bytes:
-    """The digest of a write of which nobody knows what it wrote: 16 bytes from its number, offset and
-    length, so no two writes of a trace are alike, and importing a file again gives the same."""
+    """Return a digest for a write of unknown data: 16 bytes from its number, offset and length.
+
+    No two writes of a trace are alike, and a second import of the same file gives the same digests.
+    """
     seed = b"".join(number.to_bytes(8, "little") for number in (op.seq, op.offset, op.length))
     return blake3(b"blkbox import" + seed).digest(16)
 
 
 class Sink:
-    """Takes requests; numbers them in the order in which they were begun, and makes times start at 0.
+    """Takes requests, numbers them in the order in which they begin, and makes times start at 0.
 
-    Times go up: what ends before another begins does so by a nanosecond at least, for that is how a
-    trace says that the one was done before the other was asked for.
+    Times never go back. If a request ends before another begins, there is at least a nanosecond in
+    between: this is how a trace says that the first had completed before the second was submitted.
     """
 
     keeps_data = False
-    """Whether what writes wrote is looked at: a reader may skip it otherwise."""
+    """Whether the sink uses the data of writes. Otherwise a reader may skip it."""
 
     def __init__(self, source: ForeignFile, device: str | None) -> None:
         self.source = source
         self.device = device
         self.devices: Counter[str] = Counter()
-        """How often each device was named."""
+        """The number of requests of each device."""
         self.skipped: Counter[str] = Counter()
-        """What was left out, and how often."""
+        """What the trace cannot hold, and how often."""
         self.ops = 0
         self._wall: tuple[int, int] | None = None
         self._origin: int | None = None
@@ -71,7 +73,10 @@ class Sink:
         self._last_end = -1
 
     def wants(self, device: str) -> bool:
-        """Whether requests of this device are asked for."""
+        """Count a request of a device, and return whether the sink takes it.
+
+        Unless a device was given, the sink takes the first.
+        """
         self.devices[device] += 1
         if self.device is None:
             self.device = device
@@ -79,7 +84,7 @@ class Sink:
 
     @property
     def started(self) -> int:
-        """When the first request came, in ns since 1970; 0 where the source does not tell."""
+        """When the first request came, in ns since 1970; 0 if the source does not have the date."""
         if self._wall is None or self._origin is None:
             return 0
         now, at = self._wall
@@ -87,16 +92,19 @@ class Sink:
         return started if 0 < started <= MAX_TIME else 0
 
     def clock(self, now: int, at: int) -> None:
-        """It is ``now``, in ns since 1970, when the source's time is ``at``."""
+        """Note that the source's time ``at`` is the moment ``now``, in ns since 1970."""
         self._wall = now, at
 
     def skip(self, what: str) -> None:
-        """Note that the source has something that a trace cannot say."""
+        """Note that the source has something that a trace cannot hold."""
         self.skipped[what] += 1
 
     def begin(self, op: Op, data: bytes | None = None) -> Begun:
-        """A request comes in, at ``op.submitted``. ``data`` is what it writes, where that is known; a
-        write that has it must fit into one op. Raises TraceError where it cannot be on a disk."""
+        """Begin a request at ``op.submitted``.
+
+        ``data`` is the data of a write, if it is known. Such a write must fit into one op. Raises
+        TraceError if the request cannot be on a disk.
+        """
         if not op.length and op.kind != Kind.FLUSH:
             self.skip("empty request")
             return []
@@ -115,7 +123,7 @@ class Sink:
         return begun
 
     def end(self, begun: Begun, at: int, status: int = 0) -> None:
-        """A request is done at ``at``; ``status`` is an errno value, 0 for success."""
+        """Complete a request at ``at``. ``status`` is an errno value, 0 for success."""
         if not begun:
             return
         self._now = self._last_end = self._clock(at)
@@ -125,18 +133,18 @@ class Sink:
             self._ended(op)
 
     def do(self, op: Op, data: bytes | None = None) -> None:
-        """A request of which only the time is known: it is done before the next comes in."""
+        """Do a request of which only one time is known: it completes before the next begins."""
         self.end(self.begin(op, data), op.submitted)
 
     def mark(self, name: str, at: int) -> None:
-        """A named moment."""
+        """Set a mark."""
         raw = name.encode()
         if len(raw) > MAX_MARK:
             self.skip("end of a mark's name")
         self._marked(Mark(self.ops, self._clock(at), raw[:MAX_MARK].decode(errors="ignore")))
 
     def _clock(self, at: int) -> int:
-        """A time of the source in ns since the start, never before what was seen already."""
+        """Return a time of the source in ns since the start, never before an earlier result."""
         if self._origin is None:
             self._origin = at
         if at - self._origin > MAX_TIME:
@@ -156,7 +164,7 @@ class Sink:
 
 
 class Survey(Sink):
-    """The first reading: how large the disk must be, and what will be needed."""
+    """The sink of the first reading: finds how large the disk must be, and whether it is read."""
 
     def __init__(self, source: ForeignFile, device: str | None) -> None:
         super().__init__(source, device)
@@ -165,7 +173,7 @@ class Survey(Sink):
         self.reads = 0
 
     def size(self) -> int:
-        """The disk's size where nobody tells: the highest byte, in whole MiB (VHDX takes no other)."""
+        """Return the size that the requests need, in whole MiB (VHDX allows only these)."""
         return -(-self.highest // MEBIBYTE) * MEBIBYTE
 
     def _begun(self, op: Op, data: bytes | None) -> None:
@@ -180,10 +188,10 @@ class Survey(Sink):
 
 
 class Writer(Sink):
-    """The second reading: into a trace, with payloads if it keeps them.
+    """The sink of the second reading: writes a trace, with payloads if the trace keeps them.
 
-    ``shadow`` is an image to try everything on, for the digests of what reads return; without one, reads
-    have the digest of zeroes.
+    ``shadow`` is an image on which every op is done, for the digests of what reads return. Without
+    it, reads have the digest of zeroes.
     """
 
     keeps_data = True
@@ -200,7 +208,7 @@ class Writer(Sink):
         self._shadow = shadow
 
     def end_record(self) -> End:
-        """The end record of what was read."""
+        """Return the end record of the trace."""
         return End(self.ops, 0, self._now, "imported")
 
     def _begun(self, op: Op, data: bytes | None) -> None:

@@ -1,6 +1,6 @@
-"""Pictures for bug reports: each takes a recording and returns a matplotlib Figure.
+"""Pictures for bug reports. Each function takes a recording and returns a matplotlib Figure.
 
-They need no display: nothing here touches pyplot. docs/plots.md says how to read each.
+They need no display: nothing here uses pyplot. docs/plots.md says how to read each picture.
 """
 
 from analysis.plots.damage import damage
@@ -14,4 +14,4 @@ from analysis.plots.timeline import timeline
 __all__ = ["READS", "damage", "heatmap", "latency", "save", "sizes", "throughput", "timeline"]
 
 READS = {"damage": 3, "heatmap": 4, "latency": 2, "sizes": 1, "throughput": 4, "timeline": 2}
-"""How often each picture reads the ops, by and large: what its progress is counted in."""
+"""About how often each picture reads the ops: the unit of its progress bar."""

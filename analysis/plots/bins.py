@@ -1,6 +1,7 @@
-"""A recording's ops counted in cells of time and offset, in memory that the number of ops does not grow.
+"""Counts of a recording's ops in cells of time and offset.
 
-polars counts, batch by batch; only the cells that have something are kept.
+polars counts batch by batch, and only cells that are not empty are kept. Memory does not grow with
+the number of ops.
 """
 
 import math
@@ -24,7 +25,7 @@ class TimeBins:
     width: int
     columns: int
     ops: int
-    """The guest's ops in it."""
+    """The guest's ops in this time."""
 
     @property
     def end(self) -> int:
@@ -36,23 +37,25 @@ class TimeBins:
 
     @property
     def edges(self) -> npt.NDArray[np.float64]:
-        """Where the columns begin, and where the last one ends."""
+        """The starts of the columns, and the end of the last column."""
         return np.linspace(self.start, self.end, self.columns + 1)
 
     def column(self, time: pl.Expr) -> pl.Expr:
-        """The number of the column that a time lies in."""
+        """Return the number of the column in which a time lies."""
         return (time - self.start) // self.width
 
 
 def guest_ops(trace: Frames) -> pl.LazyFrame:
-    """All but the start image's pieces, which no guest asked for."""
+    """Return all ops except the pieces of the start image, which are not requests of a guest."""
     return trace.ops.filter(pl.col("kind") != "start")
 
 
 def times(trace: Frames, least: int, most: int, per_root: float) -> TimeBins:
-    """The time from the first op's start to the last one's end, in from ``least`` to ``most`` columns:
-    ``per_root`` times the square root of how many ops there are, so that few make no dust and many
-    are told apart."""
+    """Return the time from the first op's submission to the last op's end, cut into columns.
+
+    There are ``per_root`` columns times the square root of the number of ops, but at least
+    ``least`` and at most ``most``: few ops then do not look like dust, and many do not merge.
+    """
     begun, ended, ops = (
         guest_ops(trace)
         .select(
@@ -71,13 +74,16 @@ def times(trace: Frames, least: int, most: int, per_root: float) -> TimeBins:
 
 
 def part(size: int, most: int) -> int:
-    """The bytes of a row where a disk of ``size`` bytes is cut into at most so many: whole sectors."""
+    """Return the bytes of a row, in whole sectors, that cut ``size`` bytes into ``most`` rows."""
     return -(-size // (most * SECTOR)) * SECTOR
 
 
 def stacked(groups: pl.DataFrame, weight: str, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """The sum of ``weight`` in each cell, from groups that each cover the cells from ``first`` to
-    ``last`` of a ``column``. ``shape`` is rows and columns; row 0 has the lowest offsets."""
+    """Return the sum of ``weight`` in each cell.
+
+    Each group covers the cells from ``first`` to ``last`` of a ``column``. ``shape`` is (rows,
+    columns). Row 0 has the lowest offsets.
+    """
     rows, columns = shape
     steps = np.zeros((rows + 1, columns))
     x, value = groups["column"].to_numpy(), groups[weight].to_numpy()

@@ -1,4 +1,4 @@
-"""What the damage picture shows of a verdict: which sectors it looks at closely, and which ops there."""
+"""What the damage picture shows of a verdict: the sectors to look at closely, and the ops there."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from tracer.ranges import RangeSet
 from tracer.verdict import BadRead, CulpritOp, Finding, Verdict
 
 CLUSTER = 64 * 1024 // SECTOR
-"""Sectors in a cluster of 64 KiB, the unit in which qcow2 allocates unless told otherwise."""
+"""Sectors in a cluster of 64 KiB, in which qcow2 allocates by default."""
 
 MAX_ROWS = 32
-"""Ops in the lower part: as many as can have a legible label each."""
+"""The most ops in the lower part: each has a legible label."""
 
 NEAR = 32 * CLUSTER
-"""Sectors that one view shows with everything in it still legible; what lies further apart gets two."""
+"""Sectors that stay legible in one view. Places that lie further apart get two views."""
 
 _NEVER = 1 << 62
-"""The completion time, in ns, that stands for none."""
+"""The completion time, in ns, of an op that never completed."""
 
 _ENDED = pl.col("completed").fill_null(_NEVER)
 
@@ -38,30 +38,32 @@ class Scene:
     size: int
     damage: Ranges
     own: Ranges
-    """The part of the damage that is known to be the culprit's."""
+    """The damage that the culprit is known to have done."""
     culprit: CulpritOp | None
     place: tuple[int, int] | None
-    """The culprit's sectors; None where it has none, as a flush."""
+    """The culprit's sectors ``[start, end)``; None if it has none, as a flush."""
     flight: tuple[int, int]
-    """When the culprit was submitted and done, in ns."""
+    """When the culprit was submitted and completed, in ns."""
     bad_read: BadRead | None
 
     @property
     def shades(self) -> list[tuple[Ranges, float]]:
-        """The damage and how strongly it is drawn: what the culprit alone did shows where others did
-        more."""
+        """The damage, with the opacity it is drawn with.
+
+        If the culprit did only a part of the damage, its part is drawn again on top.
+        """
         if not len(self.own) or np.array_equal(self.own, self.damage):
             return [(self.damage, 0.4)]
         return [(self.damage, 0.2), (self.own, 0.4)]
 
     @property
     def seq(self) -> int:
-        """The culprit's, or -1, which no op has."""
+        """The culprit's seq, or -1, which no op has."""
         return self.culprit.seq if self.culprit else -1
 
     @property
     def bad_seq(self) -> int:
-        """The first bad read's, or -1."""
+        """The first bad read's seq, or -1."""
         return self.bad_read.seq if self.bad_read else -1
 
     @property
@@ -75,7 +77,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Sectors that the lower part shows, and what they are shown for."""
+    """The sectors ``[start, end)`` that a panel of the lower part shows, with its title."""
 
     start: int
     end: int
@@ -87,10 +89,11 @@ class View:
 
 
 def scene_of(trace: Frames, verdict: Verdict) -> Scene:
+    """Return the scene of a verdict. Raises UsageError if the verdict is about another trace."""
     if verdict.size != trace.header.size:
         raise UsageError(
-            f"{trace.path} has a disk of {trace.header.size} bytes, the verdict is about one of "
-            f"{verdict.size}"
+            f"{trace.path} has a disk of {trace.header.size} bytes, the verdict is about a disk "
+            f"of {verdict.size} bytes"
         )
     culprit = verdict.culprit
     place, flight = None, (_NEVER, -1)
@@ -103,21 +106,24 @@ def scene_of(trace: Frames, verdict: Verdict) -> Scene:
             end = culprit.offset + culprit.length
             place = (culprit.offset // SECTOR, -(-end // SECTOR))
     own = _ranges(verdict.culprit_damage)
-    # what the culprit alone damaged may have been put right since: it is damage all the same
+    # the culprit's damage counts even if a later op repaired it
     every = _ranges([*verdict.damage, *verdict.culprit_damage])
     return Scene(trace.sectors, every, own, culprit, place, flight, verdict.first_bad_read)
 
 
 def _ranges(findings: Iterable[Finding]) -> Ranges:
-    """Sorted, with those that overlap or touch made one."""
-    found = RangeSet((one.start, one.end) for one in sorted(findings, key=lambda one: one.sector))
+    """Return the sectors of findings as ranges. Findings that overlap or touch make one range."""
+    ordered = sorted(findings, key=lambda finding: finding.sector)
+    found = RangeSet((finding.start, finding.end) for finding in ordered)
     pairs = [(sector, sector + sectors) for sector, sectors in found.sectors()]
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 def views_of(trace: Frames, scene: Scene) -> list[View]:
-    """What to look at closely: the culprit's sectors and the nearest damage, in one view where both
-    are legible in one, else side by side."""
+    """Return the views of the culprit's sectors and the nearest damage.
+
+    One view shows both if they stay legible in it. Otherwise two views are side by side.
+    """
     candidates = scene.own if len(scene.own) else scene.damage
     seen = None
     if scene.bad_read is not None:
@@ -138,7 +144,7 @@ def views_of(trace: Frames, scene: Scene) -> list[View]:
 
 
 def _nearest(ranges: Ranges, place: tuple[int, int] | None) -> tuple[int, int]:
-    """The range nearest to a place; the first where there is none."""
+    """Return the range nearest to a place, or the first range if ``place`` is None."""
     place = place or (0, 0)
     apart = np.maximum(ranges[:, 0] - place[1], place[0] - ranges[:, 1])
     start, end = ranges[np.argmin(apart)]
@@ -146,7 +152,7 @@ def _nearest(ranges: Ranges, place: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def _grown(ranges: Ranges, place: tuple[int, int]) -> tuple[int, int]:
-    """A place with the damage beside it that fits into a legible view."""
+    """Return a place, extended to the damage beside it that fits into a legible view."""
     room = max(0, NEAR - (place[1] - place[0])) // 2
     beside = ranges[(ranges[:, 0] >= place[0] - room) & (ranges[:, 1] <= place[1] + room)]
     if len(beside):
@@ -155,7 +161,7 @@ def _grown(ranges: Ranges, place: tuple[int, int]) -> tuple[int, int]:
 
 
 def _last_write(trace: Frames, seq: int) -> tuple[int, int] | None:
-    """The sectors last changed before an op that has none of its own."""
+    """Return the sectors that were changed last before an op, or None."""
     changed = trace.ops.filter(pl.col("seq") < seq, pl.col("kind").is_in(WRITERS))
     for sector, sectors in changed.select("sector", "sectors").tail(1).collect().rows():
         return sector, sector + sectors
@@ -163,34 +169,36 @@ def _last_write(trace: Frames, seq: int) -> tuple[int, int] | None:
 
 
 def _view(scene: Scene, place: tuple[int, int], *words: str) -> View:
-    """A place with room around it, from cluster boundary to cluster boundary."""
-    told = list(words)
+    """Return a view of a place with room around it, from cluster boundary to cluster boundary."""
+    title = list(words)
     start, end = place
     margin = max((end - start) // 10, CLUSTER // 2)
     start = max(0, (start - margin) // CLUSTER * CLUSTER)
     end = min(scene.size, -(-(end + margin) // CLUSTER) * CLUSTER)
     if scene.place is not None and scene.place[0] < end and scene.place[1] > start:
-        told.append(" ".join([f"culprit: {span(*scene.place)}", *scene.flags]))
+        title.append(" ".join([f"culprit: {span(*scene.place)}", *scene.flags]))
     inside = scene.damage[(scene.damage[:, 1] > start) & (scene.damage[:, 0] < end)]
     if len(inside) == 1:
-        told.append(f"damaged: {span(*inside[0])}")
+        title.append(f"damaged: {span(*inside[0])}")
     elif len(inside):
         total = int((inside[:, 1] - inside[:, 0]).sum())
-        told.append(
+        title.append(
             f"damaged: {total:,} sectors in {len(inside):,} ranges from {inside[0, 0]:,} on"
         )
-    return View(start, end, "; ".join(told))
+    return View(start, end, "; ".join(title))
 
 
 def find_rows(trace: Frames, scene: Scene, views: list[View]) -> tuple[pl.DataFrame, int]:
-    """The ops to draw, by seq, and how many touch the views. What tells most comes first: the culprit
-    and the first bad read, what was in flight with the culprit, what changed damaged sectors, and then
-    what is nearest in time."""
+    """Return the ops to draw, by seq, and the number of ops that touch the views.
+
+    If there are too many, the most relevant are kept: the culprit and the first bad read, then ops
+    in flight with the culprit, then ops that changed damaged sectors, then the nearest by seq.
+    """
     start, end = pl.col("offset") / SECTOR, (pl.col("offset") + pl.col("length")) / SECTOR
     seq = pl.col("seq")
     seen = [(start < view.end) & (end > view.start) & (pl.col("length") > 0) for view in views]
     found = trace.ops.filter(pl.any_horizontal(*seen, seq == scene.seq))
-    focus = next((one for one in (scene.seq, scene.bad_seq) if one >= 0), trace.count)
+    focus = next((number for number in (scene.seq, scene.bad_seq) if number >= 0), trace.count)
     submitted, ended = scene.flight
     together = (submitted <= _ENDED) & (pl.col("submitted") <= ended) & (seq != scene.seq)
 
@@ -200,7 +208,7 @@ def find_rows(trace: Frames, scene: Scene, views: list[View]) -> tuple[pl.DataFr
         return pl.Series(firsts < np.searchsorted(scene.damage[:, 0], ends, "left"))
 
     touches = pl.struct(start=start, end=end).map_batches(damaged, pl.Boolean, is_elementwise=True)
-    rank = (
+    relevance = (
         pl.when(seq.is_in([scene.seq, scene.bad_seq]))
         .then(0)
         .when(together)
@@ -209,10 +217,10 @@ def find_rows(trace: Frames, scene: Scene, views: list[View]) -> tuple[pl.DataFr
         .then(2)
         .otherwise(3)
     )
-    # the streaming engine keeps no more than the first rows of a sorted frame
+    # the streaming engine keeps only the first rows of a sorted frame
     rows = (
-        found.select("seq", "kind", start=start, end=end, together=together, rank=rank)
-        .sort("rank", (seq - focus).abs(), "seq")
+        found.select("seq", "kind", start=start, end=end, together=together, relevance=relevance)
+        .sort("relevance", (seq - focus).abs(), "seq")
         .head(MAX_ROWS)
         .collect(engine="streaming")
     )

@@ -1,4 +1,4 @@
-"""What a replay found: the whole disk, and a close look at the culprit and the damage."""
+"""The damage picture: the whole disk, and a closer view of the culprit and the damage."""
 
 import textwrap
 from typing import Any
@@ -22,31 +22,32 @@ from tracer.op import SECTOR
 from tracer.verdict import Verdict, VerdictKind
 
 MAX_CLUSTER_LINES = 40
-"""Cluster boundaries in one view; more would be a grey wash."""
+"""The most cluster boundaries drawn in one view: more would be a grey wash."""
 
 _COLUMNS = 1500
-"""Pieces that a strip tells apart: about one per pixel."""
+"""Columns of the strip: about one per pixel."""
 
 _FINE = 8
-"""Into so many are these cut again before many ops become few: nobody sees what that widens them by."""
+"""Parts of a column to which writes are rounded before they are merged: too fine to see."""
 
 _HATCH = "\\"
-"""Of what is damaged: without colour, its shade is like that of what was written."""
+"""The hatch of damage. Without colour, its shade is like that of written sectors."""
 
 _VISIBLE = 1 / 400
-"""The least width of anything, as part of its axis: some four pixels of a whole row."""
+"""The least width of a box, as a share of its axis: about four pixels of a whole row."""
 
 
 def damage(trace: Frames, verdict: Verdict) -> Figure:
-    """What a replay found.
+    """Draw what a replay found.
 
-    Above is the whole disk, below the ops around the culprit that touch its sectors or the damage
-    nearest to them. Raises UsageError where the verdict is about another trace, and TraceError.
+    The upper part is the whole disk. The lower part has the ops around the culprit that touch its
+    sectors or the damage nearest to them. Raises UsageError if the verdict is about another trace,
+    and TraceError.
     """
     scene = scene_of(trace, verdict)
     views = views_of(trace, scene)
     rows, touching = find_rows(trace, scene, views)
-    reason = textwrap.wrap(style.plain(verdict.reason), 130, max_lines=3, placeholder=" ...")
+    reason = textwrap.wrap(style.one_line(verdict.reason), 130, max_lines=3, placeholder=" ...")
     heights = [1.15, 0.2 * max(len(rows), 5)] if views else [1.15]
     figure = Figure(
         figsize=(12, sum(heights) + (2.4 if views else 1.6) + 0.2 * len(reason)),
@@ -82,7 +83,7 @@ def damage(trace: Frames, verdict: Verdict) -> Figure:
 
 
 def _draw_strip(axes: Axes, trace: Frames, scene: Scene) -> None:
-    """The whole disk, in one line."""
+    """Draw the whole disk as one strip."""
     least = scene.size * _VISIBLE
     unit = -(-scene.size // (_FINE * _COLUMNS))
     first, last = pl.col("sector"), pl.col("sector") + pl.col("sectors") - 1
@@ -130,7 +131,7 @@ def _draw_strip(axes: Axes, trace: Frames, scene: Scene) -> None:
 
 
 def _draw_view(axes: Axes, scene: Scene, view: View, rows: pl.DataFrame, room: int) -> None:
-    """The ops that touch a view, one below the other."""
+    """Draw the ops that touch a view, one below the other."""
     least = view.sectors * _VISIBLE
     axes.set(xlim=(view.start, view.end), ylim=(max(len(rows), 5) - 0.5, -0.5))
     axes.set_title(view.title, loc="left", size=9, parse_math=False, bbox=style.CLEAR)
@@ -157,8 +158,9 @@ def _draw_view(axes: Axes, scene: Scene, view: View, rows: pl.DataFrame, room: i
         span = (max(ends[0], view.start), min(ends[1], view.end))
         colour, hatch = style.LOOKS[kind]
         _boxes(
-            axes, np.array([span]), row - 0.36, row + 0.36, least, facecolor=colour, edgecolor="black",
-            hatch=hatch, lw=2 if seq == scene.seq else 0.6, zorder=4 if seq == scene.seq else 3,
+            axes, np.array([span]), row - 0.36, row + 0.36, least, facecolor=colour,
+            edgecolor="black", hatch=hatch, lw=2 if seq == scene.seq else 0.6,
+            zorder=4 if seq == scene.seq else 3,
         )  # fmt: skip
         if seq == scene.seq:
             _note(axes, view, row, span, scene.label)
@@ -169,7 +171,7 @@ def _draw_view(axes: Axes, scene: Scene, view: View, rows: pl.DataFrame, room: i
 
 
 def _note(axes: Axes, view: View, row: int, span: tuple[float, float], note: str) -> None:
-    """Say beside a bar what it is, on the side that has more room."""
+    """Write a note beside a bar, on the side that has more room."""
     start, end = span
     left = start - view.start > view.end - end
     axes.annotate(
@@ -180,7 +182,7 @@ def _note(axes: Axes, view: View, row: int, span: tuple[float, float], note: str
 
 
 def _label_rows(axes: Axes, scene: Scene, rows: pl.DataFrame) -> None:
-    """Name every op at its row."""
+    """Label each row with its op."""
     labels = [
         f"{'∥ ' if together else ''}#{seq} {kind}"
         for seq, kind, together in rows.select("seq", "kind", "together").rows()
@@ -199,7 +201,7 @@ def _legend(scene: Scene, rows: pl.DataFrame) -> list[Artist]:
         for (_, alpha), label in zip(
             scene.shades, ("damaged", "damaged by the culprit"), strict=False
         ):
-            clear *= 1 - alpha  # the second shade lies on the first
+            clear *= 1 - alpha  # the second shade is drawn on top of the first
             handles.append(
                 Patch(
                     fc=(style.VERMILLION, 1 - clear),
@@ -220,7 +222,8 @@ def _legend(scene: Scene, rows: pl.DataFrame) -> list[Artist]:
 
 
 def _caption(trace: Frames, scene: Scene, views: list[View], drawn: int, touching: int) -> str:
-    words = [f"{style.plain(trace.path.name)}: {text.size(trace.header.size)}, {trace.count:,} ops"]
+    name = style.one_line(trace.path.name)
+    words = [f"{name}: {text.size(trace.header.size)}, {trace.count:,} ops"]
     if views:
         how_many = f"all {touching:,}" if drawn == touching else f"{drawn:,} of the {touching:,}"
         words.append(f"shown: {how_many} on these sectors, later ones lower")
@@ -235,14 +238,14 @@ def _caption(trace: Frames, scene: Scene, views: list[View], drawn: int, touchin
 
 
 def _headline(verdict: Verdict, scene: Scene) -> str:
-    told = f"{style.plain(verdict.driver)}: {verdict.verdict}"
+    headline = f"{style.one_line(verdict.driver)}: {verdict.verdict}"
     if scene.culprit is None:
-        return told
-    return f"{told} {'by' if verdict.verdict is VerdictKind.DAMAGED else 'at'} {scene.label}"
+        return headline
+    return f"{headline} {'by' if verdict.verdict is VerdictKind.DAMAGED else 'at'} {scene.label}"
 
 
 def _coarse(ranges: Ranges, size: int) -> Ranges:
-    """Ranges of ``[0, size)``, in any order, as few as a picture tells apart."""
+    """Merge ranges of ``[0, size)``, in any order, that a picture cannot show apart."""
     if len(ranges) <= 50:
         return ranges
     ranges = np.clip(ranges, 0, size)
@@ -257,7 +260,7 @@ def _coarse(ranges: Ranges, size: int) -> Ranges:
 def _boxes(
     axes: Axes, ranges: npt.NDArray[Any], bottom: float, top: float, least: float = 0, **look: Any
 ) -> None:
-    """One box per range, none narrower than ``least``."""
+    """Draw a box for each range, at least ``least`` wide."""
     middle, half = ranges.mean(axis=1), np.maximum(ranges[:, 1] - ranges[:, 0], least) / 2
     left, right = middle - half, middle + half
     low, high = np.full(len(ranges), bottom), np.full(len(ranges), top)
@@ -266,13 +269,15 @@ def _boxes(
 
 
 def _ticks(axes: Axes, start: int, end: int, room: int) -> None:
-    """Sectors that are multiples of a power of two: cluster boundaries, where clusters can be seen.
-    ``room`` is how many digits fit side by side."""
+    """Put ticks at multiples of a power of two: at cluster boundaries, if clusters are visible.
+
+    ``room`` is the number of digits that fit side by side.
+    """
     axes.set_xticks(style.power_of_two_ticks(start, end, _most(end, room)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda sector, _: f"{int(sector):,}"))
     axes.tick_params(labelsize=9)
 
 
 def _most(end: int, room: int) -> int:
-    """How many sector numbers up to ``end`` fit side by side."""
+    """Return how many sector numbers up to ``end`` fit side by side."""
     return min(8, room // len(f"{end:,}"))

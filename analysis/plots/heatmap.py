@@ -1,4 +1,7 @@
-"""How often each part of the disk was written, over time: where one block is written again and again."""
+"""The heatmap: how often each part of the disk was written, over time.
+
+It shows blocks that are written again and again.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,27 +17,31 @@ from analysis.plots.bins import Counts, TimeBins, part, stacked, times
 from tracer.op import SECTOR
 
 WRITING = ("write", "zero")
-"""A trim writes nothing: a whole disk is often trimmed at once, and would look worn."""
+"""The kinds that count as writes. A trim does not: guests often trim a whole disk at once, and it
+would look worn."""
 
 MIN_COLUMNS, MAX_COLUMNS = 60, 400
+"""Cells along the axis of time."""
+
 MAX_ROWS = 160
-"""Parts of the disk that the map tells apart: three pixels each."""
+"""Cells along the axis of offset: three pixels each."""
 
 MIN_BLOCK = 4096
-"""Bytes: what file systems write at the least."""
+"""Bytes of the smallest block that is counted: the smallest write of most file systems."""
 
 MAX_BLOCKS = 1 << 20
-"""Blocks whose writes are counted one by one: enough for 4 GiB; a larger disk has larger blocks."""
+"""The most blocks that are counted: enough for 4 GiB. A larger disk has larger blocks."""
 
 TITLE = "how often each part of the disk was written"
 
 
 def heatmap(trace: Frames) -> Figure:
-    """How often each part of the disk was written or zeroed, over time and altogether.
+    """Draw how often each part of the disk was written or zeroed, over time and in total.
 
-    A cell is as dark as its part of the disk was written often then: bytes written, divided by the
-    bytes there are. Beside it: the whole recording, on average and in the block of each part that was
-    written most. Memory grows with the disk, up to a limit, and not with the ops. Raises TraceError.
+    A cell is darker the more often its part of the disk was written: bytes written divided by the
+    bytes of the part. The side panel sums up the whole recording: the average of each part, and the
+    most written block in it. Memory grows with the disk, up to a limit, not with the number of ops.
+    Raises TraceError.
     """
     span = times(trace, MIN_COLUMNS, MAX_COLUMNS, 3)
     written = writes(trace)
@@ -51,7 +58,8 @@ def heatmap(trace: Frames) -> Figure:
         trace, TITLE, 6,
         f"a cell is {style.short(span.width, style.TIMES)} wide and "
         f"{style.short(height, style.BYTES)} high",
-        f"written most: the {style.short(block, style.BYTES)} at sector {hottest * block // SECTOR:,}, "
+        f"written most: the {style.short(block, style.BYTES)} at sector "
+        f"{hottest * block // SECTOR:,}, "
         f"{'once' if touches[hottest] == 1 else f'{touches[hottest]:,} times'}",
     )  # fmt: skip
     grid = figure.add_gridspec(1, 2, width_ratios=[5, 1])
@@ -64,7 +72,7 @@ def heatmap(trace: Frames) -> Figure:
 
 
 def block_size(size: int) -> int:
-    """The size in bytes of the blocks whose writes are counted one by one, on a disk of ``size``."""
+    """Return the bytes of the blocks whose writes are counted, on a disk of ``size`` bytes."""
     block = MIN_BLOCK
     while size > block * MAX_BLOCKS:
         block *= 2
@@ -72,7 +80,7 @@ def block_size(size: int) -> int:
 
 
 def block_writes(written: pl.LazyFrame, size: int, block: int) -> Counts:
-    """How many ops wrote to each block."""
+    """Return how many ops wrote to each block."""
     steps = np.zeros(-(-size // block) + 1, np.int64)
     first = pl.col("offset") // block
     last = (pl.col("offset") + pl.col("length") - 1) // block
@@ -83,13 +91,12 @@ def block_writes(written: pl.LazyFrame, size: int, block: int) -> Counts:
 
 
 def writes(trace: Frames) -> pl.LazyFrame:
-    """The ops that wrote something."""
+    """Return the ops that wrote something."""
     return trace.ops.filter(pl.col("kind").is_in(WRITING), pl.col("status") == 0)
 
 
 def _groups(written: pl.LazyFrame, span: TimeBins, height: int) -> pl.DataFrame:
-    """The ops that touch the same cells: how many, and how many bytes of the first and of the last cell
-    they leave out."""
+    """Count the ops that touch the same cells, and the bytes that they miss in the end cells."""
     offset, length = pl.col("offset"), pl.col("length")
     first, last = offset // height, (offset + length - 1) // height
     return (
@@ -104,7 +111,7 @@ def _groups(written: pl.LazyFrame, span: TimeBins, height: int) -> pl.DataFrame:
 
 
 def _bytes(groups: pl.DataFrame, shape: tuple[int, int], height: int) -> npt.NDArray[np.float64]:
-    """Bytes written in each cell: all of those that are touched, less what is left out of the ends."""
+    """Return the bytes written in each cell: its size per op, less what ops miss at their ends."""
     cells = stacked(groups, "len", shape) * height
     x = groups["column"].to_numpy()
     for end, left_out in (("first", "before"), ("last", "after")):
@@ -120,9 +127,9 @@ def _draw_map(
     cells: npt.NDArray[np.float64],
     height: int,
 ) -> None:
-    """Offsets over time, with the scale of the shades."""
+    """Draw offsets over time, with the scale of the shades."""
     least = cells[cells > 0].min()
-    # tenfold at least, so that what is everywhere about the same looks so
+    # the scale spans a factor of ten or more, so that small differences stay small
     norm = LogNorm(least, max(cells.max(), 10 * least))
     image = axes.imshow(
         np.ma.masked_equal(cells, 0), norm=norm, cmap=style.ramp(style.BLUE), aspect="auto",
@@ -142,7 +149,7 @@ def _draw_map(
 def _draw_side(
     axes: Axes, edges: Counts, mean: npt.NDArray[np.float64], touches: Counts, block: int
 ) -> None:
-    """The whole recording, turned sideways: on average and at the most."""
+    """Draw the whole recording as a sideways graph: the average and the maximum of each part."""
     most = np.maximum.reduceat(touches, edges[:-1] // block)
     axes.stairs(
         mean, edges, orientation="horizontal", fill=True, color=style.WRITTEN, label="on average"

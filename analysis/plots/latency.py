@@ -1,4 +1,4 @@
-"""Latency: the share of ops that took at most so long, by kind, test against reference."""
+"""The latency picture: cumulative distributions by kind, test against reference."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from analysis.plots import style
 from analysis.plots.bins import guest_ops
 
 PER_DECADE = 200
-"""Bins per power of ten: what is read off is right to 1.2 %, half a pixel."""
+"""Bins per power of ten: values are right to 1.2 %, half a pixel."""
 
 SIDES = {"test": "test_ns", "reference": "reference_ns"}
+"""The column of Frames.ops for each side."""
 
 _ACROSS = 3
 """Panels side by side."""
@@ -27,12 +28,14 @@ TITLE = "latency, test against reference"
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How many ops of a kind took how long on one side."""
+    """The latencies of one kind of op on one side."""
 
     bins: npt.NDArray[np.int64]
+    """The bins that are not empty, ascending. Bin b begins at 10 ** (b / PER_DECADE) ns."""
     counts: npt.NDArray[np.int64]
+    """The number of ops in each bin."""
     longest: int
-    """In ns."""
+    """The longest latency in ns."""
 
     @property
     def ops(self) -> int:
@@ -40,21 +43,21 @@ class Spread:
 
     @property
     def steps(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """The distribution: ns, and the share of ops that took at most so long."""
+        """The distribution: times in ns, and the share of ops that took no longer."""
         ends = np.minimum(10 ** ((self.bins + 1) / PER_DECADE), self.longest)
         return ends, np.cumsum(self.counts) / self.ops
 
     def quantile(self, share: float) -> float:
-        """The ns that so large a share of ops took at most, at most 1.2 % too many."""
+        """The time in ns that a ``share`` of ops did not exceed, up to 1.2 % too long."""
         ends, shares = self.steps
         return float(ends[np.searchsorted(shares, share - 1e-12)])
 
 
 def latency(trace: Frames) -> Figure:
-    """What share of the ops took at most so long, on a logarithmic scale, with a panel for each kind.
+    """Draw the cumulative distribution of latencies on a logarithmic scale, a panel for each kind.
 
-    Ops that never completed, and times of 0 (not measured) are left out. Memory does not grow with the
-    number of ops. Raises TraceError.
+    Ops that never completed and times of 0 (not measured) are left out. Memory does not grow with
+    the number of ops. Raises TraceError.
     """
     found = {side: _spreads(trace, column) for side, column in SIDES.items()}
     kinds = [kind for kind in style.ORDER if any(kind in spreads for spreads in found.values())]
@@ -72,11 +75,11 @@ def latency(trace: Frames) -> Figure:
         axes.set_axis_off()
     shortest = min(spread.bins[0] for spreads in found.values() for spread in spreads.values())
     longest = max(spread.longest for spreads in found.values() for spread in spreads.values())
-    # whole powers of ten, so that there are two labels at least
+    # whole powers of ten, so that there are at least two labels
     panels[0].set_xlim(
         10 ** math.floor(shortest / PER_DECADE), 10 ** (math.floor(math.log10(longest)) + 1)
     )
-    # the lowest panel of a column has the labels, also where the last row is not full
+    # the lowest panel of each column has the labels, even if the last row is not full
     for axes in panels[max(0, len(kinds) - across) : len(kinds)]:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("latency")
@@ -86,7 +89,7 @@ def latency(trace: Frames) -> Figure:
 
 
 def _spreads(trace: Frames, column: str) -> dict[str, Spread]:
-    """The spread of each kind that has any."""
+    """Return the spread of each kind that has measured ops."""
     groups = (
         guest_ops(trace)
         .filter(pl.col("completed").is_not_null(), pl.col(column) > 0)
@@ -110,10 +113,10 @@ def _draw(axes: Axes, kind: str, spreads: dict[str, Spread]) -> None:
         start = 10 ** (spread.bins[0] / PER_DECADE)
         ink, dashes, width = looks[side]
         numbers = [spread.quantile(0.5), spread.quantile(0.99), spread.longest]
-        told = " / ".join(style.short(ns, style.TIMES) for ns in numbers)
+        summary = " / ".join(style.short(ns, style.TIMES) for ns in numbers)
         axes.step(
             np.concatenate([[start], ends]), np.concatenate([[0], shares]), where="post",
-            color=ink, ls=dashes, lw=width, label=f"{side}: {told}",
+            color=ink, ls=dashes, lw=width, label=f"{side}: {summary}",
         )  # fmt: skip
     ops = max(spread.ops for spread in spreads.values())
     axes.legend(

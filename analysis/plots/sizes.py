@@ -1,4 +1,4 @@
-"""How large requests are, by kind, in classes of powers of two."""
+"""The sizes picture: how large requests are, by kind, in classes of powers of two."""
 
 import numpy as np
 import polars as pl
@@ -12,15 +12,15 @@ from analysis.plots.bins import guest_ops
 from tracer import text
 
 ALIGNED = 4096
-"""Bytes: the sector of most disks behind the one that guests see (512e)."""
+"""Bytes of the physical sector of most disks, even if guests see sectors of 512 bytes (512e)."""
 
 TITLE = "request sizes"
 
 
 def sizes(trace: Frames) -> Figure:
-    """The share of each kind's requests in classes of size, each from a power of two to the next.
+    """Draw the share of each kind's requests in classes of size, from a power of two to the next.
 
-    Memory grows with how many different lengths there are. Raises TraceError.
+    Memory grows with the number of different lengths. Raises TraceError.
     """
     lengths = _lengths(trace)
     kinds = [kind for kind in style.ORDER if kind in lengths["kind"]]
@@ -36,7 +36,7 @@ def sizes(trace: Frames) -> Figure:
         _draw(axes, kind, lengths.filter(kind=kind), low, high)
     names = [style.short(1 << power, style.BYTES) for power in range(low, high + 1)]
     panels[-1].set_xticks(range(low, high + 1), names, size=8)
-    # one bar alone would be as wide as the page
+    # otherwise a single bar would be as wide as the page
     middle, half = (low + high) / 2, max(high - low + 1, 8) / 2
     panels[-1].set_xlim(middle - half, middle + half)
     panels[-1].set_xlabel("request size")
@@ -44,7 +44,7 @@ def sizes(trace: Frames) -> Figure:
 
 
 def _lengths(trace: Frames) -> pl.DataFrame:
-    """How many ops of each kind have each length, and how many of those are aligned at both ends."""
+    """Count the ops of each kind and length, and those that are aligned at both ends."""
     aligned = (pl.col("offset") % ALIGNED == 0) & (pl.col("length") % ALIGNED == 0)
     frame = (
         guest_ops(trace)
@@ -54,13 +54,13 @@ def _lengths(trace: Frames) -> pl.DataFrame:
         .sort("kind", "length")
         .collect(engine="streaming")
     )
-    # lengths are below 2**32, so that a float has the power of two right
+    # lengths are below 2**32, so a float represents them exactly
     power = np.frexp(frame["length"].to_numpy().astype(np.float64))[1] - 1
     return frame.with_columns(power=pl.Series(power, dtype=pl.Int64))
 
 
 def _draw(axes: Axes, kind: str, lengths: pl.DataFrame, low: int, high: int) -> None:
-    """One kind's bars."""
+    """Draw the bars of one kind."""
     counts = np.bincount(lengths["power"] - low, lengths["len"], high - low + 1)
     total = int(lengths["len"].sum())
     colour, hatch = style.LOOKS[kind]

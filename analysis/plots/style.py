@@ -1,7 +1,8 @@
-"""What all pictures have in common: colours, hatches, axes, words, files.
+"""What all pictures share: colours, hatches, axes, words, files.
 
-Colours are Okabe and Ito's, which colour-blind people tell apart (https://jfly.uni-koeln.de/color/);
-hatches, line styles and labels say the same again for paper without colour.
+The colours are Okabe and Ito's, which colour-blind people can distinguish
+(https://jfly.uni-koeln.de/color/). Hatches, line styles and labels repeat the same information for
+prints without colour.
 """
 
 import io
@@ -32,7 +33,7 @@ YELLOW, VERMILLION = "#F0E442", "#D55E00"
 UNWRITTEN, WRITTEN, BAND, FAINT = "#F2F2F2", "#BBBBBB", "#FFF6C8", "#D8D8D8"
 
 CLEAR: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 1}
-"""The ground of words that lines pass behind."""
+"""The background of words that lines pass behind."""
 
 LOOKS = {
     "write": (BLUE, ""),
@@ -59,33 +60,31 @@ LINES: dict[str, tuple[str, Any]] = {
 
 ORDER = [kind.label for kind in (Kind.READ, Kind.WRITE, Kind.ZERO, Kind.TRIM, Kind.CACHE,
                                  Kind.BLOCK_STATUS, Kind.FLUSH)]  # fmt: skip
-"""The guest's kinds as pictures list them; the start image's pieces are none of the guest's."""
+"""The guest's kinds, as pictures list them. Pieces of the start image are not the guest's."""
 
 BYTES = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1))
 TIMES = (
     ("d", 86_400 * 10**9), ("h", 3600 * 10**9), ("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6),
     ("µs", 10**3), ("ns", 1),
 )  # fmt: skip
-"""Units, the largest first, and how many bytes or ns each has."""
-
-MARK = 24
-"""Characters of a mark's name that have room in a panel."""
+"""Units, the largest first, with the bytes or ns of each."""
 
 MAX_MARKS = 12
-"""Named moments in a picture; with more, their names would lie on each other."""
+"""The most marks in a picture: the names of more would overlap."""
 
-MARK = 24
-"""Characters of a mark's name that have room in a panel."""
+MAX_MARK_NAME = 24
+"""The most characters of a mark's name that fit into a panel."""
 
 _LIGHT, _DARK = 0.62, 0.05
-"""How light the thinnest and the densest shade are, of 0 (black) to 1: the first stands out on white."""
+"""Lightness of the lightest and the darkest shade, from 0 (black) to 1. The lightest stands out on
+white."""
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the path's suffix names, all of it or nothing.
+    """Write a figure in the format that the path's suffix names, whole or not at all.
 
-    Raises UsageError for another than ``tracer.files.PICTURES``, and OSError. The same figure gives the
-    same bytes.
+    The same figure gives the same bytes. Raises UsageError if the suffix is not in
+    ``tracer.files.PICTURES``, and OSError.
     """
     suffix = path.suffix.lower()
     if suffix not in files.PICTURES:
@@ -93,23 +92,23 @@ def save(figure: Figure, path: Path) -> None:
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
     drawn = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "blkbox"}), warnings.catch_warnings():
-        # a name in a script that our font lacks is drawn as boxes, which needs no words on stderr
+        # if the font lacks a name's script, boxes are drawn: a warning on stderr would not help
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=undated)
     files.write_whole(path, drawn.getvalue())
 
 
 def new_figure(trace: Frames, title: str, height: float, *notes: str) -> Figure:
-    """A figure of full width, ``height`` inches high, with a headline and what is drawn below it."""
+    """Return a figure of full width, ``height`` inches high, with a headline and a caption."""
     figure = Figure(figsize=(12, height), layout="constrained")
-    words = f"{plain(trace.path.name)}: {title}"
+    words = f"{one_line(trace.path.name)}: {title}"
     figure.suptitle(words, x=0.01, ha="left", size=15, weight="bold", parse_math=False)
     figure.supxlabel(caption(trace, *notes), x=0.01, ha="left", size=10, parse_math=False)
     return figure
 
 
 def nothing(trace: Frames, title: str, why: str) -> Figure:
-    """A picture of nothing, that says so."""
+    """Return an empty picture that says why it is empty."""
     figure = new_figure(trace, title, 2.4)
     axes = figure.add_subplot()
     axes.set_axis_off()
@@ -118,34 +117,33 @@ def nothing(trace: Frames, title: str, why: str) -> Figure:
 
 
 def caption(trace: Frames, *notes: str) -> str:
-    """What the picture is of."""
+    """Return the caption: the trace, its size and ops, and notes."""
     ops = "1 op" if trace.count == 1 else f"{trace.count:,} ops"
-    words = [f"{plain(trace.path.name)}: {text.size(trace.header.size)}, {ops}"]
+    words = [f"{one_line(trace.path.name)}: {text.size(trace.header.size)}, {ops}"]
     if not trace.closed:
         words[0] += " (not closed)"
     return "; ".join([*words, *notes])
 
 
-def plain(words: object) -> str:
-    """Words from a trace in one line that can be drawn."""
+def one_line(words: object) -> str:
+    """Return words from a trace as one line, without characters that cannot be drawn."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(words)).split())
 
 
 def unit_of(value: float, units: tuple[tuple[str, int], ...], least: int) -> tuple[str, int]:
-    """The largest unit of which ``value`` has at least so many; the smallest where none is small
-    enough."""
+    """Return the largest unit of which ``value`` has at least ``least``, else the smallest unit."""
     return next((unit for unit in units if value >= least * unit[1]), units[-1])
 
 
 def short(value: float, units: tuple[tuple[str, int], ...]) -> str:
-    """``1.3 ms``: two digits or more, as many as are before the point."""
+    """Return a value with its unit: two digits, or all digits of a whole number (``1.3 ms``)."""
     name, unit = unit_of(value, units, 1)
     number = value / unit
     return f"{number:,.0f} {name}" if number >= 10 or unit == 1 else f"{number:.2g} {name}"
 
 
 def time_axis(axis: Axis, ns: int) -> None:
-    """Label an axis of ns that shows about so many of them."""
+    """Label an axis that shows about ``ns`` nanoseconds."""
     name, unit = unit_of(ns, TIMES, 10)
     axis.set_major_locator(_Multiples(unit))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / unit:,.10g}"))
@@ -153,7 +151,7 @@ def time_axis(axis: Axis, ns: int) -> None:
 
 
 class _Multiples(MaxNLocator):
-    """Round numbers of a unit."""
+    """Places ticks at round numbers of a unit."""
 
     def __init__(self, unit: int) -> None:
         super().__init__(nbins=9, steps=[1, 2, 2.5, 5, 10])
@@ -164,9 +162,9 @@ class _Multiples(MaxNLocator):
 
 
 def offset_axis(axis: Axis, size: int, most: int, scale: int = 1) -> None:
-    """Ticks on an axis that runs over a disk of ``size``, at multiples of a power of two bytes.
+    """Put ticks on an axis over a disk of ``size`` bytes, at multiples of a power of two.
 
-    The axis counts in units of ``scale`` bytes; ``most`` ticks have room.
+    The axis counts in units of ``scale`` bytes. About ``most`` ticks have room.
     """
     name, unit = unit_of(size, BYTES, 8)
     axis.set_ticks(power_of_two_ticks(0, size // scale, most))
@@ -176,13 +174,13 @@ def offset_axis(axis: Axis, size: int, most: int, scale: int = 1) -> None:
 def set_limits(
     set_limit: Callable[..., object], start: float, end: float, room: float = 0.01
 ) -> None:
-    """Limits of an axis with some room, so that the frame hides nothing that is at an end."""
+    """Set the limits of an axis with some room, so that the frame hides nothing at the ends."""
     margin = (end - start) * room
     set_limit(start - margin, end + margin)
 
 
 def power_of_two_ticks(start: int, end: int, most: int) -> range:
-    """Multiples of a power of two from ``start`` to ``end``, about ``most`` of them."""
+    """Return multiples of a power of two from ``start`` to ``end``, about ``most`` of them."""
     step = 1
     while (end - start) // step > most:
         step *= 2
@@ -190,14 +188,19 @@ def power_of_two_ticks(start: int, end: int, most: int) -> range:
 
 
 def ramp(colour: str) -> LinearSegmentedColormap:
-    """Shades of a colour from few to many, as light in every colour: one scale fits all in grey too."""
+    """Return the shades of a colour, from few to many.
+
+    The lightness is the same for all colours, so one grey scale fits all.
+    """
     shades = [_lit(colour, light) for light in np.linspace(_LIGHT, _DARK, 16)]
     return LinearSegmentedColormap.from_list("", shades)
 
 
 def _lit(colour: str, light: float) -> tuple[float, ...]:
-    """A colour as light as told (Rec. 601 luma, which is what printing in grey keeps), by mixing it with
-    white or black."""
+    """Return a colour mixed with white or black so that its lightness is ``light``.
+
+    Lightness is Rec. 601 luma, which prints in grey keep.
+    """
     rgb = np.array(to_rgb(colour))
     luma = float(rgb @ (0.299, 0.587, 0.114))
     if light > luma:
@@ -206,7 +209,7 @@ def _lit(colour: str, light: float) -> tuple[float, ...]:
 
 
 def label_scale(bar: Colorbar, words: str) -> None:
-    """Words and numbers beside a logarithmic scale of shades."""
+    """Put a label and numbers beside a logarithmic scale of shades."""
     bar.set_label(words)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
@@ -214,14 +217,15 @@ def label_scale(bar: Colorbar, words: str) -> None:
 
 
 def draw_marks(panels: list[Axes], marks: pl.DataFrame) -> None:
-    """A line at each named moment, with its name in the first panel; the first MAX_MARKS of them."""
+    """Draw a line at each of the first MAX_MARKS marks, with its name in the first panel."""
     for time, name in marks.head(MAX_MARKS).select("time", "name").rows():
-        words = plain(name)
+        words = one_line(name)
         for panel in panels:
             panel.axvline(time, color="black", lw=0.9, ls=":", zorder=5)
         label = panels[0].annotate(
-            words if len(words) <= MARK else words[:MARK] + "...", (time, 1), (3, -3),
-            xycoords=("data", "axes fraction"), textcoords="offset points", rotation=90, va="top",
-            size=8, parse_math=False, bbox=CLEAR, annotation_clip=True, zorder=6,
+            words if len(words) <= MAX_MARK_NAME else words[:MAX_MARK_NAME] + "...",
+            (time, 1), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            rotation=90, va="top", size=8, parse_math=False, bbox=CLEAR, annotation_clip=True,
+            zorder=6,
         )  # fmt: skip
         label.set_in_layout(False)

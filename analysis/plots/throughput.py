@@ -1,4 +1,4 @@
-"""How much was done over time: bytes and ops per second by kind, and how many ops were in flight."""
+"""The throughput picture: bytes and ops per second by kind, and ops in flight, over time."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ from analysis.plots import style
 from analysis.plots.bins import TimeBins, guest_ops, times
 
 MAX_COLUMNS = 300
-"""Intervals: five pixels each, so that a line through them is not a smear."""
+"""The most intervals: five pixels each, so that a line through them is not a smear."""
 
 MOVES_DATA = ("read", "write")
-"""The kinds whose bytes are counted: the others name ranges, and move nothing."""
+"""The kinds whose bytes are counted: the others name ranges and move no data."""
 
 TITLE = "throughput and queue depth"
 
@@ -25,10 +25,10 @@ _Rates = npt.NDArray[np.float64]
 
 
 def throughput(trace: Frames) -> Figure:
-    """Bytes per second of reads and writes, ops per second of each kind, and ops in flight, over time.
+    """Draw bytes per second of reads and writes, ops per second of each kind, and ops in flight.
 
-    An op counts where it completed. Memory grows with the number of ops as ``in_flight``'s does. Raises
-    TraceError.
+    An op counts in the interval in which it completed. Memory grows with the number of ops as that
+    of ``in_flight`` does. Raises TraceError.
     """
     span = times(trace, 1, MAX_COLUMNS, 2)
     if not span.ops:
@@ -76,7 +76,7 @@ def _draw(axes: Axes, span: TimeBins, rates: _Rates, kind: str) -> None:
 
 
 def completions(trace: Frames, span: TimeBins) -> dict[str, tuple[_Rates, _Rates]]:
-    """The ops of each kind that completed in each interval, and their bytes."""
+    """Return how many ops of each kind completed in each interval, and their bytes."""
     groups = (
         guest_ops(trace)
         .filter(pl.col("completed").is_not_null())
@@ -94,11 +94,11 @@ def completions(trace: Frames, span: TimeBins) -> dict[str, tuple[_Rates, _Rates
 
 
 def depths(trace: Frames, span: TimeBins) -> tuple[_Rates, _Rates]:
-    """How many ops were in flight in each interval, on average and at the most.
+    """Return the average and the maximum number of ops in flight in each interval.
 
-    The average is exact: what each op spends in an interval, summed and divided by its width. An op
-    that never completed is in flight to the end. The most is that of the moments at which an op
-    came, or else what was in flight when the interval began.
+    The average is exact: the time that each op spends in an interval, summed and divided by the
+    interval's width. An op that never completed is in flight to the end. The maximum is taken over
+    the start of the interval and the moments at which ops were submitted.
     """
     came = _events(trace, span, pl.col("submitted"), pl.col("in_flight").max() + 1)
     went = _events(trace, span, _ended(span), pl.lit(0))
@@ -108,13 +108,13 @@ def depths(trace: Frames, span: TimeBins) -> tuple[_Rates, _Rates]:
 
 
 def _ended(span: TimeBins) -> pl.Expr:
-    """When an op was no longer in flight; not before it came, whatever a trace says."""
+    """Return when an op ended. An op never ends before its submission, whatever a trace says."""
     last = min(span.end, _NEVER) - 1
     return pl.max_horizontal(pl.col("completed").fill_null(last), "submitted")
 
 
 def _events(trace: Frames, span: TimeBins, time: pl.Expr, most: pl.Expr) -> dict[str, _Rates]:
-    """For each interval: the events in it, the ns that were left of it at each, summed, and ``most``."""
+    """Return, per interval: its events, the sum of the ns left at each event, and ``most``."""
     column = span.column(time)
     left = span.width - (time - span.start) % span.width
     groups = (

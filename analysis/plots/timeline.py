@@ -1,4 +1,7 @@
-"""Which part of the disk was used when: a panel for each kind, shaded by how many ops are in a cell."""
+"""The timeline: which part of the disk was used when.
+
+Each kind has a panel, with cells shaded by the number of ops in them.
+"""
 
 from typing import Any
 
@@ -16,16 +19,16 @@ from analysis.plots import style
 from analysis.plots.bins import TimeBins, guest_ops, part, stacked, times
 
 MAX_COLUMNS = 480
-"""Cells along the axis of time: three pixels each, which an eye tells apart."""
+"""The most cells along the axis of time: three pixels each, which the eye can separate."""
 
 MIN_COLUMNS = 120
-"""Where there are few ops each cell is as large as a symbol."""
+"""The fewest cells along the axis of time: with few ops, each cell is as large as a symbol."""
 
 _SHAPE = 4
-"""Columns for each row: cells about as wide as high in a panel of PANEL inches."""
+"""Columns per row: cells are then about as wide as high in a panel of _PANEL inches."""
 
 MAX_CROSSES = 200
-"""Mismatches in a picture: each is an artist of its own, and the first tell most."""
+"""The most mismatches in a picture: each costs an artist, and the first matter most."""
 
 _PANEL = 2.0
 """The height in inches of a panel that shows offsets."""
@@ -34,9 +37,9 @@ TITLE = "offset over time"
 
 
 def timeline(trace: Frames) -> Figure:
-    """Offsets over time, from the lowest at the bottom; each kind of op has a panel and a colour.
+    """Draw offsets over time, the lowest at the bottom. Each kind of op has a panel and a colour.
 
-    A cell is the darker the more ops touch it; all panels share one scale. Flushes have no offset, so
+    A cell is darker the more ops touch it. All panels share one scale. Flushes have no offset, so
     their panel is a strip. Memory does not grow with the number of ops. Raises TraceError.
     """
     span = times(trace, MIN_COLUMNS, MAX_COLUMNS, 3)
@@ -59,7 +62,7 @@ def timeline(trace: Frames) -> Figure:
         )
         for kind in kinds
     }
-    # one op is light, not dark: the scale has ten at least
+    # the scale goes up to ten or more, so that a single op is light
     norm = LogNorm(1, max(10, *(counts.max() for counts in cells.values())))
     panels: list[Axes] = []
     for row, kind in enumerate(kinds):
@@ -81,8 +84,10 @@ def timeline(trace: Frames) -> Figure:
 
 
 def _groups(trace: Frames, span: TimeBins, height: int) -> pl.DataFrame:
-    """How many ops of a kind there are that touch the same cells: in a column, from row ``first`` to row
-    ``last``. What has no offset is in row 0."""
+    """Count the ops of a kind that touch the same cells: in a column, rows ``first`` to ``last``.
+
+    Ops without an offset are in row 0.
+    """
     offset, length = pl.col("offset"), pl.col("length")
     placed = length > 0
     return (
@@ -107,12 +112,12 @@ def _draw(
     norm: LogNorm,
     colour: str,
 ) -> None:
-    """One kind's panel."""
+    """Draw the panel of one kind."""
     flat = len(cells) == 1
     top = size if flat else height * len(cells)
     axes.imshow(
-        np.ma.masked_equal(cells, 0), norm=norm, cmap=style.ramp(colour), aspect="auto", origin="lower",
-        interpolation="nearest", extent=(span.start, span.end, 0, top), zorder=2,
+        np.ma.masked_equal(cells, 0), norm=norm, cmap=style.ramp(colour), aspect="auto",
+        origin="lower", interpolation="nearest", extent=(span.start, span.end, 0, top), zorder=2,
     )  # fmt: skip
     style.set_limits(axes.set_xlim, span.start, span.end)
     if flat:
@@ -125,7 +130,7 @@ def _draw(
 
 
 def _draw_mismatches(panels: dict[str, Axes], trace: Frames, wrong: pl.DataFrame) -> None:
-    """A cross at each op that returned something else than the reference, at the first such byte."""
+    """Draw a cross at each op that differed from the reference, at the first byte that differed."""
     wrong = wrong.head(MAX_CROSSES).select("seq", "offset")
     if wrong.is_empty():
         return
@@ -137,7 +142,7 @@ def _draw_mismatches(panels: dict[str, Axes], trace: Frames, wrong: pl.DataFrame
     )
     for kind, axes in panels.items():
         here = found.filter(kind=kind)
-        # matplotlib finds no room for a panel in which a line without points is drawn unclipped
+        # matplotlib fails to lay out a panel with an unclipped line that has no points
         if len(here):
             axes.plot(
                 here["submitted"], here["offset"], "x", color=style.VERMILLION, ms=9, mew=2.5,
@@ -146,7 +151,7 @@ def _draw_mismatches(panels: dict[str, Axes], trace: Frames, wrong: pl.DataFrame
 
 
 def _number_ops(axes: Axes, groups: pl.DataFrame, span: TimeBins) -> None:
-    """Say above what the number of the first op is in each tick's column, or after it."""
+    """Label the top axis: at each tick, the number of the first op in its column or after it."""
     first = groups.group_by("column").agg(pl.col("seq").min()).sort("column")
     ends, seqs = span.edges[first["column"].to_numpy() + 1], first["seq"].to_numpy()
     above: Any = axes.secondary_xaxis("top")
@@ -162,7 +167,7 @@ def _number_ops(axes: Axes, groups: pl.DataFrame, span: TimeBins) -> None:
 
 
 def _scale(figure: Figure, panels: list[Axes], norm: LogNorm) -> None:
-    """The scale, in grey: the shades of all colours are as light."""
+    """Draw the scale in grey, which fits all colours: equal counts are equally light."""
     shades = ScalarMappable(norm, style.ramp("#777777"))
     shrink = min(1, 2.5 / len(panels))
     bar = figure.colorbar(shades, ax=panels, pad=0.01, fraction=0.03, aspect=25, shrink=shrink)

@@ -1,15 +1,15 @@
-"""What kind of damage: where did the wrong bytes come from?
+"""What kind of damage it is, and which op the wrong bytes came from.
 
-docs/finding-culprits.md, "What kind of damage", has the definitions and what is preferred where several
-fit. The steps go from what is certain to what is likely, and each looks only at the sectors that those
-before it left unexplained:
+docs/finding-culprits.md, "What kind of damage", defines the kinds and their order of preference.
+The steps go from certain to likely. Each step looks only at the sectors that the earlier steps left
+unexplained:
 
-    history.py     the place's own history: lost-write, zeroed; older: stale
-    elsewhere.py   all that was ever written: misdirected
+    history.py     what the sector held before: lost-write, zeroed, stale
+    elsewhere.py   everything that was ever written: misdirected
     bytewise.py    the bytes themselves: bit-flip, torn, shifted
 
-Memory: about four times the evidence, 80 bytes for each op that changed data, one payload block, and 16
-bytes for each sector ever written that holds what a damaged one does.
+Memory: about four times the evidence, 80 bytes for each op that changed data, one payload block,
+and 16 bytes for each sector ever written whose content equals that of a damaged sector.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from analysis.provenance.history import previous
 from analysis.provenance.rows import Rows
 from analysis.provenance.versions import Versions
 from tracer.mirror.evidence import Evidence
-from tracer.op import KIND_BY_NUMBER, SECTOR
+from tracer.op import KIND_BY_NUMBER, sectors
 from tracer.trace.data import TraceWithData
 from tracer.verdict import DamageKind, Detail, Finding, Origin
 
@@ -36,11 +36,10 @@ __all__ = ["Explainer", "explain"]
 
 
 class Explainer:
-    """Says what kind of damage the runs of one trace did. The trace is read once, when damage is first
-    asked about.
+    """Finds the kind of damage that runs of one trace did. The first call reads the trace.
 
-    ``ops`` is how many ops the longest run plays and ``culprit`` the position of one of them, in the
-    order of submission; None where it is not known.
+    ``ops`` is the number of ops in the longest run. ``culprit`` is the culprit's position in the
+    order of submission, None if it is not known.
     """
 
     def __init__(self, source: TraceWithData, ops: int, culprit: int | None) -> None:
@@ -49,12 +48,12 @@ class Explainer:
         self._culprit = culprit
 
     def __call__(self, upto: int, evidence: Sequence[Evidence]) -> list[Finding]:
-        """Say of every damaged sector what kind of damage it is and where its bytes came from.
+        """Return the kind of damage of every damaged sector, and where its bytes came from.
 
-        ``upto`` is how many ops were played, at most as many as the longest run has. ``evidence`` is all
-        the damage that there was then, in pieces that do not overlap: what is not in it counts as
-        right. Findings are in the order of the disk; what is right has none. Raises TraceError where the
-        trace or its payloads cannot be read.
+        ``upto`` is the number of ops played, at most that of the longest run. ``evidence`` is the
+        whole damage after these ops, in pieces that do not overlap. Bytes outside it count as
+        right. Findings are in the order of the disk. Raises TraceError if the trace or its payloads
+        cannot be read.
         """
         rows = Rows(evidence)
         if not rows.count:
@@ -63,7 +62,7 @@ class Explainer:
         case = Case(versions, rows, self._source.trace.header.size, upto, self._culprit)
         for step in (previous, elsewhere, flips, tears, shifts):
             step(case)
-        case.mark(np.flatnonzero(case.open), DamageKind.FOREIGN, -1, 0)
+        case.explain(np.flatnonzero(case.open), DamageKind.FOREIGN, -1, 0)
         same = rows.joined.copy()
         for column in (case.kind, case.op, case.base, case.extra):
             same[1:] &= column[1:] == column[:-1]
@@ -78,13 +77,15 @@ class Explainer:
 def explain(
     source: TraceWithData, upto: int, culprit: int | None, evidence: Sequence[Evidence]
 ) -> list[Finding]:
-    """Explain the damage of one run of the first ``upto`` ops, as ``Explainer`` does. Raises
-    TraceError."""
+    """Explain the damage of one run of the first ``upto`` ops, as ``Explainer`` does.
+
+    Raises TraceError.
+    """
     return Explainer(source, upto, culprit)(upto, evidence)
 
 
 def _finding(case: Case, first: int, stop: int) -> Finding:
-    """Rows with one explanation, as one finding."""
+    """Return the rows ``[first, stop)``, which have the same explanation, as one finding."""
     rows, versions = case.rows, case.versions
     damage = CLASSES[case.kind[first]]
     start, extra = int(rows.start[first]), int(case.extra[first])
@@ -110,16 +111,16 @@ def _finding(case: Case, first: int, stop: int) -> Finding:
             )
         case DamageKind.SHIFTED:
             detail = Detail(by=extra)
-            at = max(0, at)  # what lies before the op's data was not moved
+            at = max(0, at)  # bytes before the op's data were not moved
     origin = None
     if j >= 0:
         op = versions.op(j)
         kind = KIND_BY_NUMBER[op.kind].label
         origin = Origin(seq=op.seq, kind=kind, offset=op.offset, length=op.length, at=at)
-    sector = start // SECTOR
-    sectors = -(-int(rows.end[stop - 1]) // SECTOR) - sector
+    touched = sectors(start, int(rows.end[stop - 1]))
+    sector, count = touched.start, len(touched)
     wrote, brought = (versions.name(index) if index >= 0 else "" for index in (writer, j))
-    text = sentence(damage, sector, sectors, wrote, brought, detail)
+    text = sentence(damage, sector, count, wrote, brought, detail)
     return Finding(
-        sector=sector, sectors=sectors, kind=damage, source=origin, detail=detail, text=text
+        sector=sector, sectors=count, kind=damage, source=origin, detail=detail, text=text
     )

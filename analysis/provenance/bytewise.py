@@ -1,4 +1,4 @@
-"""The bytes themselves: flipped bits, torn writes, shifts."""
+"""Steps that look at the bytes themselves: flipped bits, torn writes, shifted data."""
 
 from dataclasses import dataclass
 
@@ -11,27 +11,30 @@ from tracer.op import SECTOR
 from tracer.verdict import DamageKind, Detail
 
 MAX_DISTANCES = 4
-"""Distances that are tried for a shift, the likeliest first."""
+"""The most distances tried for a shift, the likeliest first."""
 
 
 def flips(case: Case) -> None:
-    """Explain the rows of which a few bits are wrong."""
+    """Explain the rows in which only a few bits are wrong."""
     chosen = np.flatnonzero(case.open)
     bits = patterns.flips(case.rows.expected[chosen], case.rows.actual[chosen])
     few = chosen[bits <= patterns.MAX_FLIPS]
-    case.mark(few, DamageKind.BIT_FLIP, case.last[few], case.starts[case.last[few]])
+    case.explain(few, DamageKind.BIT_FLIP, case.last[few], case.starts[case.last[few]])
 
 
 def tears(case: Case) -> None:
-    """Explain the rows of writes of which one part arrived; of what else is unexplained, the rows that
-    are so torn themselves. Raises TraceError."""
+    """Explain the rows of writes of which only one part arrived.
+
+    If a whole write does not look torn, its unexplained rows are tried one by one. Raises
+    TraceError.
+    """
     rows, lost = case.rows, case.are(DamageKind.LOST_WRITE)
     for j in map(int, np.unique(case.last[(lost | case.open) & (case.last >= 0)])):
         own = np.arange(case.first[j], case.stop[j])
         own = own[(case.last[own] == j) & (lost[own] | case.open[own])]
         start, end = case.extent(j)
         if lost[own].all() and (rows.end[own] - rows.start[own]).sum() == end - start:
-            continue  # all of it is lost
+            continue  # the whole write is lost
         write = _write(case, j, start, end)
         if _tear(case, j, own, write, start, end):
             continue
@@ -42,14 +45,18 @@ def tears(case: Case) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """What an op brought to the disk from byte ``start`` on, what was there before it (if trims made
-    zeroes, and if they did nothing), what is there now, and where nothing was written since."""
+    """The bytes of an op's range before it, by it and now."""
 
     start: int
+    """The byte on the disk at which the range begins."""
     new: Octets
+    """What the op wrote."""
     old: tuple[Octets, Octets]
+    """What was there before: if trims made zeroes, and if trims did nothing."""
     now: Octets
+    """What is there now."""
     seen: Flags
+    """Where no later op changed anything."""
 
 
 def _write(case: Case, j: int, start: int, end: int) -> _Write:
@@ -72,7 +79,10 @@ def _write(case: Case, j: int, start: int, end: int) -> _Write:
 
 
 def _tear(case: Case, j: int, own: Ints, write: _Write, start: int, end: int) -> bool:
-    """Explain the rows ``own`` if ``[start, end)`` of what op ``j`` wrote has one boundary."""
+    """Explain the rows ``own`` as torn if op ``j`` has one boundary in ``[start, end)``.
+
+    Return whether it has.
+    """
     part = slice(start - write.start, end - write.start)
     for old in write.old:
         found = patterns.tear(
@@ -80,7 +90,7 @@ def _tear(case: Case, j: int, own: Ints, write: _Write, start: int, end: int) ->
         )  # fmt: skip
         if found is not None:
             boundary, first_part = found
-            case.mark(own, DamageKind.TORN, j, 0, len(case.torn))
+            case.explain(own, DamageKind.TORN, j, 0, len(case.torn))
             case.torn.append(
                 Detail(
                     boundary=boundary,
@@ -94,8 +104,10 @@ def _tear(case: Case, j: int, own: Ints, write: _Write, start: int, end: int) ->
 
 
 def shifts(case: Case) -> None:
-    """Explain the rows that hold what was written nearby, or what the culprit brought, moved by some
-    bytes. Raises TraceError."""
+    """Explain the rows that hold data moved by some bytes: data written nearby, or the culprit's.
+
+    Raises TraceError.
+    """
     for first, stop in case.rows.runs(case.open):
         while case.open[first:stop].any() and _shift(case, first, stop):
             pass
@@ -103,16 +115,17 @@ def shifts(case: Case) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """Bytes that may have been moved, where on the disk they belong, and who wrote which of them, as
-    ``Versions.writers`` says it."""
+    """Bytes that may have been moved."""
 
     data: bytes
     offset: int
+    """The byte on the disk at which they belong."""
     writers: list[tuple[int, int, int]]
+    """The ops that wrote them, as ``Versions.writers`` returns them."""
 
 
 def _shift(case: Case, first: int, stop: int) -> bool:
-    """Explain some of a range's rows by the distance that explains the most; whether there were any."""
+    """Explain rows of a range by the distance that explains the most; return whether any were."""
     rows, place = case.rows, case.rows.first_byte(first)
     actual, expected = rows.actual[first:stop], rows.expected[first:stop]
     best: tuple[int, int, Ints, _Text] | None = None
@@ -121,7 +134,7 @@ def _shift(case: Case, first: int, stop: int) -> bool:
             :MAX_DISTANCES
         ]:
             at = patterns.moved(actual, expected, place, text.data, text.offset, by)
-            # whole sectors that were moved by whole sectors have been looked up already
+            # ``elsewhere`` has looked up whole sectors moved by whole sectors already
             at[~case.open[first:stop] | _looked_up(case, first, stop, by)] = -1
             count = int((at >= 0).sum())
             if count > (best[0] if best else 0):
@@ -134,12 +147,12 @@ def _shift(case: Case, first: int, stop: int) -> bool:
     op = ops[np.searchsorted(begins, place + hit * SECTOR + at[hit] - by, "right") - 1]
     hit, op = hit[op >= 0], op[op >= 0]
     damage = DamageKind.SHIFTED if by % SECTOR else DamageKind.MISDIRECTED
-    case.mark(hit + first, damage, op, case.starts[op] + by, by if by % SECTOR else -1)
+    case.explain(hit + first, damage, op, case.starts[op] + by, by if by % SECTOR else -1)
     return len(hit) > 0
 
 
 def _texts(case: Case, first: int, stop: int) -> list[_Text]:
-    """What should be in some rows and around them; what the culprit brought."""
+    """Return what should be in and around some rows, and what the culprit wrote."""
     versions = case.versions
     start = max(0, case.rows.first_byte(first) - NEAR)
     end = min(case.size, int(case.rows.end[stop - 1]) + NEAR)
@@ -152,5 +165,6 @@ def _texts(case: Case, first: int, stop: int) -> list[_Text]:
 
 
 def _looked_up(case: Case, first: int, stop: int, by: int) -> Flags:
+    """Return the rows that ``elsewhere`` has looked up with this distance."""
     whole: Flags = case.rows.whole[first:stop]
     return whole & (by % SECTOR == 0)

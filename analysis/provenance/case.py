@@ -1,4 +1,4 @@
-"""What is known of each damaged sector while it is being explained."""
+"""What is known about each damaged sector while the steps explain it."""
 
 from typing import Any
 
@@ -13,22 +13,22 @@ CLASSES = list(DamageKind)
 CODE = {damage: code for code, damage in enumerate(CLASSES)}
 
 NEAR = 64 << 10
-"""Bytes around damaged sectors that are looked at with them: a cluster of qcow2, within which drivers
-move things."""
+"""Bytes around damaged sectors that are examined too: a qcow2 cluster, within which drivers move
+data."""
 
 MAX_EXTENT = 32 << 20
-"""Bytes of an op that are looked at as a whole: as many as one that carries data can have. A write
-zeroes may have 4 GiB."""
+"""Bytes of the longest op that is examined whole: the longest op that carries data. A zero may have
+4 GiB."""
 
 
 class Case:
-    """Versions, rows, and per row what has been found out.
+    """The versions, the damaged rows, and the explanation of each row.
 
-    ``kind`` is the kind of damage (an index of CLASSES, -1: none yet). ``op`` is the index of the op
-    that the bytes came from (-1: none), and ``base`` where on the disk its data would begin if they went
-    on from the row to both sides: byte X of the disk holds byte X - base of the data. ``extra`` is what
-    else tells explanations of one kind apart: the op that was lost, versions back, the number in
-    ``torn``, the distance of a shift.
+    ``kind`` is the kind of damage (an index of CLASSES, -1: not explained yet). ``op`` is the index
+    of the op that the bytes came from (-1: none). ``base`` is the byte on the disk at which this
+    op's data would begin: byte X of the disk holds byte X - base of the data. ``extra`` tells
+    explanations of one kind apart: the op that was lost, the versions back, the index in ``torn``,
+    or the distance of a shift.
     """
 
     def __init__(
@@ -39,31 +39,31 @@ class Case:
         self.size = size
         self.culprit = culprit
         self.moment = upto - 1 if culprit is None else culprit
-        """The position that other ops are near to in time, or not."""
+        """The position from which the distance of other ops in time is measured."""
         self.kind = np.full(rows.count, -1, np.int8)
         self.op: Ints = np.full(rows.count, -1, np.int64)
         self.base: Ints = np.zeros(rows.count, np.int64)
         self.extra: Ints = np.full(rows.count, -1, np.int64)
         self.torn: list[Detail] = []
         self.starts: Ints = np.append(versions.start, 0)
-        """Where each op begins; for "none", -1, this is 0."""
+        """The byte at which each op begins; index -1, for no op, gives 0."""
         self.zero: Flags = np.all(rows.actual == 0, axis=1)
         self.first: Ints = np.searchsorted(rows.end, versions.start, "right")
         self.stop: Ints = np.searchsorted(rows.start, versions.end, "left")
-        """An op changed the rows ``first`` up to ``stop``."""
+        """Each op changed the rows ``[first, stop)``."""
         self.touching = np.flatnonzero(self.first < self.stop)
         self.last: Ints = np.full(rows.count, -1, np.int64)
-        """The op whose bytes should be in a row."""
+        """The op whose bytes should be in each row."""
         self.before: Ints = self.last.copy()
-        """The one whose bytes were there before."""
+        """The op whose bytes were in each row before ``last``."""
         self.cleared: Flags = np.zeros(rows.count, bool)
-        """Whether a trim lies between the two."""
+        """Whether a trim lies between ``before`` and ``last``."""
         self.mixed: Flags = np.zeros(rows.count, bool)
-        """Whether any op changed only a part of a row."""
+        """Whether any op changed only a part of the row."""
         self._paint()
         self._focus()
 
-    def mark(
+    def explain(
         self,
         rows: slice | Ints | int,
         damage: DamageKind,
@@ -71,7 +71,7 @@ class Case:
         base: int | Ints,
         extra: Any = -1,
     ) -> None:
-        """Explain rows."""
+        """Record the explanation of some rows."""
         self.kind[rows] = CODE[damage]
         self.op[rows], self.base[rows], self.extra[rows] = op, base, extra
 
@@ -82,12 +82,12 @@ class Case:
         return unexplained
 
     def are(self, damage: DamageKind) -> Flags:
-        """The rows that have this one."""
-        those: Flags = self.kind == CODE[damage]
-        return those
+        """The rows that have this kind of damage."""
+        found: Flags = self.kind == CODE[damage]
+        return found
 
     def extent(self, j: int) -> tuple[int, int]:
-        """An op's range; of one that is too long to be looked at whole, the damage and what is near."""
+        """Return an op's range, or its damaged part and NEAR bytes around if it is too long."""
         start, end = int(self.versions.start[j]), int(self.versions.end[j])
         if end - start <= MAX_EXTENT:
             return start, end
@@ -95,7 +95,7 @@ class Case:
         return max(start, first - NEAR), min(end, last + NEAR)
 
     def _paint(self) -> None:
-        """Who wrote each row, and who before that."""
+        """Find the last op that wrote each row, and the op before that."""
         versions, rows = self.versions, self.rows
         trimmed = np.zeros(rows.count, bool)
         for j in self.touching:
@@ -111,8 +111,7 @@ class Case:
             self.mixed[b - 1] |= versions.end[j] < rows.end[b - 1]
 
     def _focus(self) -> None:
-        """Tell ``versions`` what it will be asked about: around the damage, and the whole of what should
-        be there."""
+        """Restrict ``versions`` to the area around the damage and the last ops that wrote there."""
         rows, ranges = self.rows, RangeSet()
         for first, stop in rows.runs(np.ones(rows.count, bool)):
             start, end = int(rows.start[first]), int(rows.end[stop - 1])

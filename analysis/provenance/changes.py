@@ -1,6 +1,6 @@
-"""The ops of a trace that changed its disk, as arrays. Memory: about 70 bytes for each.
+"""The ops of a trace that changed the disk, as arrays. Memory: about 70 bytes for each op.
 
-Only ops that succeeded on the reference count: those are what a replay plays.
+Only ops that succeeded on the reference count, since a replay plays only these.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from tracer.op import MUTATING
 from tracer.trace.file import Trace
 
 _COLUMNS = (
-    "seq", "kind", "offset", "length", "submitted", "completed", "reference_status", "payload", "digest",
+    "seq", "kind", "offset", "length", "submitted", "completed", "reference_status", "payload",
+    "digest",
 )  # fmt: skip
 
 Ints = npt.NDArray[np.int64]
@@ -21,10 +22,11 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Kind of an op, and when it was submitted (ns)."""
+    """The culprit's kind and time."""
 
     kind: int
     submitted: int
+    """ns since the trace's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Changes:
     """The changes that the first ops of a trace made, in the order of submission."""
 
     position: Ints
-    """Of each op among all of the trace's, reads and flushes too."""
+    """The op's place among all ops of the trace, reads and flushes included."""
     seq: Ints
     kind: npt.NDArray[np.uint8]
     offset: Ints
@@ -40,16 +42,16 @@ class Changes:
     completed: Ints
     """ns; -1 for never."""
     payload: Ints
-    """-1 for none: 2^64-1 in the record."""
+    """-1 for none, which the record has as 2^64-1."""
     digest: npt.NDArray[np.void]
     culprit: Timing | None
-    """Of the culprit, which may be an op that changed nothing."""
+    """The culprit's kind and time. It may be an op that changed nothing."""
 
     def __len__(self) -> int:
         return len(self.position)
 
     def upto(self, count: int) -> "Changes":
-        """Those that the first ``count`` ops of the trace made, without a copy."""
+        """Return the changes that the first ``count`` ops of the trace made, without a copy."""
         stop = int(np.searchsorted(self.position, count))
         return Changes(
             position=self.position[:stop],
@@ -65,8 +67,10 @@ class Changes:
 
 
 def read_changes(trace: Trace, upto: int, culprit: int | None) -> Changes:
-    """Read what the first ``upto`` ops changed, and when the op at position ``culprit`` was submitted.
-    Raises TraceError."""
+    """Read the changes of the first ``upto`` ops, and the timing of the op at position ``culprit``.
+
+    Raises TraceError.
+    """
     stop = upto if culprit is None else max(upto, culprit + 1)
     wanted = [name for name in _COLUMNS if name not in ("submitted", "reference_status")]
     parts: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in ("position", *wanted)}

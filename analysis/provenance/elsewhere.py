@@ -1,4 +1,7 @@
-"""All that was ever written: sectors that hold what was meant for another place, or an older version."""
+"""The step that searches everything that was ever written.
+
+It finds sectors that hold data meant for another place (misdirected), or an older version (stale).
+"""
 
 import numpy as np
 
@@ -13,8 +16,10 @@ from tracer.verdict import DamageKind
 
 
 def elsewhere(case: Case) -> None:
-    """Look up what the unexplained whole sectors hold among all that was written, and explain those that
-    are found. Raises TraceError."""
+    """Search all written data for the contents of the unexplained whole sectors, and explain these.
+
+    Raises TraceError.
+    """
     rows = case.rows
     chosen = np.flatnonzero(case.open & rows.whole)
     starts, ends = case.versions.spans()
@@ -23,7 +28,7 @@ def elsewhere(case: Case) -> None:
     hashes = sector_hashes(rows.actual[chosen].view("<u8").reshape(-1, WORDS))
     _, index, which = np.unique(hashes, return_index=True, return_inverse=True)
     wanted = rows.actual[chosen[index]]
-    # of two contents with one hash only the first is looked up; the other stays unexplained
+    # if two contents have the same hash, only the first is looked up; the other stays unexplained
     same = (wanted[which] == rows.actual[chosen]).all(axis=1)
     content: Ints = np.full(rows.count, -1, np.int64)
     content[chosen[same]] = which[same]
@@ -36,8 +41,11 @@ def elsewhere(case: Case) -> None:
 
 
 def _misdirected(case: Case, hits: Hits, content: Ints) -> None:
-    """Explain the rows that hold what was meant for another place: of the ops that brought it, by the
-    one that explains the most rows from here on; of those, the nearest in time, then the first."""
+    """Explain the rows that hold data meant for another place.
+
+    Of the ops that wrote this data, choose the op that explains the most rows from here on, then
+    the nearest in time, then the first.
+    """
     rows, versions = case.rows, case.versions
     origins = Origins(versions, hits, case.moment)
     for first, stop in rows.runs(case.open & (content >= 0)):
@@ -55,13 +63,15 @@ def _misdirected(case: Case, hits: Hits, content: Ints) -> None:
             if best is None:
                 row += 1
                 continue
-            case.mark(slice(row, row + best[0]), DamageKind.MISDIRECTED, best[1], best[2])
+            case.explain(slice(row, row + best[0]), DamageKind.MISDIRECTED, best[1], best[2])
             row += best[0]
 
 
 def _join(case: Case) -> None:
-    """What alone tells little, a sector of one byte value or a part of one, goes with a misdirected
-    neighbour if the neighbour's op goes on with the same bytes."""
+    """Explain weak rows by a misdirected neighbour, if its op continues with their bytes.
+
+    A weak row is a part of a sector, or repeats one byte value: alone it proves little.
+    """
     rows, versions = case.rows, case.versions
     weak = ~rows.whole | (rows.actual == rows.actual[:, :1]).all(axis=1)
     weak &= ~case.are(DamageKind.MISDIRECTED)
@@ -76,6 +86,6 @@ def _join(case: Case) -> None:
                 inside = versions.start[j] <= start and end <= versions.end[j]
                 if not inside or versions.data(j, start, end) != rows.bytes(row):
                     break
-                case.mark(row, DamageKind.MISDIRECTED, j, base)
+                case.explain(row, DamageKind.MISDIRECTED, j, base)
                 weak[row] = False
                 row += step

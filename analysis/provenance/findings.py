@@ -1,4 +1,4 @@
-"""A finding in words."""
+"""A finding as a sentence."""
 
 from tracer.op import SECTOR
 from tracer.text import size
@@ -8,8 +8,11 @@ from tracer.verdict import DamageKind, Detail
 def sentence(
     kind: DamageKind, sector: int, sectors: int, writer: str, origin: str, detail: Detail
 ) -> str:
-    """A finding in words. ``writer`` names the op whose bytes should be there, ``origin`` the one whose
-    bytes are; either may be empty."""
+    """Return a finding as a sentence.
+
+    ``writer`` names the op whose bytes should be in the sectors, ``origin`` the op whose bytes are
+    there. Either may be empty.
+    """
     where = f"sector {sector}" if sectors == 1 else f"sectors {sector} to {sector + sectors - 1}"
     hold = f"{where} hold{'s' if sectors == 1 else ''}"
     brought = f"what {origin} brought" if origin else "zeroes"

@@ -1,4 +1,4 @@
-"""The place's own history: lost writes, zeroes, older versions."""
+"""Steps that look at what the sector itself held before: lost writes, zeroes, older versions."""
 
 from itertools import pairwise, product
 
@@ -11,11 +11,11 @@ from tracer.op import Kind
 from tracer.verdict import DamageKind
 
 MAX_VERSIONS = 256
-"""Versions of a sector that are put together and compared where ops wrote only parts of it."""
+"""The most versions of a sector that are compared if ops wrote only parts of the sector."""
 
 
 def previous(case: Case) -> None:
-    """Explain the rows that hold what they held before the last write, and those that hold zeroes."""
+    """Explain the rows that hold what they held before the last write, and the rows of zeroes."""
     rows, before = case.rows, case.before
     empty = np.append(case.versions.empty, True)[before]
     written = (case.last >= 0) & ~case.mixed
@@ -27,18 +27,21 @@ def previous(case: Case) -> None:
             old = as_rows(case.versions.data(int(before[a]), start, int(rows.end[b - 1])), start)
             lost[a:b] |= (old == rows.actual[a:b]).all(axis=1)
     found = np.flatnonzero(lost)
-    # zeroes after a trim are the trim's
+    # the trim made these zeroes, not the op before it
     origin = np.where(case.zero[found] & case.cleared[found], -1, before[found])
-    case.mark(found, DamageKind.LOST_WRITE, origin, case.starts[origin], case.last[found])
+    case.explain(found, DamageKind.LOST_WRITE, origin, case.starts[origin], case.last[found])
     for row in np.flatnonzero(case.mixed):
         _composite(case, int(row))
     zeroed = case.zero & (case.open | (case.are(DamageKind.LOST_WRITE) & _arrived(case)))
-    case.mark(np.flatnonzero(zeroed), DamageKind.ZEROED, -1, 0)
+    case.explain(np.flatnonzero(zeroed), DamageKind.ZEROED, -1, 0)
 
 
 def _composite(case: Case, row: int) -> None:
-    """A row of which ops wrote only parts: what it would hold without one of them, and its versions, are
-    put together. The source is the op that wrote the first byte that is wrong."""
+    """Explain a row of which ops wrote only parts.
+
+    The row is compared with what it would hold without one of these ops, and with its older
+    versions. The source is the op that wrote the first wrong byte.
+    """
     versions, rows = case.versions, case.rows
     wanted, start, end = rows.bytes(row), int(rows.start[row]), int(rows.end[row])
     wrong = rows.first_byte(row) + int((rows.expected[row] != rows.actual[row]).argmax())
@@ -46,7 +49,7 @@ def _composite(case: Case, row: int) -> None:
     for j, trims in product(visible, (True, False)):
         if versions.content(start, end, trims=trims, without=j) == wanted:
             origin = versions.writers(wrong, wrong + 1, trims=trims, without=j)[0][2]
-            case.mark(row, DamageKind.LOST_WRITE, origin, int(case.starts[origin]), j)
+            case.explain(row, DamageKind.LOST_WRITE, origin, int(case.starts[origin]), j)
             return
     if case.zero[row]:
         return
@@ -54,14 +57,16 @@ def _composite(case: Case, row: int) -> None:
     for (back, j), trims in product(enumerate(changes), (True, False)):
         if versions.content(start, end, j, trims) == wanted:
             origin = versions.writers(wrong, wrong + 1, j, trims)[0][2]
-            case.mark(row, DamageKind.STALE, origin, int(case.starts[origin]), back + 1)
+            case.explain(row, DamageKind.STALE, origin, int(case.starts[origin]), back + 1)
             return
 
 
 def _arrived(case: Case) -> Flags:
-    """Where what should be there is known to have been there until the culprit was submitted: then
-    zeroes are the culprit's doing. A flush proves nothing: what it should have written may have been in
-    a cache until then."""
+    """Return the rows whose last write had completed before the culprit was submitted.
+
+    If they hold zeroes, the culprit zeroed them. If the culprit is a flush, no row counts: the data
+    may have been in a cache until then.
+    """
     if case.culprit is None:
         return np.zeros(case.rows.count, bool)
     timing = case.versions.culprit
@@ -74,8 +79,10 @@ def _arrived(case: Case) -> Flags:
 
 
 def older(case: Case, hits: Hits, content: Ints) -> None:
-    """Explain the rows that hold an older version of themselves. ``content`` says for each row which of
-    the contents that were looked up it holds, -1 for none."""
+    """Explain the rows that hold an older version of themselves.
+
+    ``content`` has for each row the index of the content in ``hits`` that it holds, -1 for none.
+    """
     versions, rows = case.versions, case.rows
     wanted = case.open & (content >= 0) & ~case.mixed
     back = np.zeros(rows.count, np.int64)
@@ -87,6 +94,6 @@ def older(case: Case, hits: Hits, content: Ints) -> None:
             some = a + np.flatnonzero(wanted[a:b])
             places = versions.where[j] + rows.start[some] - versions.start[j]
             some = some[hits.at(places) == content[some]]
-            case.mark(some, DamageKind.STALE, j, versions.start[j], back[some])
+            case.explain(some, DamageKind.STALE, j, versions.start[j], back[some])
             wanted[some] = False
         back[a:b] += 1

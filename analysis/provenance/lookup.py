@@ -1,7 +1,7 @@
-"""Which of a few sectors' contents occur where in all that was ever written.
+"""Find where the contents of a few sectors occur in everything that was ever written.
 
-A payload block's sectors are hashed in one numpy call each and compared with the few hashes that are
-wanted; what has the right hash is then compared byte by byte. No loop here is per sector.
+One numpy call hashes all sectors of a payload block, and another compares them with the few wanted
+hashes. Sectors with a wanted hash are then compared byte by byte. No loop here runs per sector.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,8 +18,8 @@ WORDS = SECTOR // 8
 Words = npt.NDArray[np.uint64]
 
 Blocks = Callable[[Callable[[int, int], bool]], Iterator[tuple[int, bytes]]]
-"""Walks over a stream of bytes: gives (position, bytes) for each block whose position and length the
-function that it gets asks for."""
+"""Walks over a stream of bytes. Its argument decides, from a block's position and length, whether
+the block is wanted; it yields (position, bytes) for each wanted block."""
 
 
 def _powers(base: int, count: int) -> Words:
@@ -27,28 +27,31 @@ def _powers(base: int, count: int) -> Words:
 
 
 _WEIGHTS = _powers(0x9E3779B97F4A7C15, WORDS)
-"""Powers of an odd number (2^64 over the golden ratio, as in Knuth's multiplicative hashing): a sector's
-hash is its 64 words as coefficients of a polynomial, modulo 2^64. One multiplication a word; 12 GiB/s
-where BLAKE3 makes a tenth of that on single sectors."""
+"""Powers of an odd number (2^64 over the golden ratio, as in Knuth's multiplicative hashing). A
+sector's hash is a polynomial with its 64 words as coefficients, modulo 2^64. That takes one
+multiplication per word: 12 GiB/s, ten times as fast as BLAKE3 on single sectors."""
 
 
 def sector_hashes(sectors: Words) -> Words:
-    """One 64-bit number for each row of 64 words. Equal rows have equal ones; the reverse must be
-    checked."""
+    """Return a 64-bit hash for each row of 64 words.
+
+    Equal rows have equal hashes. The caller must check the reverse.
+    """
     hashes: Words = sectors @ _WEIGHTS
     return hashes
 
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Where contents were found: ``place`` are positions in the stream, ascending; ``content`` says
-    which of the wanted ones is there."""
+    """Where the wanted contents were found."""
 
     place: Ints
+    """Positions in the stream, ascending."""
     content: Ints
+    """The index of the wanted content at each position."""
 
     def at(self, places: Ints) -> Ints:
-        """Which content was found at each place, -1 for none."""
+        """Return the index of the content found at each place, -1 for none."""
         if not len(self.place):
             return np.full(len(places), -1)
         index = np.searchsorted(self.place, places).clip(max=len(self.place) - 1)
@@ -60,10 +63,10 @@ def find(
 ) -> Hits:
     """Find every occurrence of the sectors in ``wanted`` (n rows of 512 bytes, all different).
 
-    Looked at are the sectors that lie end to end from each of ``starts`` on, up to ``ends``; these need
-    not be multiples of 512 apart. Where two such spans are aligned alike, what is between them is looked
-    at too: ask whose a place is before using it. ``done`` is told how many bytes were looked at. Memory:
-    one block and 16 bytes for each occurrence.
+    The search covers the sectors that lie end to end from each of ``starts`` up to its end. The
+    starts need not be multiples of 512 apart. If two spans have the same alignment, the search also
+    covers the bytes between them: check which op a place belongs to before using it. ``done`` gets
+    the number of bytes searched. Memory: one block, and 16 bytes for each occurrence.
     """
     targets = np.ascontiguousarray(wanted).view("<u8")
     hashes = sector_hashes(targets)
@@ -92,14 +95,16 @@ def find(
             contents.append(order[index[rows]])
         done(len(data))
     place, content = np.concatenate(places), np.concatenate(contents)
-    # runs of different alignment may overlap in a trace that was not made by the recorder
+    # runs of different alignment may overlap in a trace that the recorder did not make
     by_place = np.argsort(place, kind="stable")
     return Hits(place[by_place], content[by_place])
 
 
 def _runs(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """Neighbouring spans whose sectors are aligned alike, as one: where they start and end. In a trace
-    of aligned ops that is a single run through all blocks."""
+    """Join neighbouring spans of the same alignment; return where the runs start and end.
+
+    In a trace of aligned ops, a single run goes through all blocks.
+    """
     if not len(starts):
         return starts, ends
     order = np.argsort(starts, kind="stable")
@@ -109,6 +114,6 @@ def _runs(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
 
 
 def _between(runs: tuple[Ints, Ints], start: int, end: int) -> tuple[int, int]:
-    """The first of the runs that touch ``[start, end)``, and the one after the last."""
+    """Return the runs that touch ``[start, end)``: the index of the first, and of the last + 1."""
     first = int(np.searchsorted(runs[1], start, "right"))
     return first, max(first, int(np.searchsorted(runs[0], end, "left")))

@@ -1,4 +1,4 @@
-"""Signs of damage in the bytes themselves: flipped bits, one boundary between new and old, a shift.
+"""Signs of damage in the bytes: flipped bits, a boundary between new and old data, a shift.
 
 Pure functions on bytes; sectors are rows of 512 uint8 each.
 """
@@ -12,34 +12,38 @@ from analysis.provenance.rows import Flags, Ints, Octets
 from tracer.op import SECTOR
 
 MAX_FLIPS = 8
-"""Wrong bits in a sector that still count as flips. Faults of memory and buses are of one bit or a few.
-Other content differs in half of its bits: in 2,048 of a sector, in 16 of a 32-bit word that alone was
-overwritten; of such words 0.35 % differ in eight or fewer."""
+"""The most wrong bits in a sector that count as flips. Faults of memory and buses change one bit or
+a few. Unrelated content differs in half of its bits: in 2,048 bits of a sector, in 16 bits of a
+single 32-bit word. Of overwritten words, 0.35 % differ in eight bits or fewer."""
 
 MAX_SHOWN = 16
 """Flipped bytes that are listed."""
 
 PROBE = 32
-"""Bytes that are searched for at other places, and the fewest that say that they were moved."""
+"""Bytes that are searched for at other places, and the fewest matching bytes that prove a shift."""
 
 MIN_VALUES = 8
-"""Different byte values in a probe: zeroes and fillers are found everywhere and tell nothing."""
+"""The fewest different byte values in a probe: zeroes and fillers are found everywhere."""
 
 MAX_PROBES = 32
+"""Probes for a range."""
+
 MAX_FOUND = 16
-"""Probes for a range, and places at which each may be found: where it is found more often the data
-repeats itself, and the distance says little."""
+"""Places counted for one probe. If there are more, the data repeats itself and the distance says
+little."""
 
 
 def flips(expected: Octets, actual: Octets) -> Ints:
-    """How many bits of each row differ."""
+    """Return how many bits of each row differ."""
     bits: Ints = np.bitwise_count(expected ^ actual).sum(axis=1, dtype=np.int64)
     return bits
 
 
 def flipped(expected: Octets, actual: Octets, offset: int) -> list[list[int]]:
-    """The bytes that differ, up to MAX_SHOWN of them, as [offset, mask]; ``offset`` is the first
-    byte's."""
+    """Return the first MAX_SHOWN bytes that differ, as [offset, mask].
+
+    ``offset`` is the place of the first byte on the disk.
+    """
     masks = (expected ^ actual).ravel()
     return [[offset + int(at), int(masks[at])] for at in np.flatnonzero(masks)[:MAX_SHOWN]]
 
@@ -47,28 +51,29 @@ def flipped(expected: Octets, actual: Octets, offset: int) -> list[list[int]]:
 def tear(
     new: Octets, old: Octets, now: Octets, seen: Flags, offset: int
 ) -> tuple[int, bool] | None:
-    """The one boundary between what of a write arrived and what did not: its byte on the disk, and
-    whether it is the first part that arrived. None where there is no such thing.
+    """Return the one boundary between the part of a write that arrived and the part that did not.
 
-    All are of the same range, which begins at byte ``offset``; ``seen`` is where nothing was written
-    since. Only bytes in which new and old differ can tell, so the boundary may be known to lie in a
-    range only; then it is the place in it that is a multiple of the largest power of two.
+    The result is the byte on the disk, and whether the first part arrived; None unless there is
+    exactly one boundary. The arrays are of the same range, which begins at byte ``offset``.
+    ``seen`` is where no later op wrote. Only bytes in which new and old differ count, so the
+    boundary may be known only to lie in a range; the result is then the multiple of the largest
+    power of two in it.
     """
-    telling = np.flatnonzero(seen & (new != old))
-    if not len(telling):
+    differing = np.flatnonzero(seen & (new != old))
+    if not len(differing):
         return None
-    arrived = now[telling] == new[telling]
-    if not (arrived | (now[telling] == old[telling])).all():
+    arrived = now[differing] == new[differing]
+    if not (arrived | (now[differing] == old[differing])).all():
         return None
     switches = np.flatnonzero(np.diff(arrived.view(np.int8)))
     if len(switches) != 1:
         return None
-    last, first = telling[switches[0]], telling[switches[0] + 1]
+    last, first = differing[switches[0]], differing[switches[0] + 1]
     return roundest(offset + int(last) + 1, offset + int(first)), bool(arrived[0])
 
 
 def roundest(first: int, last: int) -> int:
-    """The number from ``first`` (above 0) to ``last`` that is a multiple of the largest power of two."""
+    """Return the multiple of the largest power of two from ``first`` (above 0) to ``last``."""
     for power in range(last.bit_length(), -1, -1):
         number = -(-first >> power) << power
         if number <= last:
@@ -77,15 +82,18 @@ def roundest(first: int, last: int) -> int:
 
 
 def power_of_two(number: int) -> int:
-    """The largest power of two that a number above 0 is a multiple of."""
+    """Return the largest power of two that divides a number above 0."""
     return number & -number
 
 
 def moved_by(
     actual: Octets, expected: Octets, offset: int, text: bytes, text_offset: int
 ) -> list[int]:
-    """Distances in bytes by which parts of ``text`` may have been moved to be what ``actual`` is now:
-    those that most probes tell first, then the shortest. Offsets are bytes on the disk."""
+    """Return the distances in bytes by which parts of ``text`` may have moved into ``actual``.
+
+    The distances that most probes support come first, then the shortest. Offsets are bytes on the
+    disk.
+    """
     votes: Counter[int] = Counter()
     for at, probe in _probes(actual, expected):
         found = text.find(probe)
@@ -99,28 +107,31 @@ def moved_by(
 
 
 def _probes(actual: Octets, expected: Octets) -> Iterator[tuple[int, bytes]]:
-    """Pieces of what is there and should not be, that can be told from others: (place, bytes)."""
+    """Yield distinctive pieces of the wrong data, as (place, bytes)."""
     rows = len(actual)
     flat = actual.tobytes()
     wrong = (actual != expected).ravel()
     for row in sorted({int(row) for row in np.linspace(0, rows - 1, min(rows, MAX_PROBES // 2))}):
         places = range(row * SECTOR, (row + 1) * SECTOR - PROBE + 1, PROBE // 2)
-        told: set[int] = set()
+        chosen: set[int] = set()
         for order in (places, reversed(places)):
             for at in order:
                 if len(set(flat[at : at + PROBE])) >= MIN_VALUES and wrong[at : at + PROBE].any():
-                    told.add(at)
+                    chosen.add(at)
                     break
-        for at in sorted(told):
+        for at in sorted(chosen):
             yield at, flat[at : at + PROBE]
 
 
 def moved(
     actual: Octets, expected: Octets, offset: int, text: bytes, text_offset: int, by: int
 ) -> Ints:
-    """For each row a byte that is wrong and is what ``text`` has ``by`` bytes before it on the disk, the
-    middle one of them: at the ends a few agree by chance. -1 where the row is not so explained: where
-    that is said by fewer than PROBE of the bytes that are wrong, and by fewer than half of them."""
+    """Return, for each row, a wrong byte that equals the byte of ``text`` ``by`` bytes before it.
+
+    Of several such bytes the middle one is returned, since a few at the ends agree by chance. -1 if
+    the shift does not explain the row: if fewer than PROBE and fewer than half of the wrong bytes
+    agree.
+    """
     first = offset - by - text_offset
     source = np.zeros(actual.size, np.uint8)
     known = np.zeros(actual.size, bool)
@@ -131,9 +142,9 @@ def moved(
         known[start:stop] = True
     wrong = actual != expected
     explained = wrong & ((actual.ravel() == source) & known).reshape(actual.shape)
-    told, total = explained.sum(axis=1), wrong.sum(axis=1)
-    rows = (told >= PROBE) | (2 * told >= total)
-    if 2 * told[rows].sum() < total[rows].sum():  # they only look alike here and there
+    agree, total = explained.sum(axis=1), wrong.sum(axis=1)
+    rows = (agree >= PROBE) | (2 * agree >= total)
+    if 2 * agree[rows].sum() < total[rows].sum():  # the rows agree only here and there
         rows[:] = False
-    middle = (2 * explained.cumsum(axis=1) >= told[:, np.newaxis]).argmax(axis=1)
+    middle = (2 * explained.cumsum(axis=1) >= agree[:, np.newaxis]).argmax(axis=1)
     return np.where(rows, middle, -1)

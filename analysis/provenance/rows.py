@@ -15,8 +15,11 @@ Flags = npt.NDArray[np.bool_]
 
 
 class Rows:
-    """The damaged sectors, or what of them is in the evidence: each a row of 512 bytes, padded with
-    zeroes where it is not whole. Bytes of the evidence that are right are left out, by sectors."""
+    """The damaged sectors in the evidence, each a row of 512 bytes.
+
+    A sector that is only partly in the evidence is padded with zeroes. Sectors of the evidence that
+    are right are left out.
+    """
 
     def __init__(self, evidence: Sequence[Evidence]) -> None:
         starts, ends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -36,27 +39,27 @@ class Rows:
         self.count = len(self.start)
         self.whole: Flags = self.end - self.start == SECTOR
         self.joined: Flags = np.append(False, self.start[1:] == self.end[:-1])[: self.count]
-        """Whether a row goes on where the one before it ends."""
+        """Whether a row begins where the row before it ends."""
 
     def bytes(self, row: int) -> bytes:
-        """What a row holds, without padding."""
+        """Return what a row holds, without the padding."""
         first = int(self.start[row]) % SECTOR
         length = int(self.end[row] - self.start[row])
         return self.actual[row, first : first + length].tobytes()
 
     def first_byte(self, row: int) -> int:
-        """Where on the disk a row's first column is."""
+        """Return the byte on the disk of a row's first column."""
         return int(self.start[row]) // SECTOR * SECTOR
 
     def runs(self, chosen: Flags) -> list[tuple[int, int]]:
-        """The chosen rows, as ranges of rows that lie end to end."""
+        """Return the chosen rows as ranges ``[first, stop)`` of rows that lie end to end."""
         breaks = np.flatnonzero(~self.joined | ~chosen | ~np.roll(chosen, 1))
         edges = [*map(int, breaks), self.count]
         return [(a, b) for a, b in pairwise(edges) if chosen[a]]
 
 
 def as_rows(data: bytes, offset: int) -> Octets:
-    """Bytes from ``offset`` of the disk on as rows of one sector, padded with zeroes at both ends."""
+    """Return bytes from ``offset`` of the disk as rows of one sector, padded with zeroes."""
     lead = offset % SECTOR
     rows = np.zeros((-(-(lead + len(data)) // SECTOR), SECTOR), np.uint8)
     rows.reshape(-1)[lead : lead + len(data)] = np.frombuffer(data, np.uint8)

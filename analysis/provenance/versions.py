@@ -1,7 +1,7 @@
-"""What a trace's ops made of the disk: who wrote a byte, what was there before, and with which bytes.
+"""The history of the disk: which op wrote a byte, which bytes it wrote, and what was there before.
 
-Indices number the changes in the order of submission. Memory: about 80 bytes for each, with what
-``changes`` reads.
+Indices number the changes in the order of submission. Memory: about 80 bytes for each change, those
+of ``changes`` included.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class Versions:
     def __init__(self, source: TraceWithData, changes: Changes) -> None:
         self._source = source
         self.position = changes.position
-        """Of each op among all of the trace's, reads and flushes too."""
+        """Each op's place among all ops of the trace, reads and flushes included."""
         self.seq = changes.seq
         self.kind = changes.kind
         self.start = changes.offset
@@ -35,24 +35,24 @@ class Versions:
         self._digest = np.ascontiguousarray(changes.digest)
         words = self._digest.view("<u8").reshape(-1, 2)
         self.empty = ~np.isin(self.kind, list(CARRIES_DATA)) | ~words.any(axis=1)
-        """Whether all that an op leaves behind is zeroes."""
+        """Whether an op leaves only zeroes behind."""
         self.trim = self.kind == Kind.TRIM
         self.trims_clear = Kind.TRIM in changing_kinds(source.trace.header.trim)
-        """Whether a trim turns the reference's bytes to zeroes; else it leaves them alone."""
+        """Whether a trim zeroes the bytes of the reference. Otherwise it leaves them alone."""
         self._pool: Ints = np.arange(len(self.seq))
         self._held: tuple[int, memoryview] = (-1, memoryview(b""))
         self._copies: list[int] = []
         self.where: Ints = np.where(
             self.empty, -1, self._payload if source.real else self._lay_out()
         )
-        """Where each op's bytes begin in the stream of all that was written, -1 for none there. Equal
-        contents share a place."""
+        """Where each op's bytes begin in the stream of all written data, -1 if they are not in it.
+        Equal contents share a place."""
 
     def __len__(self) -> int:
         return len(self.seq)
 
     def op(self, index: int) -> Op:
-        """An op, as far as its bytes are concerned."""
+        """Return an op, with only the fields that its bytes depend on."""
         payload = int(self._payload[index]) & ((1 << 64) - 1)
         return Op(
             int(self.seq[index]), int(self.kind[index]), 0, int(self.start[index]),
@@ -61,12 +61,15 @@ class Versions:
         )  # fmt: skip
 
     def name(self, index: int) -> str:
-        """``#12 write``; the start image is no request of anyone's."""
+        """Return ``#12 write``, or "the start image", which is not a request."""
         kind = KIND_BY_NUMBER[int(self.kind[index])]
         return "the start image" if kind == Kind.START else f"#{self.seq[index]} {kind.label}"
 
     def data(self, index: int, start: int, end: int) -> bytes:
-        """What an op left in the bytes ``[start, end)`` of the disk, all its own. Raises TraceError."""
+        """Return what an op left in the bytes ``[start, end)``, which lie within its range.
+
+        Raises TraceError.
+        """
         if self.empty[index]:
             return bytes(end - start)
         if self._held[0] != index:
@@ -75,8 +78,10 @@ class Versions:
         return bytes(self._held[1][start - offset : end - offset])
 
     def focus(self, ranges: RangeSet) -> None:
-        """Say which bytes of the disk ``content``, ``writers`` and ``later`` will be asked about
-        from now on: they look at fewer ops then."""
+        """Restrict ``content``, ``writers``, ``changes`` and ``later`` to these ranges of the disk.
+
+        They then look at fewer ops.
+        """
         if not ranges:
             return
         starts, ends = np.array(list(ranges)).T
@@ -93,9 +98,11 @@ class Versions:
         trims: bool | None = None,
         without: int | None = None,
     ) -> bytes:
-        """What ``[start, end)`` held before op ``before`` (after all, if None), or would have held
-        ``without`` one. Trims make zeroes with ``trims``, else do nothing; by default they do what they
-        did on the reference. Raises TraceError."""
+        """Return what ``[start, end)`` held before op ``before``, or after all ops if None.
+
+        ``without`` is an op to leave out. If ``trims`` is true, trims make zeroes; if false, they
+        do nothing; if None, they do what they did on the reference. Raises TraceError.
+        """
         if trims is None:
             trims = self.trims_clear
         found = bytearray(end - start)
@@ -112,9 +119,11 @@ class Versions:
         trims: bool = False,
         without: int | None = None,
     ) -> list[tuple[int, int, int]]:
-        """Who wrote ``[start, end)`` last, before op ``before`` (of all, if None) and ``without`` one,
-        as ``(start, end, index)`` in the order of the disk; -1 where nobody did. Only with ``trims``
-        these count."""
+        """Return which op wrote each part of ``[start, end)`` last, before op ``before`` if given.
+
+        The parts are ``(start, end, index)``, in the order of the disk; the index is -1 if no op
+        wrote the part. ``without`` is an op to leave out. Trims count only if ``trims`` is true.
+        """
         found = []
         missing = RangeSet([(start, end)])
         for index in self._over(start, end, before):
@@ -128,28 +137,30 @@ class Versions:
         return sorted(found + [(first, last, -1) for first, last in missing])
 
     def changes(self, start: int, end: int, limit: int) -> list[int]:
-        """The ops that changed some of ``[start, end)``, trims aside, the last one first, so many at
-        most."""
+        """Return the last ``limit`` ops that changed a part of ``[start, end)``, the latest first.
+
+        Trims do not count.
+        """
         return list(islice((j for j in self._over(start, end, None) if not self.trim[j]), limit))
 
     def later(self, index: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The ranges within ``[start, end)`` that ops after ``index`` changed."""
+        """Yield the ranges within ``[start, end)`` that ops after ``index`` changed."""
         for other in self._over(start, end, None):
             if other <= index:
                 return
             yield max(start, int(self.start[other])), min(end, int(self.end[other]))
 
     def _over(self, start: int, end: int, before: int | None) -> Iterator[int]:
-        """The ops that changed some of ``[start, end)``, the last one first."""
+        """Yield the ops that changed a part of ``[start, end)``, the latest first."""
         pool = self._pool if before is None else self._pool[: np.searchsorted(self._pool, before)]
         over = pool[(self.start[pool] < end) & (self.end[pool] > start)]
         return map(int, over[::-1])
 
     def _lay_out(self) -> Ints:
-        """Places for what digests stand for: one after the other, each once."""
+        """Return places for the stand-ins of digests: one after another, each digest once."""
         words = self._digest.view("<u8").reshape(-1, 2)
         length = self.end - self.start
-        # one number for digest and length, to be sorted faster than the three of them
+        # one number for digest and length: it sorts faster than three numbers
         key = words[:, 0] + words[:, 1] * np.uint64(3) + length.astype(np.uint64) * np.uint64(5)
         key[self.empty] = 0
         _, first, which = np.unique(key, return_index=True, return_inverse=True)
@@ -160,8 +171,10 @@ class Versions:
         return places
 
     def blocks(self, wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, bytes]]:
-        """Walk over the stream of all that was written, as ``analysis.provenance.lookup.Blocks`` says.
-        Raises TraceError."""
+        """Yield blocks of the stream of all written data, as ``lookup.Blocks`` describes.
+
+        Raises TraceError.
+        """
         if self._source.payloads is not None:
             yield from self._source.payloads.blocks(wanted)
             return
@@ -176,8 +189,10 @@ class Versions:
                 yield int(self.where[self._copies[first]]), data
 
     def spans(self) -> tuple[Ints, Ints]:
-        """The parts of the stream that hold whole sectors of the disk: where the first of these begins
-        and where the op's bytes end, each pair once."""
+        """Return the parts of the stream that hold whole sectors of the disk, each once.
+
+        A part is from where an op's first whole sector begins to where the op's bytes end.
+        """
         real = np.flatnonzero(self.where >= 0)
         starts = self.where[real] + -self.start[real] % SECTOR
         ends = self.where[real] + self.end[real] - self.start[real]

@@ -1,7 +1,7 @@
-"""A page for a bug report: what a replay found, or what a recording did.
+"""An HTML page for a bug report: what a replay found, or what a recording did.
 
-Everything that is shown comes from the verdict and the trace, and is escaped (``markup``). Nothing that
-either names is opened, run or connected to.
+All content comes from the verdict and the trace, and is escaped (``markup``). Nothing that they
+name is opened, run or connected to.
 """
 
 from analysis.report.on_trace import of_trace
@@ -10,5 +10,5 @@ from analysis.report.on_verdict import of_verdict
 __all__ = ["READS", "of_trace", "of_verdict"]
 
 READS = 12
-"""How often a page reads its trace, at most: what its progress is counted in. The ops are sought, the
-picture takes three, each of three histories two, the tables the rest."""
+"""How often a page reads its trace at most: the unit of its progress bar. The picture reads it
+three times, each of three histories twice; the search for ops and the tables do the rest."""

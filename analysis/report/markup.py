@@ -1,7 +1,7 @@
-"""HTML that cannot be broken out of: whatever is text is escaped, and only what is made here is markup.
+"""HTML that text cannot break out of: all text is escaped, and only this module makes markup.
 
-Text from a trace may hold anything. Characters that cannot be seen (controls, and those that turn the
-direction of writing) are shown as escapes (``tracer.text.printable``), so nothing is hidden either.
+Text from a trace may contain anything. Invisible characters (controls, and characters that change
+the direction of writing) are shown as escapes (``tracer.text.printable``), so text cannot hide either.
 """
 
 import html
@@ -10,26 +10,29 @@ from collections.abc import Iterable
 from tracer.text import printable
 
 VOID = frozenset({"img", "meta"})
-"""Elements without an end tag (HTML, 13.1.2), as far as we use them."""
+"""The elements without an end tag (HTML, 13.1.2) that reports use."""
 
 
 MAX_TEXT = 2000
-"""Characters of one text that are shown: a trace's header may say a megabyte of things."""
+"""The most characters shown of one text: a trace's header may hold a megabyte."""
 
 
 class Markup(str):
-    """A piece of HTML: made by the functions here, or ours as it is. Never of anything that was read."""
+    """A piece of HTML: made by the functions here or a constant of ours, never data from a file."""
 
     __slots__ = ()
 
 
 Content = object
-"""What goes into an element: Markup as it is; of anything else its ``str``, escaped."""
+"""The content of an element. Markup is inserted as it is, the ``str`` of anything else escaped."""
 
 
 def element(name: str, /, *content: Content, **attributes: object) -> Markup:
-    """An element. An attribute's name is written with ``_`` for ``-``, and behind ``class``; None leaves
-    it out. Names are ours: only content and values may come from elsewhere."""
+    """Return an element.
+
+    In attribute names, ``_`` stands for ``-``, and ``class_`` for ``class``. An attribute of None
+    is left out. Names must be constants of ours: only content and values may come from a file.
+    """
     words = [name]
     for key, value in attributes.items():
         if value is not None:
@@ -39,8 +42,10 @@ def element(name: str, /, *content: Content, **attributes: object) -> Markup:
 
 
 def join(content: Iterable[Content], between: str = "") -> Markup:
-    """Pieces of content as one."""
-    pieces = (one if isinstance(one, Markup) else _escape(_clip(str(one))) for one in content)
+    """Return pieces of content as one."""
+    pieces = (
+        piece if isinstance(piece, Markup) else _escape(_clip(str(piece))) for piece in content
+    )
     return Markup(between.join(pieces))
 
 

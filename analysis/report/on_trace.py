@@ -1,4 +1,4 @@
-"""The page about what a recording did, and what it found."""
+"""The page about a recording: what it did, and what it found."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from analysis.report.page import Row, Section, facts, page, shell, table
 from analysis.report.sections import AT_THE_END, MAX_ROWS, Focus
 from analysis.story import words
 from tracer import text
-from tracer.op import SECTOR
+from tracer.op import SECTOR, sectors
 from tracer.ranges import RangeSet
 from tracer.verdict import BadRead, FaultName, Finding, Verdict, VerdictKind
 
@@ -24,15 +24,21 @@ FAULTS = {
     FaultName.FINAL: "the images differ after the run",
     FaultName.LOST: "the driver went away",
 }
-"""What each fault is, in words."""
+"""Each fault in words."""
 
 
 def of_trace(recording: Frames, source: str) -> str:
-    """The page about what a recording did, and where the two sides differed. Raises TraceError."""
+    """Return the page about a recording: what it did, and where the two sides differed.
+
+    Raises TraceError.
+    """
     mismatches = recording.mismatches
     kinds = queries.by_kind(recording)
-    told, ranges = _ending(recording, mismatches), _damaged(mismatches)
-    parts = [Section("what", "What happened", facts(told)), Section("kinds", "Ops", _kinds(kinds))]
+    summary, ranges = _summary(recording, mismatches), _damaged(mismatches)
+    parts = [
+        Section("what", "What happened", facts(summary)),
+        Section("kinds", "Ops", _kinds(kinds)),
+    ]
     if len(recording.marks):
         parts.append(Section("marks", "Marks", _marks(recording.marks)))
     if len(mismatches):
@@ -56,44 +62,46 @@ def of_trace(recording: Frames, source: str) -> str:
     ]
     name = recording.path.name
     differences = f"{len(mismatches):,} differences" if len(mismatches) != 1 else "1 difference"
-    return page(f"{name}: {differences}", told[0][1][0], parts, source)
+    return page(f"{name}: {differences}", summary[0][1][0], parts, source)
 
 
-def _ending(recording: Frames, mismatches: pl.DataFrame) -> list[tuple[str, list[Content]]]:
+def _summary(recording: Frames, mismatches: pl.DataFrame) -> list[tuple[str, list[Content]]]:
+    """Return the facts about the whole recording, how it ended first."""
     end, driver = recording.end, recording.header.driver.get("name", "?")
     if end is None:
         how = "The recording was not closed: its end is missing."
     else:
         how = f"The recording ended after {text.seconds(end.time)}, its verdict was: {end.verdict}."
-    told: list[tuple[str, list[Content]]] = [
+    found: list[tuple[str, list[Content]]] = [
         ("recording", [how]),
         ("driver", [str(driver)]),
         ("ops", [f"{recording.count:,}"]),
     ]
     if recording.torn_bytes:
-        told.append(
-            ("torn", [f"the last record is cut off ({recording.torn_bytes} bytes of it are there)"])
+        found.append(
+            ("torn", [f"the last record is cut off ({recording.torn_bytes} bytes are there)"])
         )
     if len(mismatches):
         faults = Counter(mismatches["fault"])
-        told.append(
+        found.append(
             (
                 "differences",
                 [f"{count:,} times {FAULTS[fault]}" for fault, count in sorted(faults.items())],
             )
         )
-    return told
+    return found
 
 
 def _kinds(kinds: list[dict[str, Any]]) -> Markup:
+    """Return the table of the kinds of op, from ``queries.by_kind``."""
     rows: list[Row] = []
-    for one in kinds:
-        took, driver, reference = one["latency"], one["test_ns"], one["reference_ns"]
-        times = (took.median, took.high, one["most"], driver.median, reference.median)
-        amount = text.size(one["bytes"]) if one["bytes"] else ""
-        # what the disk held at the start was copied, not asked for
-        cells = ["" if ns is None or one["kind"] == "start" else f"{ns / 1e3:,.1f}" for ns in times]
-        rows.append(((one["kind"], f"{one['count']:,}", amount, f"{one['failed']:,}", *cells), ""))
+    for row in kinds:
+        took, driver, reference = row["latency"], row["test_ns"], row["reference_ns"]
+        times = (took.median, took.high, row["most"], driver.median, reference.median)
+        amount = text.size(row["bytes"]) if row["bytes"] else ""
+        # pieces of the start image were copied: they have no latency
+        cells = ["" if ns is None or row["kind"] == "start" else f"{ns / 1e3:,.1f}" for ns in times]
+        rows.append(((row["kind"], f"{row['count']:,}", amount, f"{row['failed']:,}", *cells), ""))
     columns = [
         "count",
         "bytes",
@@ -104,14 +112,17 @@ def _kinds(kinds: list[dict[str, Any]]) -> Markup:
         "driver's median µs",
     ]
     columns.append("reference's median µs")
-    name = "Ops by kind, and how long they took from submission to reply (medians and 99 %: to about 1 %)"
+    name = (
+        "Ops by kind, and how long they took from submission to reply "
+        "(medians and 99 %: to about 1 %)"
+    )
     return table(name, {"op": "", **dict.fromkeys(columns, "number")}, rows)
 
 
 def _marks(marks: pl.DataFrame) -> Markup:
     rows: list[Row] = [
-        ((one["name"], f"#{one['seq']}", f"{one['time'] / 1e9:.6f}"), "")
-        for one in marks.head(MAX_ROWS).rows(named=True)
+        ((mark["name"], f"#{mark['seq']}", f"{mark['time'] / 1e9:.6f}"), "")
+        for mark in marks.head(MAX_ROWS).rows(named=True)
     ]
     name = "Named moments" + (
         f" (the first {MAX_ROWS} of {len(marks):,})" if len(marks) > MAX_ROWS else ""
@@ -121,14 +132,14 @@ def _marks(marks: pl.DataFrame) -> Markup:
 
 def _mismatches(mismatches: pl.DataFrame) -> Markup:
     rows: list[Row] = []
-    for one in mismatches.head(MAX_ROWS).rows(named=True):
-        first, last = one["offset"] // SECTOR, -(-(one["offset"] + one["length"]) // SECTOR)
-        place = words.sectors(first, last - first) if one["length"] else ""
+    for row in mismatches.head(MAX_ROWS).rows(named=True):
+        touched = sectors(row["offset"], row["offset"] + row["length"])
+        place = words.sectors(touched.start, len(touched)) if row["length"] else ""
         status = ""
-        if one["expected_status"] or one["actual_status"]:
-            status = f"{one['actual_status']}, reference {one['expected_status']}"
-        where = "after the run" if one["fault"] == FaultName.FINAL else f"#{one['seq']}"
-        rows.append(((where, FAULTS[one["fault"]], place, status, f"{one['time'] / 1e9:.6f}"), ""))
+        if row["expected_status"] or row["actual_status"]:
+            status = f"{row['actual_status']}, reference {row['expected_status']}"
+        where = "after the run" if row["fault"] == FaultName.FINAL else f"#{row['seq']}"
+        rows.append(((where, FAULTS[row["fault"]], place, status, f"{row['time'] / 1e9:.6f}"), ""))
     columns = {
         "op": "",
         "difference": "note",
@@ -143,7 +154,7 @@ def _mismatches(mismatches: pl.DataFrame) -> Markup:
 
 
 def _damaged(mismatches: pl.DataFrame) -> RangeSet:
-    """Where bytes differed, in whole sectors."""
+    """Return where bytes differed, in whole sectors."""
     faults = (FaultName.DATA, FaultName.BLOCK_STATUS, FaultName.FINAL)
     wrong = mismatches.filter(
         pl.col("fault").is_in([str(fault) for fault in faults]), pl.col("length") > 0
@@ -153,7 +164,7 @@ def _damaged(mismatches: pl.DataFrame) -> RangeSet:
 
 
 def _as_verdict(recording: Frames, first: Mapping[str, Any], damaged: RangeSet) -> Verdict:
-    """What a recording found, as the picture of a verdict wants it."""
+    """Return what a recording found as a verdict, which the damage picture needs."""
     read = BadRead(seq=first["seq"], sector=first["offset"] // SECTOR)
     return Verdict(
         verdict=VerdictKind.DAMAGED,
@@ -161,7 +172,7 @@ def _as_verdict(recording: Frames, first: Mapping[str, Any], damaged: RangeSet) 
         driver=str(recording.header.driver.get("name", "?")),
         trace=str(recording.path),
         size=recording.header.size,
-        damage=[Finding(sector=sector, sectors=sectors) for sector, sectors in damaged.sectors()],
+        damage=[Finding(sector=sector, sectors=count) for sector, count in damaged.sectors()],
         culprit_damage=[],
         first_bad_read=read if first["fault"] == FaultName.DATA else None,
     )

@@ -14,21 +14,23 @@ from tracer.verdict import DamageKind, Environment, Finding, SectorBytes, Verdic
 
 
 def of_verdict(recording: Frames, verdict: Verdict, source: str) -> str:
-    """The page about what a replay found. ``source`` names the file that the verdict is from. Raises
-    TraceError, and UsageError where the verdict is about another trace."""
+    """Return the page about what a replay found. ``source`` names the file of the verdict.
+
+    Raises TraceError, and UsageError if the verdict is about another trace.
+    """
     _check(recording, verdict)
     focus = _focus(recording, verdict)
     shown = words.damage(verdict)
-    told = words.facts(verdict)[1:]  # the first is the headline
+    summary = words.facts(verdict)[1:]  # the first is the headline
     if shown:
-        told.append(("damage", [words.amount(verdict), *words.findings(verdict)]))
+        summary.append(("damage", [words.amount(verdict), *words.findings(verdict)]))
     parts = [
-        Section("what", "What happened", facts(told)),
+        Section("what", "What happened", facts(summary)),
         Section("reproduce", "Reproduce", _reproduce(verdict)),
     ]
     if shown or verdict.culprit is not None:
-        said = words.amount(verdict) or "nothing is damaged"
-        drawn = sections.damage_map(recording, verdict, said)
+        amount = words.amount(verdict) or "nothing is damaged"
+        drawn = sections.damage_map(recording, verdict, amount)
         parts.append(Section("damage", "Damage", join((drawn, _findings(verdict)))))
     if verdict.bytes is not None:
         parts.append(_bytes(verdict.bytes))
@@ -54,12 +56,15 @@ def of_verdict(recording: Frames, verdict: Verdict, source: str) -> str:
 
 
 def _check(recording: Frames, verdict: Verdict) -> None:
-    """The picture refuses other disks and missing culprits too, but is not always drawn."""
+    """Raise UsageError if the verdict is about another trace.
+
+    The damage picture checks the disk and the culprit too, but is not always drawn.
+    """
     path = text.printable(str(recording.path))
     if verdict.size != recording.header.size:
         raise UsageError(
-            f"{path} has a disk of {recording.header.size} bytes, the verdict is about one of "
-            f"{verdict.size}"
+            f"{path} has a disk of {recording.header.size} bytes, the verdict is about a disk "
+            f"of {verdict.size} bytes"
         )
     op = verdict.culprit
     if op is not None:
@@ -69,9 +74,7 @@ def _check(recording: Frames, verdict: Verdict) -> None:
             row | {"flags": flag_names(row["flags"])} for row in columns.collect().rows(named=True)
         ]
         if found != [same]:
-            raise UsageError(
-                f"{path} is not the trace of this verdict: op #{op.seq} is another one"
-            )
+            raise UsageError(f"{path} is not the trace of this verdict: op #{op.seq} is another op")
 
 
 def _focus(recording: Frames, verdict: Verdict) -> Focus:
@@ -81,12 +84,12 @@ def _focus(recording: Frames, verdict: Verdict) -> Focus:
         notes.setdefault(culprit.seq, []).append("the culprit")
     if first is not None:
         notes.setdefault(first.seq, []).append("the first wrong read")
-    seq = next((one.seq for one in (culprit, first) if one is not None), recording.count - 1)
-    ranges = ((one.start, one.end) for one in words.damage(verdict))
+    seq = next((op.seq for op in (culprit, first) if op is not None), recording.count - 1)
+    ranges = ((finding.start, finding.end) for finding in words.damage(verdict))
     return Focus(
         seq,
         culprit.seq if culprit is not None else None,
-        {one: "; ".join(words) for one, words in notes.items()},
+        {number: "; ".join(said) for number, said in notes.items()},
         RangeSet(ranges),
     )
 
@@ -96,24 +99,24 @@ def _reproduce(verdict: Verdict) -> Markup:
         text.shell(verdict.command)
         or f"{text.shell(['trace', 'replay', verdict.trace])} --driver ..."
     )
-    told = [shell([again])]
+    parts = [shell([again])]
     if more := words.commands(verdict):
-        told += [paragraph("To see more:"), shell(more)]
-    return join(told)
+        parts += [paragraph("To see more:"), shell(more)]
+    return join(parts)
 
 
 def _findings(verdict: Verdict) -> Markup:
-    """Each damaged range, and where its bytes came from."""
+    """Return the table of damaged ranges, with where their bytes came from."""
     shown = words.damage(verdict)
     if not shown:
         return paragraph("No sector is damaged.")
     rows: list[Row] = []
-    for one in shown[:MAX_ROWS]:
-        source = one.source
+    for finding in shown[:MAX_ROWS]:
+        source = finding.source
         origin = f"#{source.seq} {source.kind}, from its byte {source.at} on" if source else ""
-        size = text.size(one.sectors * SECTOR)
-        place = words.sectors(one.sector, one.sectors)
-        rows.append(((place, size, one.kind or "", origin, one.text or ""), ""))
+        size = text.size(finding.sectors * SECTOR)
+        place = words.sectors(finding.sector, finding.sectors)
+        rows.append(((place, size, finding.kind or "", origin, finding.text or ""), ""))
     when = "right after the culprit" if verdict.culprit_damage else "in the end"
     name = f"What is damaged {when}, and where the wrong bytes came from"
     if len(shown) > MAX_ROWS:
@@ -130,37 +133,35 @@ def _findings(verdict: Verdict) -> Markup:
 
 def _bytes(shown: SectorBytes) -> Section:
     expected, actual = bytes.fromhex(shown.expected), bytes.fromhex(shown.actual)
-    wrong = [
-        at for at, (one, other) in enumerate(zip(expected, actual, strict=True)) if one != other
-    ]
-    told = f"{len(wrong)} of {len(expected)} bytes differ"
+    wrong = [at for at, (good, bad) in enumerate(zip(expected, actual, strict=True)) if good != bad]
+    summary = f"{len(wrong)} of {len(expected)} bytes differ"
     if wrong:
         first, last = shown.offset + wrong[0], shown.offset + wrong[-1]
-        told += f", from byte {first} to byte {last} of the disk"
-    told += ". Lines with - are what the sector should hold, lines with + what it does."
+        summary += f", from byte {first} to byte {last} of the disk"
+    summary += ". Lines with - are what the sector should hold, lines with + what it does."
     return Section(
         "bytes",
         f"Bytes of sector {shown.sector}",
-        join((paragraph(told), sections.hex_dump(shown.offset, expected, actual))),
+        join((paragraph(summary), sections.hex_dump(shown.offset, expected, actual))),
     )
 
 
 def _histories(recording: Frames, verdict: Verdict, focus: Focus) -> Markup:
-    """The history of a sector for each explanation of damage."""
+    """Return the history of one sector for each kind and source of damage."""
     chosen: dict[tuple[DamageKind | None, int | None], Finding] = {}
-    for one in words.damage(verdict):
-        origin = one.source.seq if one.source else None
-        chosen.setdefault((one.kind, origin), one)
-    told = []
-    for (kind, origin), one in list(chosen.items())[: sections.MAX_HISTORIES]:
+    for finding in words.damage(verdict):
+        origin = finding.source.seq if finding.source else None
+        chosen.setdefault((finding.kind, origin), finding)
+    parts = []
+    for (kind, origin), finding in list(chosen.items())[: sections.MAX_HISTORIES]:
         first = verdict.first_bad_read
         if focus.culprit is not None:
             moment = focus.culprit
-        elif first is not None and one.sector <= first.sector < one.sector + one.sectors:
+        elif first is not None and finding.start <= first.sector * SECTOR < finding.end:
             moment = first.seq
         else:
             moment = AT_THE_END
-        told.append(sections.history(recording, focus, one.sector, moment, kind, origin))
-    if len(chosen) > len(told):
-        told.append(paragraph(f"And {len(chosen) - len(told):,} more kinds of damage."))
-    return join(told)
+        parts.append(sections.history(recording, focus, finding.sector, moment, kind, origin))
+    if len(chosen) > len(parts):
+        parts.append(paragraph(f"And {len(chosen) - len(parts):,} more kinds of damage."))
+    return join(parts)

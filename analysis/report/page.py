@@ -1,4 +1,4 @@
-"""A page that needs nothing else: no network, no script, no font; and its parts."""
+"""A self-contained HTML page and its parts: no network, no script, no font."""
 
 import base64
 import hashlib
@@ -10,21 +10,23 @@ from importlib.metadata import version
 from analysis.report.markup import Content, Markup, element, join
 
 Row = tuple[Sequence[Content], str]
-"""A table's row: its cells, and a class for its looks or an empty string."""
+"""A row of a table: its cells, and a CSS class or an empty string."""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page with a heading. ``name`` is what links point to."""
+    """A part of a page with a heading. Links point to its ``name``."""
 
     name: str
     heading: str
     content: Markup
 
 
-def page(title: str, told: Content, sections: Iterable[Section], source: str) -> str:
-    """The whole page: ``title``, what there is to know first, and the sections. ``source`` names the
-    files that it was made from."""
+def page(title: str, summary: Content, sections: Iterable[Section], source: str) -> str:
+    """Return the whole page: the title, a sentence that sums it up, and the sections.
+
+    ``source`` names the files that the page was made from.
+    """
     style = resources.files(__package__).joinpath("report.css").read_text("utf-8")
     parts = list(sections)
     links = [element("li", element("a", part.heading, href=f"#{part.name}")) for part in parts]
@@ -40,7 +42,7 @@ def page(title: str, told: Content, sections: Iterable[Section], source: str) ->
     )
     body = element(
         "body",
-        element("header", element("h1", title), element("p", told, class_="told")),
+        element("header", element("h1", title), element("p", summary, class_="summary")),
         element("nav", element("ul", *links), aria_label="Sections"),
         element(
             "main",
@@ -61,8 +63,10 @@ def page(title: str, told: Content, sections: Iterable[Section], source: str) ->
 
 
 def _policy(style: str) -> str:
-    """What a browser may do for the page: show it. Nothing is loaded and nothing runs, whatever gets in
-    (Content Security Policy Level 3, 2.3.1)."""
+    """Return the Content Security Policy: a browser may show the page, but load and run nothing.
+
+    That holds whatever gets into the page (Content Security Policy Level 3, 2.3.1).
+    """
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:"
 
@@ -75,20 +79,23 @@ def code(text: str) -> Markup:
     return element("code", text)
 
 
-def facts(told: Iterable[tuple[str, Sequence[Content]]]) -> Markup:
-    """Names, and what there is to say of each, line by line."""
+def facts(entries: Iterable[tuple[str, Sequence[Content]]]) -> Markup:
+    """Return a list of names, each with its lines."""
     return element(
         "dl",
         *(
             element("div", element("dt", name), *(element("dd", line) for line in lines))
-            for name, lines in told
+            for name, lines in entries
         ),
     )
 
 
 def table(caption: str, columns: Mapping[str, str], rows: Iterable[Row]) -> Markup:
-    """A table that scrolls sideways in its box where it is too wide. ``columns`` are their names, each
-    with a class for its looks: number, place, wrap, note or none. The first cell of a row names it."""
+    """Return a table that scrolls sideways in its box if it is too wide.
+
+    ``columns`` maps the names of the columns to CSS classes: number, place, wrap, note or none. The
+    first cell of a row is its heading.
+    """
     looks = [look or None for look in columns.values()]
     heads = (
         element("th", name, scope="col", class_=look or None) for name, look in columns.items()
@@ -109,22 +116,22 @@ def table(caption: str, columns: Mapping[str, str], rows: Iterable[Row]) -> Mark
 
 
 def scrolling(label: str, content: Markup) -> Markup:
-    """A box that scrolls sideways, with the keyboard too."""
+    """Return a box that scrolls sideways, also with the keyboard."""
     return element("div", content, class_="scroll", role="region", aria_label=label, tabindex=0)
 
 
 def lines(label: str, rows: Iterable[Content]) -> Markup:
-    """Text in columns, as a terminal shows it."""
+    """Return text in columns, as a terminal shows it."""
     return scrolling(label, element("pre", join(rows, "\n")))
 
 
 def shell(commands: Iterable[str]) -> Markup:
-    """Commands to copy, broken into lines where they must be."""
+    """Return commands to copy. Lines that are too long wrap."""
     return element("pre", join(commands, "\n"), class_="shell")
 
 
 def picture(svg: bytes, alt: str, caption: str) -> Markup:
-    """A drawing. As an image it can neither run scripts nor load anything (HTML, 4.8.4.4)."""
+    """Return a picture. An image can neither run scripts nor load anything (HTML, 4.8.4.4)."""
     source = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     image = element("img", src=source, alt=alt)
     return element("figure", scrolling(caption, image), element("figcaption", caption))

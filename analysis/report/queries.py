@@ -1,4 +1,4 @@
-"""What a report asks of a trace. Each answer is short, however long the trace is."""
+"""A report's queries on a trace. Each result is short, however long the trace is."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import polars as pl
 from analysis.frames.frames import WRITERS, Frames
 
 AROUND = 10
-"""Ops before and after the one that matters."""
+"""Ops shown before and after the op in focus."""
 
 BEFORE, AFTER = 6, 4
-"""Ops in a sector's history: the last up to a moment, and the first after it."""
+"""Ops in a sector's history: the last before a moment, and the first after it."""
 
 STEPS = 32
-"""Steps of time to the octave: each is 2.2 % longer than the one before, so its middle is 1.1 % off at
-most."""
+"""Steps of time per factor of two. Each step is 2.2 % longer than the step before, so the middle of
+a step is off by at most 1.1 %."""
 
 _TOUCHING = ["read", *WRITERS]
 _COLUMNS = (
@@ -33,7 +33,7 @@ _COLUMNS = (
 
 
 def around(recording: Frames, seq: int) -> pl.DataFrame:
-    """The ops whose numbers are nearest to ``seq``, by number."""
+    """Return the ops whose numbers are nearest to ``seq``, by number."""
     near = pl.col("seq").is_between(seq - AROUND, seq + AROUND)
     return recording.ops.filter(near).select(*_COLUMNS).collect()
 
@@ -41,10 +41,13 @@ def around(recording: Frames, seq: int) -> pl.DataFrame:
 def history(
     recording: Frames, sector: int, moment: int, also: Collection[int]
 ) -> tuple[pl.DataFrame, int | None, int]:
-    """A sector's history around a moment: the ops, which of them wrote what it should hold then, and how
-    many more touched it. ``also`` are numbers of ops that belong to it wherever they lie."""
+    """Return a sector's history around op ``moment``.
+
+    The result is the ops, the number of the op that wrote what the sector should hold at that
+    moment, and how many more ops touched the sector. ``also`` has numbers of ops to include anyway.
+    """
     seq = pl.col("seq")
-    # numbers first and ops after: a sector may have been touched by every op of a long trace
+    # find the numbers first, then the ops: every op of a long trace may have touched the sector
     touching = (
         recording.touching(sector)
         .filter(pl.col("kind").is_in(_TOUCHING))
@@ -62,8 +65,11 @@ def history(
 
 
 def by_kind(recording: Frames) -> list[dict[str, Any]]:
-    """For each kind that there is: ``kind``, ``count``, ``bytes``, ``failed``, ``most``, the longest
-    latency in ns, and Quantiles for each of ``latency``, ``reference_ns`` and ``test_ns``."""
+    """Return a row for each kind of op in the trace.
+
+    It has ``kind``, ``count``, ``bytes``, ``failed``, ``most`` (the longest latency in ns), and
+    Quantiles for each of ``latency``, ``reference_ns`` and ``test_ns``.
+    """
     counted = (
         recording.ops.group_by("kind")
         .agg(
@@ -85,19 +91,21 @@ def by_kind(recording: Frames) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """In ns, to about 1 %; None where no op completed."""
+    """Quantiles of times in ns, to about 1 %; None if no op completed."""
 
     median: float | None
     high: float | None
-    """99 % took no longer."""
+    """The time that 99 % of ops did not exceed."""
 
 
 _NEVER = Quantiles(None, None)
 
 
 def _times(recording: Frames, column: str) -> dict[str, Quantiles]:
-    """Quantiles by kind, from counts in steps of STEPS to the octave: exact ones would take all values
-    into memory."""
+    """Return quantiles by kind, from counts of ops per step of time.
+
+    Exact quantiles would need all values in memory.
+    """
     found = (
         recording.ops.filter(pl.col(column).is_not_null())
         .group_by("kind", step=(pl.col(column).cast(pl.Float64).log(2) * STEPS).floor())

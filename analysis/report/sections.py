@@ -1,4 +1,4 @@
-"""The parts that a report of a verdict and one of a trace have in common."""
+"""The sections that the pages about verdicts and about recordings share."""
 
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -16,24 +16,25 @@ from analysis.report.markup import Content, Markup, element, join
 from analysis.report.page import Row, code, facts, lines, paragraph, picture, table
 from analysis.story import hexdump
 from tracer import text
-from tracer.op import SECTOR, flag_names
+from tracer.op import SECTOR, flag_names, sectors
 from tracer.ranges import RangeSet
 from tracer.verdict import DamageKind, Environment, Verdict
 
 MAX_HISTORIES = 3
-"""Sectors whose history is told: of other damage most often the same would be said again."""
+"""The most sectors whose history is shown: that of other damage is mostly the same."""
 
 MAX_LOG = 200
-"""Lines of a driver's log: its last."""
+"""The most lines shown of a driver's log: the last."""
 
 MAX_ENTRIES = 50
-"""Entries of a header's map that are shown."""
+"""The most entries shown of a map in a header."""
 
 MAX_ROWS = 100
-"""Rows of a table: damaged ranges, differences, marks. The verdict's JSON and the trace have all."""
+"""The most rows of a table of damaged ranges, differences or marks. The verdict's JSON and the
+trace have all."""
 
 AT_THE_END = (1 << 63) - 1
-"""The op's number that stands for the end of a trace."""
+"""The op number that stands for the end of a trace."""
 
 OPS = {
     "op": "",
@@ -54,22 +55,25 @@ _NOW_THERE: Mapping[DamageKind | None, str] = {
     DamageKind.BIT_FLIP: "its bytes are there, some bits wrong",
     DamageKind.SHIFTED: "its bytes are there, moved",
 }
-"""What to say of the op that damage goes back to; where it is of another kind, its bytes are there
-instead."""
+"""The note on the op that the wrong bytes came from, by kind of damage. For other kinds it is "its
+bytes are there instead"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """What matters of a trace: the op to look at, and what to say of some others."""
+    """What matters in a trace."""
 
     seq: int
+    """The op to look at."""
     culprit: int | None = None
+    """The culprit's seq."""
     notes: Mapping[int, str] = field(default_factory=dict)
+    """Notes on some ops, by seq."""
     damage: RangeSet = field(default_factory=RangeSet)
 
 
 def ops_around(recording: Frames, focus: Focus) -> Markup:
-    """The ops before and after the one that matters."""
+    """Return the table of the ops before and after the op in focus."""
     found = queries.around(recording, focus.seq)
     together = _together(found, focus)
 
@@ -87,7 +91,7 @@ def ops_around(recording: Frames, focus: Focus) -> Markup:
 
 
 def _together(ops: pl.DataFrame, focus: Focus) -> Collection[int]:
-    """Those in flight with the culprit. One that never completed was in flight from then on."""
+    """Return the ops in flight with the culprit. An op that never completed stays in flight."""
     seq, end = pl.col("seq"), pl.col("completed").fill_null(pl.lit(_NEVER))
     for begun, ended in ops.filter(seq == focus.culprit).select("submitted", end).rows():
         with_it = (end >= begun) & (pl.col("submitted") <= ended) & (seq != focus.culprit)
@@ -103,8 +107,10 @@ def history(
     kind: DamageKind | None = None,
     origin: int | None = None,
 ) -> Markup:
-    """What happened to a damaged sector before and after a moment. ``kind`` is that of the damage, and
-    ``origin`` the op that the wrong bytes came from."""
+    """Return the table of what happened to a damaged sector before and after op ``moment``.
+
+    ``kind`` is the kind of damage, and ``origin`` the op that the wrong bytes came from.
+    """
     also = {*focus.notes, *([origin] if origin is not None else [])}
     found, writer, more = queries.history(recording, sector, moment, also)
 
@@ -135,8 +141,8 @@ def _op_rows(
     for op in ops.rows(named=True):
         place, amount = "", ""
         if op["length"]:
-            first = op["offset"] // SECTOR
-            last = -(-(op["offset"] + op["length"]) // SECTOR) - 1
+            touched = sectors(op["offset"], op["offset"] + op["length"])
+            first, last = touched[0], touched[-1]
             place = f"{first}" if first == last else f"{first} to {last}"
             amount = text.size(op["length"])
         took = "never done" if op["latency"] is None else f"{op['latency'] / 1e3:,.0f}"
@@ -147,30 +153,33 @@ def _op_rows(
         yield cells, "chief" if op["seq"] == focus.culprit else ""
 
 
-def damage_map(recording: Frames, verdict: Verdict, told: str) -> Markup:
-    """The picture of the damage. Raises what ``analysis.plots.damage`` does."""
+def damage_map(recording: Frames, verdict: Verdict, summary: str) -> Markup:
+    """Return the picture of the damage. Raises what ``analysis.plots.damage`` raises."""
     from analysis import plots
 
     with tempfile.TemporaryDirectory(prefix="blkbox-report-") as folder:
         path = Path(folder) / "damage.svg"
         plots.save(plots.damage(recording, verdict), path)
         svg = path.read_bytes()
-    alt = f"A map of the disk: {told}. What it shows is in the tables too."
+    alt = f"A map of the disk: {summary}. What it shows is in the tables too."
     return picture(
         svg, alt, "The whole disk above; below, the sectors in question and the ops on them"
     )
 
 
 def hex_dump(offset: int, expected: bytes, actual: bytes) -> Markup:
-    """What should be there (-) above what is (+), where they differ; bytes that differ are marked.
-    Both are equally long. Rows that repeat the one above are left out (``*``, as hexdump has it)."""
+    """Return a hex dump with the expected bytes (-) above the actual bytes (+) where they differ.
+
+    Bytes that differ are marked. Both inputs have the same length. Rows that repeat the row above
+    are left out (``*``, as in hexdump).
+    """
     shown: list[Content] = []
     for row in hexdump.rows(offset, expected, actual):
         if row.repeats:
             if shown[-1] != "*":
                 shown.append("*")
             continue
-        differs = [one != other for one, other in zip(row.expected, row.actual, strict=True)]
+        differs = [good != bad for good, bad in zip(row.expected, row.actual, strict=True)]
         place = f"{row.offset:08x}  "
         if row.equal:
             shown.append(element("span", f"  {place}", _bytes(row.actual, differs), class_="same"))
@@ -181,7 +190,7 @@ def hex_dump(offset: int, expected: bytes, actual: bytes) -> Markup:
 
 
 def _bytes(row: bytes, differs: list[bool], look: str | None = None) -> Markup:
-    """Bytes in hexadecimal and as text, those that differ marked."""
+    """Return bytes in hexadecimal and as text. Bytes that differ are marked."""
     pairs = [f"{byte:02x}" for byte in row]
     letters = hexdump.letters(row)
     width = hexdump.WIDTH * 3 - 1
@@ -203,30 +212,30 @@ def _marked(items: list[str], differs: list[bool], between: str, look: str | Non
 
 
 def log(words: str) -> Markup:
-    """A driver's last words."""
-    told = words.strip().splitlines()
-    shown = lines("The driver's log", told[-MAX_LOG:])
-    if len(told) <= MAX_LOG:
+    """Return the last lines of a driver's log."""
+    found = words.strip().splitlines()
+    shown = lines("The driver's log", found[-MAX_LOG:])
+    if len(found) <= MAX_LOG:
         return shown
-    return join((paragraph(f"The last {MAX_LOG} of {len(told):,} lines."), shown))
+    return join((paragraph(f"The last {MAX_LOG} of {len(found):,} lines."), shown))
 
 
 def recorded_on(recording: Frames) -> Markup:
-    """What the trace says of itself and of where it comes from."""
+    """Return what the trace's header says about the trace and the machine that recorded it."""
     header = recording.header
     when = datetime.fromtimestamp(header.started / 1e9, UTC)
-    told: list[tuple[str, list[Content]]] = [
+    about: list[tuple[str, list[Content]]] = [
         ("trace", [f"{recording.path.name}, format {header.version}, id {header.id}"]),
         ("disk", [f"{text.size(header.size)} ({recording.sectors:,} sectors)"]),
         ("at the start", [header.start_image]),
         ("recorded", [f"{when:%Y-%m-%d %H:%M:%S} UTC"]),
         ("payloads", [f"{header.payloads}, digest {header.digest}, trim rule {header.trim}"]),
     ]  # fmt: skip
-    return facts([*told, *_environment(header.host, header.tools, header.driver)])
+    return facts([*about, *_environment(header.host, header.tools, header.driver)])
 
 
 def ran_on(environment: Environment) -> Markup:
-    """What a replay ran on, from its verdict."""
+    """Return what a replay ran on, from its verdict."""
     return facts(_environment(environment.host, environment.tools, environment.driver))
 
 

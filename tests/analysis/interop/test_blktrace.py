@@ -228,7 +228,7 @@ def test_a_cpu_that_did_nothing_has_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "sda.blktrace.1").write_bytes(sample().content)
     _, ops = bring_in(tmp_path / "sda.blktrace.0", b"")
     assert brief(ops) == WANTED
-    with pytest.raises(TraceError, match="is of no format"):
+    with pytest.raises(TraceError, match="is not in a known format"):
         bring_in(tmp_path / "sda.bin", b"")
 
 
@@ -315,11 +315,11 @@ CPU0 (sda):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("8,0 3 1 0.000000001 697 D W + 8 [x]", "a sector and a number"),
-        ("8,0 3 1 0.000000001 697 D WX 1 + 8 [x]", "'WX' is no kind of request"),
-        ("8,0 3 1 0.000000001 697 C W 1 + 8 [x]", "'x' is no errno"),
-        ("8,0 3 1 0.000000001 697 C W 1 + 8", "'' is no errno"),
-        ("8,0 3 1 0.1 697 D W 1 + 8 [x]", "no line of blkparse"),
+        ("8,0 3 1 0.000000001 697 D W + 8 [x]", "expected a sector and a number"),
+        ("8,0 3 1 0.000000001 697 D WX 1 + 8 [x]", "'WX' is not a known kind of request"),
+        ("8,0 3 1 0.000000001 697 C W 1 + 8 [x]", "'x' is not an errno"),
+        ("8,0 3 1 0.000000001 697 C W 1 + 8", "'' is not an errno"),
+        ("8,0 3 1 0.1 697 D W 1 + 8 [x]", "not a line in blkparse's"),
         ("8,0 3 1 0.000000001 697 D W 36893488147419103232 + 8 [x]", "a request for 4096 bytes"),
     ],
 )
@@ -333,7 +333,7 @@ def test_text_that_is_not_blkparse_s(tmp_path: Path, line: str, problem: str) ->
     ("content", "problem"),
     [
         (Log(version=9), "version 9 of blktrace"),
-        (b"\x07taf" + bytes(60), "no event"),
+        (b"\x07taf" + bytes(60), "not an event"),
     ],
 )
 def test_events_that_are_not_blktrace_s(tmp_path: Path, content: Any, problem: str) -> None:

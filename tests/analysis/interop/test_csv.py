@@ -128,7 +128,7 @@ def test_many_disks_are_not_all_named(tmp_path: Path) -> None:
 def test_an_error_names_the_line(tmp_path: Path, line: str) -> None:
     content = (ALIBABA if line[0] in "4d" else MSR) + "\n" + line
     place = content.count("\n") + 1
-    with pytest.raises(TraceError, match=f": line {place}: no "):
+    with pytest.raises(TraceError, match=f": line {place}: not a line of the form "):
         bring_in(tmp_path / "t.csv", content)
 
 

@@ -173,15 +173,15 @@ def test_what_a_log_cannot_say(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         (log(version=2), "byte 0: version 2"),
-        (b"x" + SAMPLE[1:], "byte 0: no superblock"),
-        (log((0, 0, 32, b"")), "byte 512: no entry"),
-        (log((0, 0, 0, b"")), "byte 512: no entry"),
+        (b"x" + SAMPLE[1:], "byte 0: not a superblock"),
+        (log((0, 0, 32, b"")), "byte 512: not an entry"),
+        (log((0, 0, 0, b"")), "byte 512: not an entry"),
         (log((1 << 62, 1, 0, b"")), "byte 512: 1 sectors at sector"),
         (log((1, 1 << 60, 4, b"")), "byte 512: "),
         (log((1, 9, 0, bytes(512))), "byte 512: the file is cut off"),
         (
             struct.pack("<QQQI", 0x6A736677736872, 1, 1, 513) + bytes(600),
-            "byte 0: 513 is no sector size",
+            "byte 0: 513 is not a sector size",
         ),
         (struct.pack("<QQQI", 0x6A736677736872, 1, 1, 1 << 31) + bytes(600), "byte 0: 2147483648"),
         (

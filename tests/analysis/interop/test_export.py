@@ -159,7 +159,7 @@ def test_the_command(recorded: Path) -> None:
     assert told["schema"] == 1
     assert (told["format"], told["bytes"]) == ("fio", (folder / "y").stat().st_size)
     failed = trace("export", recorded, "-o", "x.xyz", cwd=folder, expect=Exit.USAGE)
-    assert "its suffix names no format" in failed.stderr
+    assert "the suffix does not name a format" in failed.stderr
     failed = trace("export", recorded, "-o", "x", "--format", "xyz", cwd=folder, expect=Exit.USAGE)
     assert "--format 'xyz': write one of dm-log-writes, " in failed.stderr
     failed = trace("export", recorded, "-o", "no/x.json", cwd=folder, expect=Exit.USAGE)

@@ -175,15 +175,15 @@ def test_an_export_imports(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("x /disk read 0 1", "'x' is no time"),
-        ("1 /disk read 0", "a file, an action, an offset and a length"),
-        ("1 /disk read -1 5", "'-1' is no number of bytes"),
-        ("1 /disk read ²1 5", "'²1' is no number of bytes"),
-        ("1 /disk read 123456789012345678901 5", "is no number of bytes"),
-        ("1 /disk wait 1 5", "'wait' is no action of a version 3 iolog"),
+        ("x /disk read 0 1", "'x' is not a time"),
+        ("1 /disk read 0", "expected a file, an action, an offset and a length"),
+        ("1 /disk read -1 5", "'-1' is not a number of bytes"),
+        ("1 /disk read ²1 5", "'²1' is not a number of bytes"),
+        ("1 /disk read 123456789012345678901 5", "is not a number of bytes"),
+        ("1 /disk wait 1 5", "'wait' is not an action of a version 3 iolog"),
         ("1 /disk read 99999999999999999999 5", "no disk is so large"),
         ("1 /disk read 4611686018427387903 2", "no disk is so large"),
-        ("\0", "it holds a NUL"),
+        ("\0", "it contains a NUL"),
         ("x" * 70000, "it has more than"),
     ],
 )

@@ -63,10 +63,9 @@ def test_the_command(tmp_path: Path) -> None:
     [
         ("none -o x.trace", Exit.BAD_TRACE, "cannot open none: No such file"),
         ("none -o x.trace --format fio", Exit.BAD_TRACE, "cannot open none: No such file"),
-        ("bad -o x.trace", Exit.BAD_TRACE,
-         "bad is of no format that is known here: give --format "),
-        ("bad -o x.trace --format fio", Exit.BAD_TRACE, "bad: line 1: no 'fio version 2"),
-        ("empty -o x.trace --format fio", Exit.BAD_TRACE, "no request in it touches the disk"),
+        ("bad -o x.trace", Exit.BAD_TRACE, "bad is not in a known format: give --format "),
+        ("bad -o x.trace --format fio", Exit.BAD_TRACE, "bad: line 1: not 'fio version 2"),
+        ("empty -o x.trace --format fio", Exit.BAD_TRACE, "no request touches the disk"),
         ("bad -o x.trace --format elf", Exit.USAGE, "--format 'elf': write one of qemu-io, "),
         ("s -o x.trace --size 4k", Exit.USAGE, "--size 4096 is too small: s reaches byte 8192"),
         ("s -o x.trace --size 0", Exit.USAGE, "--size 0"),

@@ -293,7 +293,7 @@ def test_coarse_ranges_cover_what_is_there_and_nothing_far_from_it(
 
 def test_a_verdict_about_another_trace_is_refused(path: Path) -> None:
     t = analysis.open(write(path, [write_op(0, 64)], GIB))
-    with pytest.raises(UsageError, match="the verdict is about one of 512"):
+    with pytest.raises(UsageError, match="the verdict is about a disk of 512 bytes"):
         plots.damage(t, verdict(size=512))
     with pytest.raises(UsageError, match="has no op #9, which the verdict names"):
         plots.damage(t, verdict(write_op(9, 64)))

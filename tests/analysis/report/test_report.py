@@ -229,6 +229,6 @@ def test_a_torn_trace_is_a_trace(tmp_path: Path) -> None:
     (tmp_path / "w.trace").write_bytes(whole + whole[-108:-50])
     page = reported(tmp_path, "w.trace")
     assert "its end is missing" in page.sections[""]
-    assert "the last record is cut off (58 bytes of it are there)" in page.sections["what"]
+    assert "the last record is cut off (58 bytes are there)" in page.sections["what"]
     write_trace(tmp_path / "empty.trace", [], end=None)
     assert "ops0" in reported(tmp_path, "empty.trace").sections["what"].replace("\n", "")

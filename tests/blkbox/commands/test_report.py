@@ -69,7 +69,11 @@ def test_nothing_is_replaced_unless_asked_for(tmp_path: Path) -> None:
             200,
             "is not the trace of this verdict: op #1",
         ),
-        (["verdict.json", "--trace", "small.trace"], 200, "the verdict is about one of 4194304"),
+        (
+            ["verdict.json", "--trace", "small.trace"],
+            200,
+            "the verdict is about a disk of 4194304 bytes",
+        ),
         (["half.json"], 200, "half.json is not a verdict: it is not JSON, or torn"),
         (["future.json"], 200, "has schema 2"),
         (["w.payloads"], 201, "is not a trace"),
