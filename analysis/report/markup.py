@@ -1,7 +1,8 @@
 """HTML that text cannot break out of: all text is escaped, and only this module makes markup.
 
 Text from a trace may contain anything. Invisible characters (controls, and characters that change
-the direction of writing) are shown as escapes (``tracer.text.printable``), so text cannot hide either.
+the direction of writing) are shown as escapes (``tracer.text.printable``), so text cannot hide
+either.
 """
 
 import html
