@@ -218,7 +218,7 @@ class Frames(Closing):
         included. A fast zero that the driver refused is not. Raises UsageError if the disk has no
         such sector, TraceError if the trace is damaged.
         """
-        # the same rule as Op.refused
+        # the rule of Op.refused, for the errno that the guest got
         fast_zero = pl.col("flags") & int(Flag.FAST_ZERO) != 0
         refused = fast_zero & (pl.col("status") == errno.ENOTSUP)
         return (
