@@ -218,12 +218,14 @@ class Frames(Closing):
         included. A fast zero that the driver refused is not. Raises UsageError if the disk has no
         such sector, TraceError if the trace is damaged.
         """
-        # the same rule as Op.refused
+        self.check_sector(sector)
+        # the rule of Op.refused, as an expression
         fast_zero = pl.col("flags") & int(Flag.FAST_ZERO) != 0
-        refused = fast_zero & (pl.col("status") == errno.ENOTSUP)
+        refused = fast_zero & (pl.col("test_status") == errno.ENOTSUP)
         return (
-            self.touching(sector)
+            self._within(sector * SECTOR, (sector + 1) * SECTOR)
             .filter(pl.col("kind").is_in(WRITERS), ~refused)
+            .select(*OPS)
             .with_columns(last=pl.col("seq") == pl.col("seq").max())
             .collect()
         )
