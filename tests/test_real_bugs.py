@@ -19,6 +19,8 @@ from tracer.driver.spec import parse_driver
 from tracer.nbd.uri import parse_uri
 from tracer.op import Flag, Kind
 
+pytestmark = pytest.mark.slow
+
 KIB = 1024
 SIZE = 4 << 20
 Group = list[tuple[Kind, int, int, int]]

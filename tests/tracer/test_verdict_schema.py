@@ -30,6 +30,7 @@ def test_the_schema_describes_the_json(found: Verdict | Recording, text: str) ->
         assert not check.is_valid(json.loads(text) | wrong)
 
 
+@pytest.mark.slow
 def test_real_verdicts_are_as_their_schema_says(tmp_path: Path) -> None:
     need("nbdkit", "qemu-io")
     make_trace(tmp_path / "w.trace", WORKLOAD)

@@ -144,6 +144,7 @@ def test_in_flight_counts_what_was_submitted_and_not_completed(path: Path, many:
     assert analysis.open(path).ops.select("in_flight").collect()["in_flight"].to_list() == expected
 
 
+@pytest.mark.slow
 @rewritten
 @given(
     st.lists(ops(), max_size=10), st.integers(0, 12), st.integers(0, 12), st.sampled_from(Kind), u63
@@ -283,6 +284,7 @@ def test_a_trace_without_ops(path: Path) -> None:
 SMALL = 16 * SECTOR
 
 
+@pytest.mark.slow
 @rewritten
 @given(st.lists(ops(SMALL), max_size=12), st.integers(0, 15))
 def test_history_and_writers_of_a_sector(path: Path, many: list[Op], sector: int) -> None:

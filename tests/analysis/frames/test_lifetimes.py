@@ -57,6 +57,7 @@ def naive_versions(many: list[tuple[Op, bytes]], sector: int, trim: str) -> list
     return found
 
 
+@pytest.mark.slow
 @rewritten
 @given(ops(), st.sampled_from(["any", "old-or-zero"]), st.randoms())
 def test_the_disk_after_every_op(

@@ -346,6 +346,7 @@ def test_events_that_are_not_blktrace_s(tmp_path: Path, content: Any, problem: s
         bring_in(tmp_path / "b.bin", good.content + content)
 
 
+@pytest.mark.slow
 def test_binary_cut_off_or_damaged(tmp_path: Path) -> None:
     for version in (7, 8):
         every_cut(tmp_path / "b.bin", sample(version=version).content, "blktrace")

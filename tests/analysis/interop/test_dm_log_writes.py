@@ -196,6 +196,7 @@ def test_what_is_no_log(tmp_path: Path, content: bytes, problem: str) -> None:
     assert not (tmp_path / "s.trace").exists()
 
 
+@pytest.mark.slow
 def test_a_log_cut_off_or_damaged(tmp_path: Path) -> None:
     every_cut(tmp_path / "s.log", SAMPLE, "dm-log-writes")
     any_damage(tmp_path / "s.log", SAMPLE, "dm-log-writes")

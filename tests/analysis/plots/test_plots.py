@@ -58,6 +58,7 @@ def words(figure: Figure) -> list[str]:
 # ---------------------------------------------------------------- timeline
 
 
+@pytest.mark.slow
 @rewritten
 @given(some_ops())
 def test_a_timeline_has_every_op_in_the_cells_that_it_touches(path: Path, many: list[Op]) -> None:
@@ -235,6 +236,7 @@ def test_throughput_draws_rates_in_units(path: Path) -> None:
 # ---------------------------------------------------------------- sizes
 
 
+@pytest.mark.slow
 @rewritten
 @given(some_ops())
 def test_bars_of_sizes_count_every_op_that_has_one(path: Path, many: list[Op]) -> None:
@@ -263,6 +265,7 @@ def wrote(op: Op) -> bool:
     return op.kind in (Kind.WRITE, Kind.ZERO) and op.test_status == 0
 
 
+@pytest.mark.slow
 @rewritten
 @given(some_ops())
 def test_a_heat_map_has_every_byte_written(path: Path, many: list[Op]) -> None:

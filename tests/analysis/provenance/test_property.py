@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.kit.damage import Disk, Request, noise, write_trace
 from tracer.op import MUTATING, SECTOR, Kind, Op
 from tracer.verdict import Detail, Finding
+
+pytestmark = pytest.mark.slow
 
 SECTORS = 32
 SIZE = SECTORS * SECTOR

@@ -157,6 +157,7 @@ def page(request: pytest.FixtureRequest, pages: dict[str, str]) -> str:
 # ---------------------------------------------------------------- as a parser reads it
 
 
+@pytest.mark.slow
 def test_hostile_words_are_words(page: str) -> None:
     read = Everything(page)
     assert set(read.elements) <= ELEMENTS
@@ -234,6 +235,7 @@ blkbox.main.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["verdict.json", "h.trace"])
 def test_nothing_that_is_named_is_opened_or_run(tmp_path: Path, source: str) -> None:
     """What a trace names, and what a verdict names but for its trace."""
@@ -346,6 +348,7 @@ def test_the_page_prints(shown: Page, page: str, tmp_path: Path) -> None:
     shown.call("Emulation.setEmulatedMedia", media="")
 
 
+@pytest.mark.slow
 def test_a_file_with_a_hostile_name_makes_a_page(tmp_path: Path) -> None:
     path = hostile_trace(tmp_path / f"{NAME}.trace")
     done = trace("report", path, "-o", "page.html", cwd=tmp_path)

@@ -17,6 +17,8 @@ from tracer.op import Kind, Op
 from tracer.text import shell
 from tracer.trace.records import End, Mark, Mismatch
 
+pytestmark = pytest.mark.slow
+
 
 def verdict_of(folder: Path, defect: str, *more: object, code: int = 1) -> dict[str, Any]:
     """What replaying the workload on a build with a defect says; also in verdict.json."""

@@ -39,6 +39,7 @@ def marks(path: Path) -> list[tuple[str, int]]:
     return [(mark.name, mark.seq) for mark in read_trace(path)[0].marks]
 
 
+@pytest.mark.slow
 def test_marks_stand_between_the_ops_around_them(tmp_path: Path) -> None:
     with recording("t.trace", *RAW, cwd=tmp_path) as (process, uri):
         done = trace("mark", "start", cwd=tmp_path)
@@ -83,6 +84,7 @@ def test_the_socket_is_private_and_goes_with_the_recording(tmp_path: Path, runti
     assert entries(folder) == []
 
 
+@pytest.mark.slow
 def test_of_several_recordings_one_must_be_named(tmp_path: Path) -> None:
     done = trace("mark", "x", cwd=tmp_path, expect=200)
     assert done.stderr == "trace: no recording is running\n"

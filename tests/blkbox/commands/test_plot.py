@@ -19,6 +19,8 @@ from tracer.op import SECTOR
 from tracer.verdict import to_json
 from tracer.verdict_file import load
 
+pytestmark = pytest.mark.slow
+
 CULPRIT = {
     "seq": 3, "kind": "write", "offset": 512, "length": 512, "flags": ["FUA"], "submitted": 3,
 }  # fmt: skip

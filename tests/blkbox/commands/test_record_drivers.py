@@ -30,6 +30,7 @@ def make_luks(image: Path) -> None:
             break
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vmdk", "vdi", "vhdx", "qed", "vpc", "luks", "parallels"])
 def test_the_other_formats(tmp_path: Path, name: str) -> None:
     if name == "luks":

@@ -62,6 +62,7 @@ def test_the_other_servers_are_clean(tmp_path: Path, workload: Path) -> None:
     trace("replay", "w.trace", "--driver", nbdkit, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_disk_in_many_pieces_is_clean(tmp_path: Path) -> None:
     """qemu-nbd tells of all of them in one block status reply."""
     need("qemu-nbd")
@@ -116,6 +117,7 @@ def test_a_server_that_is_up_must_be_blank_or_forced(tmp_path: Path, workload: P
 # ---------------------------------------------------------------- what is found
 
 
+@pytest.mark.slow
 def test_the_story_names_the_culprit_and_shows_the_bytes(tmp_path: Path, workload: Path) -> None:
     need("nbdkit")
     driver = write_driver(tmp_path, "bit-flip")

@@ -105,6 +105,7 @@ def test_usage_errors_are_one_line(tmp_path: Path, workload: Path, arguments: li
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_second_plot_gets_a_name_of_its_own(tmp_path: Path, workload: Path) -> None:
     need("nbdkit")
     driver = write_driver(tmp_path, "write-lost")

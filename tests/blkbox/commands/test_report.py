@@ -19,6 +19,7 @@ from tests.kit.system import entries
 from tracer.text import shell
 
 
+@pytest.mark.slow
 def test_the_page_says_where_it_is_and_is_always_the_same(tmp_path: Path) -> None:
     lost_write(tmp_path)
     done = trace("report", "verdict.json", "--json", cwd=tmp_path)
@@ -32,6 +33,7 @@ def test_the_page_says_where_it_is_and_is_always_the_same(tmp_path: Path) -> Non
     assert (tmp_path / "verdict.report.html").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_verdict_finds_its_trace_beside_it(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.mkdir()
@@ -123,6 +125,7 @@ def test_a_verdict_that_is_none_is_refused_by_name(tmp_path: Path, wrong: dict[s
     assert f"verdict.json is not a verdict: {next(iter(wrong))}" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_style_is_installed_with_the_package(tmp_path: Path) -> None:
     """In a copy: building leaves files beside the source."""
     root = Path(__file__).parents[3]

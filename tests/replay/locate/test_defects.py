@@ -63,6 +63,7 @@ def test_without_a_defect_it_is_clean(tmp_path: Path, form: str) -> None:
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_the_culprit_is_named_and_explained(tmp_path: Path, case: Case) -> None:
     verdict, defect = replay(tmp_path, *case), DEFECTS[case[0]]

@@ -11,6 +11,8 @@ from tests.kit.faulty.workload import KIB, TOGETHER, WORKLOAD, make_trace, write
 from tests.kit.peers import need
 from tracer.op import Kind
 
+pytestmark = pytest.mark.slow
+
 LONG = [(Kind.WRITE, at % 512 * 8 * KIB, 4 * KIB, 0) for at in range(2000)]
 
 

@@ -23,6 +23,7 @@ from tracer.trace.records import End, Mark, Mismatch, pack_op
 # ---------------------------------------------------------------- strip
 
 
+@pytest.mark.slow
 def test_a_stripped_trace_has_the_same_ops_verifies_and_replays(tmp_path: Path) -> None:
     make_trace(tmp_path / "w.trace", WORKLOAD)
     told = json.loads(trace("strip", "w.trace", "-o", "s.trace", "--json", cwd=tmp_path).stdout)
@@ -39,6 +40,7 @@ def test_a_stripped_trace_has_the_same_ops_verifies_and_replays(tmp_path: Path) 
     assert "no difference" in trace("diff", "w.trace", "s.trace", "--timing", cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_a_defect_shows_without_payloads(tmp_path: Path) -> None:
     need("nbdkit")
     make_trace(tmp_path / "w.trace", WORKLOAD)
@@ -72,6 +74,7 @@ def test_none_of_the_data_is_left(tmp_path: Path) -> None:
     assert b"secret" not in (tmp_path / "s.trace").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_recording_whose_payloads_are_lost_replays_once_stripped(tmp_path: Path) -> None:
     need("qemu-io")
     with recording("k.trace", "--driver", "raw", "--size", "1M", cwd=tmp_path) as (process, uri):
@@ -86,6 +89,7 @@ def test_a_killed_recording_whose_payloads_are_lost_replays_once_stripped(tmp_pa
     assert "it was not closed" in problems
 
 
+@pytest.mark.slow
 def test_strip_overwrites_nothing_unasked_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     make_trace(tmp_path / "w.trace", WORKLOAD)
     make_trace(tmp_path / "s.trace", WORKLOAD[:3])
@@ -233,6 +237,7 @@ def test_what_two_verdicts_say_differently_is_told(tmp_path: Path) -> None:
     assert "x" * 60 + "..." in shown
 
 
+@pytest.mark.slow
 def test_verdicts_of_real_replays(tmp_path: Path) -> None:
     need("nbdkit")
     make_trace(tmp_path / "w.trace", WORKLOAD)

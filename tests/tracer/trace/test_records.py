@@ -90,6 +90,7 @@ def test_ops_that_never_completed_among_many(path: Path) -> None:
     assert frame.filter(pl.col("latency").is_null())["seq"].to_list() == [7]
 
 
+@pytest.mark.slow
 @rewritten
 @given(st.permutations(range(40)), st.integers(1, 9), st.sets(st.integers(0, 40), max_size=3))
 def test_any_order_in_any_blocks(path: Path, order: list[int], block: int, marks: set[int]) -> None:
