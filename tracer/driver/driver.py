@@ -151,7 +151,7 @@ class Running:
             served = self.device.export.size
             if size and served != size:
                 raise DriverError(
-                    f"{driver.name} serves {served} bytes instead of {size}", self.log()
+                    f"{driver.name} serves {served} bytes where {size} were asked for", self.log()
                 )
         except NbdError as error:
             self._end()

@@ -260,7 +260,7 @@ def test_marks_and_mismatches_go_along(tmp_path: Path) -> None:
         (["-o", "w.trace"], "w.trace exists"),
         (["-o", "w.trace", "--force"], "which it is made from"),
         (["-o", "w.cut", "--force"], "w.cut would replace w.payloads"),
-        (["-o", "x.payloads"], "call it NAME.trace"),
+        (["-o", "x.payloads"], "call the trace NAME.trace"),
         (["-o", "nowhere/x.trace"], "there is no folder nowhere"),
     ],
 )
