@@ -71,13 +71,8 @@ def test_the_command(tmp_path: Path) -> None:
         ("s -o x.trace --size 0", Exit.USAGE, "--size 0"),
         ("s -o x.trace --size 8000P", Exit.USAGE, "no disk has that size"),
         ("s -o no/x.trace", Exit.USAGE, "there is no folder no"),
-<<<<<<< HEAD:tests/analysis/interop/test_import.py
-        ("s -o x.payloads", Exit.USAGE, "call it NAME.trace"),
-        ("s -o bad", Exit.USAGE, "bad exists: name another file, or give --force"),
-=======
         ("s -o x.payloads", Exit.USAGE, "call the trace NAME.trace"),
-        ("s -o bad", Exit.USAGE, "bad exists: name another, or give --force"),
->>>>>>> wt-p2:tests/test_interop_import.py
+        ("s -o bad", Exit.USAGE, "bad exists: name another file, or give --force"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line_and_write_nothing(
