@@ -57,7 +57,9 @@ def test_only_the_tail_of_what_a_driver_said_is_shown(tmp_path: Path) -> None:
 def test_a_driver_that_serves_another_size(tmp_path: Path) -> None:
     need("nbdkit")
     driver = toml(tmp_path, serve=serve('exec nbdkit --foreground --unix="$1" memory 4M'))
-    assert f"mine serves {4 * MIB} bytes where {SIZE} were asked for" in undecidable(tmp_path, driver)
+    assert f"mine serves {4 * MIB} bytes where {SIZE} were asked for" in undecidable(
+        tmp_path, driver
+    )
 
 
 def test_a_driver_that_cannot_make_its_image(tmp_path: Path) -> None:
