@@ -231,7 +231,7 @@ def test_information_that_is_not_known_is_passed_over() -> None:
 
 def test_a_server_that_does_not_tell_the_size() -> None:
     wire = hello() + NO_STRUCTURED + rep(Option.GO, Rep.ACK)
-    assert broken(wire) == "server did not send the export's size"
+    assert broken(wire) == "server did not tell the export's size"
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_a_structured_reply_that_was_not_negotiated() -> None:
 @pytest.mark.parametrize("ask", [READ, STATUS])
 @pytest.mark.parametrize("error", [0, 5])
 def test_a_simple_reply_where_a_structured_one_is_owed(ask: Ask, error: int) -> None:
-    assert "a simple reply, not a structured one" in broken(STRUCTURED, ask, wire=simple(error))
+    assert "owes a structured one" in broken(STRUCTURED, ask, wire=simple(error))
 
 
 # ---------------------------------------------------------------- structured replies
@@ -490,9 +490,9 @@ def test_block_status() -> None:
         (hole_chunk(512, 0), "out of bounds"),
         (data_chunk(512, b""), "a data chunk without data"),
         (chunk(ReplyType.OFFSET_DATA, bytes(3)), ""),
-        (data_chunk(512, DATA[:512]), "does not cover the whole read"),
-        (hole_chunk(512, 1023), "does not cover the whole read"),
-        (chunk(ReplyType.NONE), "does not cover the whole read"),
+        (data_chunk(512, DATA[:512]), "does not cover it all"),
+        (hole_chunk(512, 1023), "does not cover it all"),
+        (chunk(ReplyType.NONE), "does not cover it all"),
         (data_chunk(512, DATA, flags=0) + data_chunk(512, DATA[:1]), "out of bounds"),
         (chunk(ReplyType.NONE, b"x"), "NONE with a payload"),
         (chunk(ReplyType.OFFSET_HOLE, bytes(11)), "a malformed hole chunk"),

@@ -133,7 +133,7 @@ class Client:
                 pending = self._find(cookie)
                 if pending.kind in (Kind.READ, Kind.BLOCK_STATUS):
                     if self.structured:
-                        raise NbdError("server sent a simple reply, not a structured one")
+                        raise NbdError("server sent a simple reply where it owes a structured one")
                     if not error:
                         self._reading = cookie, pending.length
                         continue
@@ -188,7 +188,7 @@ class Client:
             if pending.kind == Kind.READ and not pending.error:
                 _expect(
                     pending.covered == pending.length,
-                    "a read reply that does not cover the whole read",
+                    "a read reply that does not cover it all",
                 )
             if pending.kind == Kind.BLOCK_STATUS and not pending.error:
                 _expect(bool(pending.extents), "a block status reply without an extent")
@@ -278,7 +278,7 @@ class Client:
         while True:
             magic, echoed, kind, length = p.OPTION_REPLY.unpack((yield p.OPTION_REPLY.size))
             if magic != p.OPTION_REPLY_MAGIC or echoed != option:
-                raise NbdError("server's reply does not belong to the option that was sent")
+                raise NbdError("server's answer does not belong to the option that was sent")
             if length > p.MAX_OPTION:
                 raise NbdError(f"server sent an option reply of {length} bytes")
             replies.append((kind, (yield length) if length else b""))
@@ -298,7 +298,7 @@ def _parse_export(infos: list[bytes]) -> p.Export:
                 raise NbdError(f"server asks for a minimum block size of {minimum}")
             sizes = p.BlockSizes(minimum, preferred, max(minimum, min(maximum, p.MAX_PAYLOAD)))
     if size is None:
-        raise NbdError("server did not send the export's size")
+        raise NbdError("server did not tell the export's size")
     return p.Export(size, flags, sizes)
 
 
