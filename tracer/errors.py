@@ -12,7 +12,7 @@ class Exit(IntEnum):
 
     CLEAN = 0
     BAD_DRIVER = 1
-    DIFFERENT = 1  # as in diff(1) and cmp(1); to a bisection with one good side it means bad
+    DIFFERENT = 1  # as in diff(1) and cmp(1); if one side is known to be good, it means bad
     UNDECIDABLE = 125
     INTERRUPTED = 130  # 128 + SIGINT, as in a shell
     USAGE = 200
@@ -64,7 +64,7 @@ class DriverError(Undecidable):
 
 
 class DriverHung(BlkboxError):
-    """The driver stopped answering. This run of it is lost. The trace survives."""
+    """The driver stopped answering. This run is lost; the trace survives."""
 
     exit_code = Exit.BAD_DRIVER
 

@@ -125,7 +125,7 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Facts that only some kinds of damage have. The JSON leaves out those that are None."""
+    """Facts that only some kinds of damage have. The JSON leaves out what is None."""
 
     boundary: Count | None = None
     """Torn: the offset on the disk at which the second part begins, in bytes."""
@@ -196,7 +196,7 @@ class SectorBytes(Struct, frozen=True, kw_only=True):
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """What a replay ran on. The fields are those of a trace's header."""
+    """What a replay ran on, in the form that a trace's header has."""
 
     host: dict[str, Any] = {}
     tools: dict[str, Any] = {}

@@ -14,8 +14,7 @@ than all other work on a request, and a guest with one request in flight pays fo
 wait is shorter than this, so that a guest that computes keeps its CPU."""
 
 LONG = 10 * SPIN
-"""The most ns that a wait counts in the mean, so that about twenty short waits outweigh a long one.
-"""
+"""The most that a wait counts in the mean, in ns: twenty short waits outweigh a long wait."""
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT

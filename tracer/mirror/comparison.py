@@ -1,4 +1,4 @@
-"""Compare bytes of the two sides, apart from those that may differ.
+"""Compare bytes of the two sides, except bytes that may differ.
 
 Trimmed bytes may read as anything until they are rewritten (NBD_CMD_TRIM in proto.md). The bytes of
 a failed write are unknown. This module tracks both, so that they are not reported as damage.

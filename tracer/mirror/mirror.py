@@ -118,7 +118,7 @@ class Mirror:
         return len(self._active)
 
     def oldest(self) -> Flight | None:
-        """Return the flight that was submitted first of those not done; None without any."""
+        """Return the flight that has been in flight longest; None if nothing is in flight."""
         return next(iter(self._active.values()), None)
 
     def submit(self, flight: Flight) -> None:
