@@ -22,6 +22,8 @@ from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import PayloadReader, payload_path
 from tracer.trace.records import End
 
+pytestmark = pytest.mark.slow
+
 GOOD = [
     "record r.trace --driver raw --size 1M -- true",
     "record h.trace --driver raw --size 1M --payloads hash --json -- true",

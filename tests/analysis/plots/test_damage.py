@@ -22,6 +22,8 @@ from tracer.errors import UsageError
 from tracer.op import SECTOR, Kind, Op
 from tracer.verdict import Verdict, from_json
 
+pytestmark = pytest.mark.slow
+
 GIB = 1 << 30
 VERMILLION = to_rgb("#D55E00")
 

@@ -20,6 +20,8 @@ from tracer.op import NO_TIME, SECTOR, Kind, Op
 from tracer.trace.header import MAX_SIZE
 from tracer.trace.records import Mark
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[[Frames], Figure]
 PICTURES = [plots.timeline, plots.latency, plots.throughput, plots.sizes, plots.heatmap]
 LAST = (1 << 63) - 1
@@ -82,7 +84,6 @@ def test_times_of_any_size(draw: Draw, path: Path) -> None:
     saved(draw, path, [Op(0, 1, 0, 0, 512, 7, 7, 1, 1), Op(1, 1, 0, 0, 512, 7, 7, 1, 1)])
 
 
-@pytest.mark.slow
 @every_picture
 def test_many_ops_are_no_more_to_draw(draw: Draw, path: Path) -> None:
     """What is drawn, and so the file's size, does not grow with the ops."""
@@ -95,7 +96,6 @@ def test_many_ops_are_no_more_to_draw(draw: Draw, path: Path) -> None:
     assert path.with_suffix(".svg").stat().st_size < 600_000
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("draw", [plots.timeline, plots.latency], ids=["cells", "lines"])
 @pytest.mark.parametrize(
     ("suffix", "magic"),
@@ -113,7 +113,6 @@ def test_saved_pictures_are_what_their_suffix_says(
     assert pictures[0] == pictures[1]
 
 
-@pytest.mark.slow
 @every_picture
 def test_names_are_text_and_nothing_more(draw: Draw, tmp_path: Path) -> None:
     path = tmp_path / "$\\frac$ \x1b[31m.trace"

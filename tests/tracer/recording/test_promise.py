@@ -18,6 +18,8 @@ from tracer.op import Kind
 from tracer.rework.verify import verify
 from tracer.trace.payloads import PayloadReader, payload_path
 
+pytestmark = pytest.mark.slow
+
 DEPTH = 16
 
 
