@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,7 +51,7 @@ def _only_our_errors() -> Iterator[None]:
 def record(
     trace: Pathlike,
     *,
-    driver: str,
+    driver: Pathlike,
     command: Sequence[str],
     raw: Pathlike | None = None,
     image: Pathlike | None = None,
@@ -94,7 +94,7 @@ def record(
 
     options = RecordOptions(
         trace=Path(trace),
-        driver=parse_driver(driver),
+        driver=parse_driver(fspath(driver)),
         command=tuple(command),
         raw=None if raw is None else Path(raw),
         image=None if image is None else Path(image),
@@ -115,12 +115,12 @@ def record(
 def replay(
     trace: Pathlike,
     *,
-    driver: str,
+    driver: Pathlike,
     locate: bool = True,
     depth: int | None = None,
     runs: int = 1,
     seed: int = 0,
-    reopen_with: str | None = None,
+    reopen_with: Pathlike | None = None,
     upto: str | None = None,
     timeout: float = 30.0,
     keep: Pathlike | None = None,
@@ -163,9 +163,9 @@ def replay(
         ops = count_upto(source.trace, upto) if upto is not None else None
         work = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="blkbox-replay-"))
         options = ReplayOptions(
-            driver=parse_driver(driver),
+            driver=parse_driver(fspath(driver)),
             work=Path(work),
-            reader=parse_driver(reopen_with) if reopen_with is not None else None,
+            reader=parse_driver(fspath(reopen_with)) if reopen_with is not None else None,
             order=Order(seed, depth),
             upto=ops,
             runs=runs,
