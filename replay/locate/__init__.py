@@ -21,7 +21,7 @@ from replay.symptom import Symptom, symptom_of
 __all__ = ["Culprit", "NoCulprit", "locate"]
 
 MAX_ROUNDS = 8
-"""How often the search may start again because confirmation showed earlier damage."""
+"""The most symptoms that a search traces. Confirmation may show earlier damage each time."""
 
 
 class NoCulprit(StrEnum):
@@ -114,8 +114,8 @@ class _Search:
         return alone
 
     def _bisect(self, symptom: Symptom) -> Culprit | NoCulprit:
-        """Bisect from saved images. If that cannot be done or finds nothing, bisect whole
-        prefixes."""
+        """Bisect from saved images. If that cannot be done, or the op found is not confirmed,
+        bisect whole prefixes."""
         if self._runner.can_save:
             found = self._bisect_once(symptom, restart=True)
             if isinstance(found, NoCulprit) or found.confirmed:
