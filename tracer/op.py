@@ -243,3 +243,7 @@ class Fault(IntEnum):
     """The images differ after the run."""
     LOST = 5
     """The connection to the driver was lost."""
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()

@@ -175,7 +175,7 @@ class Frames(Closing):
         """
         schema = {
             "seq": pl.Int64(),
-            "fault": pl.Enum([fault.name.lower() for fault in Fault]),
+            "fault": pl.Enum([fault.label for fault in Fault]),
             "offset": pl.Int64(),
             "length": pl.Int64(),
             "expected_status": pl.UInt16(),
@@ -184,7 +184,7 @@ class Frames(Closing):
             "digest": pl.Binary(),
         }
         rows = (
-            asdict(mismatch) | {"fault": Fault(mismatch.fault).name.lower()}
+            asdict(mismatch) | {"fault": Fault(mismatch.fault).label}
             for mismatch in self._trace.mismatches()
         )
         return self._frame(rows, schema)

@@ -32,7 +32,7 @@ def write(job: Job) -> dict[str, int]:
         for mark in trace.marks():
             file.write(",\n" + _instant(mark.name, mark.time, {"before op": mark.seq}))
         for found in trace.mismatches():
-            name = f"mismatch: {Fault(found.fault).name.lower()}"
+            name = f"mismatch: {Fault(found.fault).label}"
             place = {"op": found.seq, "sector": found.offset // SECTOR}
             file.write(",\n" + _instant(name, found.time, place))
         rows = 0

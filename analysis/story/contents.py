@@ -65,7 +65,7 @@ def summary(trace: Trace) -> dict[str, Any]:
             amounts[kind] += record.length
             last = max(last, record.completed)
         elif isinstance(record, Mismatch):
-            mismatches.append({"seq": record.seq, "fault": Fault(record.fault).name.lower(),
+            mismatches.append({"seq": record.seq, "fault": Fault(record.fault).label,
                                "offset": record.offset, "length": record.length})  # fmt: skip
         elif isinstance(record, Mark):
             marks.append(asdict(record))

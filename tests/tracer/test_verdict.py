@@ -153,7 +153,7 @@ def test_each_verdict_has_its_exit_code() -> None:
 
 
 def test_faults_are_named_as_in_the_trace() -> None:
-    assert [str(name) for name in FaultName] == [fault.name.lower() for fault in Fault]
+    assert [str(name) for name in FaultName] == [fault.label for fault in Fault]
 
 
 def test_what_a_diff_leaves_out_is_in_the_model() -> None:

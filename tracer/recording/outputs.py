@@ -19,17 +19,28 @@ START_PIECE = 1 << 20
 """The most bytes of the start image in one op."""
 
 
-def open_output(options: RecordOptions, reference: FileDevice) -> TraceOutput:
-    """Create the trace of a disk that starts with the reference's data. Raises StorageError."""
+Ranges = list[tuple[int, int]]
+"""Byte ranges ``(start, end)``, in the order of the disk."""
+
+
+def held(reference: FileDevice) -> Ranges:
+    """Return the ranges of the reference that are not holes."""
+    extents = sparse.extents(reference.fd, 0, reference.export.size)
+    return [(start, end) for start, end, is_data in extents if is_data]
+
+
+def open_output(options: RecordOptions, size: int, start: Ranges) -> TraceOutput:
+    """Create the trace of a disk of ``size`` bytes that holds data in ``start``. Raises
+    StorageError."""
     header = Header(
-        size=reference.export.size,
+        size=size,
         payloads=options.payloads,
         driver=options.driver.describe(),
         host=environment.host(),
         tools=environment.versions(options.driver),
         started=time.time_ns(),
         trim=options.trim,
-        start_image="recorded" if _data(reference) else "blank",
+        start_image="recorded" if start else "blank",
     )
     try:
         return TraceOutput(options.trace, header)
@@ -38,13 +49,12 @@ def open_output(options: RecordOptions, reference: FileDevice) -> TraceOutput:
         raise
 
 
-def record_start(recorder: Recorder, reference: FileDevice) -> None:
+def record_start(recorder: Recorder, reference: FileDevice, start: Ranges) -> None:
     """Record the data that the disk holds already, as start ops. Raises StorageError."""
-    data = _data(reference)
-    with bar("recording what the disk holds", sum(b - a for a, b in data)) as progress:
-        for start, end in data:
-            for offset in range(start, end, START_PIECE):
-                piece = reference.read(offset, min(START_PIECE, end - offset))
+    with bar("recording what the disk holds", sum(b - a for a, b in start)) as progress:
+        for first, last in start:
+            for offset in range(first, last, START_PIECE):
+                piece = reference.read(offset, min(START_PIECE, last - offset))
                 if not is_zero(piece):
                     recorder.record_start(offset, piece)
                 progress(len(piece))
@@ -55,9 +65,3 @@ def remove_outputs(options: RecordOptions) -> None:
     for path in (options.trace, payload_path(options.trace)):
         if path.is_file():
             path.unlink()
-
-
-def _data(reference: FileDevice) -> list[tuple[int, int]]:
-    """Return the byte ranges ``(start, end)`` of the reference that are not holes."""
-    extents = sparse.extents(reference.fd, 0, reference.export.size)
-    return [(start, end) for start, end, is_data in extents if is_data]

@@ -26,7 +26,7 @@ from tracer.recording.guest import GuestCommand
 from tracer.recording.images import Images, compare_start
 from tracer.recording.listener import listen, listen_address
 from tracer.recording.options import OnMismatch, RecordOptions
-from tracer.recording.outputs import open_output, record_start, remove_outputs
+from tracer.recording.outputs import held, open_output, record_start, remove_outputs
 from tracer.recording.recorder import Recorder
 from tracer.recording.signals import Signals
 from tracer.trace.output import TraceOutput
@@ -59,12 +59,13 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             comparison = Comparison(options.trim)
             if not options.trust_start:
                 compare_start(loop, reference, running, comparison)
-            output = stack.enter_context(open_output(options, reference))
+            start = held(reference)
+            output = stack.enter_context(open_output(options, reference.export.size, start))
             recorder = Recorder(
                 loop, reference, running.device, comparison, output,
                 stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
             )  # fmt: skip
-            record_start(recorder, reference)
+            record_start(recorder, reference, start)
         except BaseException:
             images.remove_new()
             raise
@@ -266,7 +267,7 @@ def _mismatch(difference: Difference) -> MismatchSummary:
     touched = sectors(difference.offset, difference.offset + difference.length)
     return MismatchSummary(
         seq=difference.op.seq if difference.op is not None else None,
-        fault=FaultName(difference.fault.name.lower()),
+        fault=FaultName(difference.fault.label),
         sector=touched.start,
         sectors=len(touched),
     )
