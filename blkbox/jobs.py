@@ -155,7 +155,7 @@ def replay(
     from tracer.trace.marks import count_upto
 
     if timeout <= 0:
-        raise UsageError("the timeout must be above 0")
+        raise UsageError("--timeout must be above 0")
     if keep is not None and Path(keep).exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
     with _only_our_errors(), ExitStack() as stack:

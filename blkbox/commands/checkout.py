@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 
 def checkout(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to read.")],
@@ -20,7 +22,7 @@ def checkout(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing image.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Make the disk as it should have been at a moment.
 

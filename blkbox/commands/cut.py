@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 
 def cut(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to cut from.")],
@@ -23,7 +25,7 @@ def cut(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Write a part of a trace as a trace of its own.
 

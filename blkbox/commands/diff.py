@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 if TYPE_CHECKING:
     from tracer.rework.diff import Diff
 
@@ -20,7 +22,7 @@ def diff(
         bool,
         typer.Option("--timing", help="Also compare the times of ops, or the cost of verdicts."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Find the first op that differs in two recordings.
 

@@ -2,13 +2,12 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
 
-import typer
+from blkbox.commands.options import AsJson
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Show which programs are installed and which drivers work.
 

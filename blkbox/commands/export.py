@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 
 def export(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to export.")],
@@ -18,7 +20,7 @@ def export(
         typer.Option("--format", metavar="F", help="The file's format [from its suffix]."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Write a trace as another tool's file.
 

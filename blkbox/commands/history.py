@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 if TYPE_CHECKING:
     from analysis.story.history import History
 
@@ -21,7 +23,7 @@ def history(
         str | None,
         typer.Option(metavar="OP|MARK", help="Up to this op, or to this mark [the end]."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """List all versions that a sector should have held.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 if TYPE_CHECKING:
     from analysis.interop.importing import Imported
 
@@ -30,7 +32,7 @@ def import_(
         str | None, typer.Option(help="The device, if the file has several.", metavar="D")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Make a trace from another tool's recording.
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 
 def mark(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the moment.")],
@@ -13,7 +15,7 @@ def mark(
         Path | None,
         typer.Option(metavar="X.trace", help="The recording, if several are running."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Name a moment of a running recording.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
 from blkbox.draw import Picture
 
 
@@ -27,7 +28,7 @@ def plot(
         typer.Option(help="For damage: the verdict's trace [the trace that the verdict names]."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing picture.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Draw a picture of a trace, or of damage.
 

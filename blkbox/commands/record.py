@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
 from tracer.op import TrimRule
 from tracer.recording.options import OnMismatch, Payloads, RecordOptions
 
@@ -65,7 +66,7 @@ def record(
         typer.Option("--sync", help="Flush the trace to disk at each flush or FUA of the guest."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Record what a guest does to its disk.
 

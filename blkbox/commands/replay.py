@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 if TYPE_CHECKING:
     from tracer.verdict import Verdict
 
@@ -68,7 +70,7 @@ def replay(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite a plot, or a server's or device's data.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Run a trace on another build and name the culprit.
 
@@ -86,8 +88,6 @@ def replay(
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
         raise UsageError(f"--depth {depth!r}: write recorded, or a number above 0")
-    if timeout <= 0:
-        raise UsageError("--timeout must be above 0")
     picture = _plot_path(trace, plot, no_plot, force)
     verdict = replay(
         trace,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 
 def report(
     source: Annotated[
@@ -24,7 +26,7 @@ def report(
         typer.Option(help="For a verdict: its trace [the trace that it names].", metavar="TRACE"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing page.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Make one HTML page for a bug report.
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 if TYPE_CHECKING:
     from analysis.story.contents import Selection
 
@@ -28,7 +30,7 @@ def show(
             metavar="S", min=0, help="List the ops that touched sector S, and mark its last writer."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Show a trace's header and summary, or its ops.
 

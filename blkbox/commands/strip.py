@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 
 def strip(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to strip.")],
@@ -14,7 +16,7 @@ def strip(
         Path, typer.Option("--out", "-o", metavar="OUT.trace", help="The trace to write.")
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Write a copy of a trace without its payloads.
 

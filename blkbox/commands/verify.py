@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from blkbox.commands.options import AsJson
+
 
 def verify(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to verify.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Check that a trace and its payloads are complete.
 
