@@ -1,4 +1,4 @@
-"""Draws what benchmarks.datapath measured: throughput in each cell, as a part of blkverify's.
+"""Draw what benchmarks.datapath measured: throughput in each cell, as a fraction of blkverify's.
 
 python -m benchmarks.chart IN.json OUT.png
 """
@@ -15,11 +15,12 @@ LOOKS = {
     "qemu-nbd": ("#BBBBBB", ""),
     "nbdkit log": ("#E69F00", "////"),
 }
-"""Okabe and Ito's colours; hatches for paper without colour."""
+"""Colour (Okabe and Ito's) and hatch of each program. Hatches survive printing without colour."""
 
 
 def draw(iops: dict[str, dict[str, list[float]]]) -> Figure:
-    """Bars of medians, whiskers from the lowest to the highest round, a line for blkverify."""
+    """Return bars of medians, whiskers from the lowest to the highest round, and a line for
+    blkverify. ``iops``: cell, then program, then one figure per round, in requests per second."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.add_subplot()
     peers = [name for name in LOOKS if name in next(iter(iops.values()))]
@@ -58,7 +59,7 @@ def draw(iops: dict[str, dict[str, list[float]]]) -> Figure:
 
 
 def main() -> None:
-    """Read the figures, write the picture."""
+    """Read the figures and write the picture."""
     source, target = map(Path, sys.argv[1:])
     draw(json.loads(source.read_text())["iops"]).savefig(target, dpi=150)
     print(f"chart: {target}")

@@ -1,9 +1,9 @@
-"""The data path against its peers: fio's nbd engine, all servers up at once, cells interleaved.
+"""Compare the data path with its peers: fio's nbd engine, all servers up at once, taking turns.
 
     python -m benchmarks.datapath [--seconds S] [--rounds N] [--peers A,B] [--json OUT]
 
-Prints, for each cell, every peer's median throughput as a ratio to blkverify's, and blkbox's own
-CPU time per request and peak memory.
+Prints for each cell every peer's median throughput as a ratio to blkverify's, and blkbox's CPU time
+per request. Prints blkbox's peak memory at the end.
 """
 
 import argparse
@@ -29,11 +29,14 @@ CELLS = [
 ]
 SIZE = "256M"
 COMPRESSIBLE = 60
-"""Percent that compression takes off what fio writes: as much as off what a Debian install does."""
+"""Percent by which compression shrinks fio's data: as much as the data of a Debian install."""
 
 
 def fio(socket: Path, rw: str, bs: str, depth: int, seconds: float | None) -> tuple[float, float]:
-    """Run fio; return requests and bytes per second. Without ``seconds``, once over the disk."""
+    """Run fio for ``seconds``, or once over the disk if None. Return requests and bytes per second.
+
+    Exits if fio reports an error.
+    """
     limit = [f"--runtime={seconds}s", "--time_based=1"] if seconds else []
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         subprocess.run(
@@ -51,16 +54,19 @@ def fio(socket: Path, rw: str, bs: str, depth: int, seconds: float | None) -> tu
 
 
 def measure(peers: list[str], seconds: float, rounds: int) -> dict[str, Any]:
-    """Throughput of every peer in every cell: a list of one figure per round, in requests per
-    second."""
+    """Measure every peer in every cell, ``seconds`` each.
+
+    Returns ``iops`` (by cell and peer: one figure per round, in requests per second), ``cpu_us``
+    (by cell: blkbox's CPU time per request in each round) and ``memory`` (blkbox's peak, in bytes).
+    """
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp"))
         )
         servers = {name: stack.enter_context(PEERS[name](folder, SIZE)) for name in peers}
         for socket, _ in servers.values():
-            # so that every cluster is there; not in larger pieces, which some kernels keep in page
-            # cache folios so large that a 4 KiB write to one costs 25 us
+            # Allocate every cluster. Larger pieces would be slower afterwards: some kernels keep
+            # them in page cache folios so large that a 4 KiB write to a folio costs 25 us.
             fio(socket, "write", "64k", 8, None)
         iops: dict[str, dict[str, list[float]]] = {}
         cpu: dict[str, list[float]] = {}
@@ -85,7 +91,7 @@ def measure(peers: list[str], seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any], peers: list[str]) -> str:
-    """The medians as a Markdown table of ratios."""
+    """Return the medians as a Markdown table of ratios."""
     base = "blkverify" if "blkverify" in peers else peers[0]
     lines = [
         "| cell | " + " | ".join(peers) + f" | {base}, requests/s | blkbox CPU, us/request |",
@@ -102,7 +108,7 @@ def table(result: dict[str, Any], peers: list[str]) -> str:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=5)

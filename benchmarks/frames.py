@@ -1,10 +1,10 @@
-"""A trace as a frame, against a plain msgpack loop and against blkparse and btt on as many events.
+"""Compare a trace as a frame with a msgpack loop, and with blkparse and btt on as many events.
 
     python -m benchmarks.frames [--ops N] [--rounds N]
 
-An event of ours is an op, from its submission to its completion; blktrace has one event for each of
-these two. Each step runs in a process of its own, in turn; medians are printed, and peak memory.
-The start of Python is not counted.
+An event of blkbox is an op, from submission to completion. blktrace has an event for each of the
+two. Steps take turns, each in its own process. The table has the medians of time, CPU time and peak
+memory. The time does not include the start of Python; the CPU time does.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _Q, _C = 1 | _QUEUE | _WRITE, 8 | _COMPLETE | _WRITE
 
 
 def make_blktrace(path: Path, count: int) -> None:
-    """What blktrace would have written of a guest such as ``long_trace.make``'s: so many events."""
+    """Write ``count`` events as blktrace would for a guest like that of ``long_trace.make``."""
     with path.open("wb") as file:
         for first in range(0, count // 2, 1 << 16):
             ops = np.arange(first, min(first + (1 << 16), count // 2))
@@ -57,18 +57,18 @@ def make_blktrace(path: Path, count: int) -> None:
             file.write(events.tobytes())
 
 
-# ---------------------------------------------------------------- what Python does
+# ---------------------------------------------------------------- the steps in Python
 
 
 def whole(path: Path) -> object:
-    """All columns."""
+    """Read all columns."""
     import analysis
 
     return analysis.open(path).ops.collect()
 
 
 def numbers(path: Path) -> object:
-    """All columns but the digests."""
+    """Read all columns except the digests."""
     import polars as pl
 
     import analysis
@@ -77,14 +77,14 @@ def numbers(path: Path) -> object:
 
 
 def column(path: Path) -> object:
-    """One column, as the msgpack loop has it."""
+    """Read one column, the same as the msgpack loop."""
     import analysis
 
     return analysis.open(path).ops.select("offset").collect()
 
 
 def last_writer(path: Path) -> object:
-    """Of every sector at which an op began, the last that did."""
+    """Find the last changing op among the ops that begin at the same sector."""
     import polars as pl
 
     import analysis
@@ -94,7 +94,7 @@ def last_writer(path: Path) -> object:
 
 
 def overwrites(path: Path) -> object:
-    """How many sectors were written how often."""
+    """Count the changing ops that begin at each sector, then the sectors by that count."""
     import polars as pl
 
     import analysis
@@ -105,7 +105,7 @@ def overwrites(path: Path) -> object:
 
 
 def summary(path: Path) -> object:
-    """A row of sums over several columns, all ops: nothing of them is kept."""
+    """Compute a row of sums and maxima over all ops. The query keeps no op."""
     import polars as pl
 
     import analysis
@@ -115,7 +115,7 @@ def summary(path: Path) -> object:
 
 
 def msgpack_loop(path: Path) -> object:
-    """One field of every record, by any msgpack library's means."""
+    """Read one field of every record in a plain loop with msgpack's ``Unpacker``."""
     import msgpack
 
     offsets = []
@@ -124,7 +124,7 @@ def msgpack_loop(path: Path) -> object:
         next(unpacker)
         for record in unpacker:
             if record[0] == 1:
-                offsets.append(record[4])  # noqa: PERF401  plain is what it is to be
+                offsets.append(record[4])  # noqa: PERF401  a plain loop is what is measured
     return offsets
 
 
@@ -140,24 +140,26 @@ STEPS: dict[str, Callable[[Path], object]] = {
 
 
 def run(argv: list[str], folder: Path) -> tuple[float, float, int]:
-    """Run a step; return seconds, seconds of CPU time (with the start of Python: on a busy machine
-    they tell more than the former), and peak memory in MiB."""
+    """Run a step. Return its seconds, its seconds of CPU time, and its peak memory in MiB.
+
+    The CPU time includes the start of Python. On a busy machine it is the more reliable of the two.
+    """
     started = time.perf_counter()
     process = subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
-    told = process.stdout.read()
+    printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(argv)} failed")
     if argv[0] == sys.executable:
-        seconds = float(told)
+        seconds = float(printed)
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss >> 10
 
 
 def main() -> None:
-    """Make the inputs, run all steps in turn, print a table."""
+    """Make the inputs, run all steps in turn, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ops", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -165,12 +167,12 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        import analysis.frames  # noqa: F401  the start of Python is not counted
+        import analysis.frames  # noqa: F401  imported before the time starts
 
         started = time.perf_counter()
         made = STEPS[options.step](options.trace)
         print(time.perf_counter() - started)
-        del made  # only now: to let go of a frame is no part of making it
+        del made  # only now: freeing a frame is not part of the step
         return
     root = Path(__file__).parent.parent
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as name:
@@ -184,15 +186,15 @@ def main() -> None:
         steps |= {step: ([*us, step, "--trace", str(trace)], root) for step in STEPS}
         if shutil.which("blkparse") and shutil.which("btt"):
             make_blktrace(folder / "long.blktrace.0", options.ops)
-            # text as people read it; and (-O -d) the one sorted file that btt takes
+            # text for people, and (-O -d) the single sorted file that btt reads
             steps["blkparse to text"] = ["blkparse", "-q", "-i", "long", "-o", "text"], folder
             steps["blkparse to btt's file"] = (
                 ["blkparse", "-q", "-i", "long", "-O", "-d", "bin"],
                 folder,
             )
-            steps["btt"] = ["btt", "-i", "bin", "-o", "told"], folder
+            steps["btt"] = ["btt", "-i", "bin", "-o", "result"], folder
         else:
-            print("blkparse and btt are not installed (Debian: blktrace): left out")
+            print("blkparse and btt are not installed (Debian package: blktrace): left out")
         found: dict[str, list[tuple[float, float, int]]] = {step: [] for step in steps}
         for _ in range(options.rounds):
             for step, (argv, place) in steps.items():
@@ -202,7 +204,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|")
     base = statistics.median(seconds for seconds, _, _ in found[first])
     for step, results in found.items():
-        seconds, cpu, peak = (statistics.median(one) for one in zip(*results, strict=True))
+        seconds, cpu, peak = (statistics.median(values) for values in zip(*results, strict=True))
         rate, ratio = options.ops / seconds, seconds / base
         print(f"| {step} | {seconds:.2f} | {rate:,.0f} | {ratio:.2f} | {cpu:.2f} | {peak:,.0f} |")
 

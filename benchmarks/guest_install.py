@@ -1,9 +1,9 @@
-"""A real guest's install: on ``trace record --driver qcow2`` against qemu-nbd alone, in turn.
+"""Compare a real guest's install on ``trace record --driver qcow2`` with qemu-nbd alone.
 
-    python -m benchmarks.guest_install INSTALL_COMMAND... [--rounds N]
+    python -m benchmarks.guest_install [--rounds N] INSTALL_COMMAND...
 
-INSTALL_COMMAND is run with {nbd} replaced by the disk's NBD URI, and must exit with 0 when the
-guest is installed.
+The two take turns. In INSTALL_COMMAND, {nbd} becomes the disk's NBD URI. The command must exit with
+0 when the guest is installed.
 """
 
 import argparse
@@ -20,7 +20,7 @@ SIZE = "2G"
 
 
 def on_qemu_nbd(folder: Path, command: list[str]) -> float:
-    """Seconds that the guest takes on qemu-nbd alone."""
+    """Return the seconds that the guest takes on qemu-nbd alone."""
     with direct(folder, SIZE) as (socket, _):
         uri = f"nbd+unix:///?socket={socket}"
         started = time.perf_counter()
@@ -31,8 +31,10 @@ def on_qemu_nbd(folder: Path, command: list[str]) -> float:
 
 
 def on_blkbox(folder: Path, command: list[str]) -> float:
-    """Seconds that the guest takes on ``trace record``: timed around the guest, as above, so
-    without the comparison of the images afterwards."""
+    """Return the seconds that the guest takes on ``trace record``.
+
+    As on qemu-nbd, the time is the guest's own. It excludes the comparison of the images after it.
+    """
     times = folder / "times"
     timed = ["sh", "-c", 'date +%s.%N >"$0"; "$@"; status=$?; date +%s.%N >>"$0"; exit $status']
     trace = Path(sys.executable).with_name("trace")
@@ -46,7 +48,7 @@ def on_blkbox(folder: Path, command: list[str]) -> float:
 
 
 def main() -> None:
-    """Measure in turn, print every figure and the ratio of the medians."""
+    """Measure in turn. Print every figure and the ratio of the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("command", nargs=argparse.REMAINDER)

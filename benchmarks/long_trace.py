@@ -1,9 +1,9 @@
-"""A long trace, in bounded memory: make one, then open, verify and replay it.
+"""Make a long trace, then read, verify and replay it: speed and peak memory.
 
     python -m benchmarks.long_trace [--ops N]
 
-The replay goes to a null device: it costs what blkbox itself costs. Each step runs in a process of
-its own, which reports its peak memory.
+The replay goes to a null device, so it measures blkbox alone. Each step runs in its own process,
+which reports its peak memory.
 """
 
 import argparse
@@ -38,9 +38,12 @@ BATCH = 10_000
 
 
 def make(path: Path, count: int, out_of_order: bool = False) -> None:
-    """A guest that writes, flushes and zeroes at a queue depth of DEPTH: so many at a time, or each
-    for itself, as on real disks, so that ops complete out of order. Reads are left out: the null
-    device could not answer them."""
+    """Make the trace of a guest that writes, flushes and zeroes at a queue depth of DEPTH.
+
+    The guest sends DEPTH ops at a time, which complete together. With ``out_of_order``, each op has
+    its own latency, as on real disks, so ops complete out of order. There are no reads, because the
+    null device cannot answer them.
+    """
     chance = random.Random(0)
     digests = [digest(chance.randbytes(64)) for _ in range(4096)]
     writer = TraceWriter(path, Header(size=SIZE, payloads="hash"))
@@ -66,7 +69,7 @@ def make(path: Path, count: int, out_of_order: bool = False) -> None:
 
 
 class NullDevice:
-    """Takes every request and does nothing."""
+    """A device that completes every request at once and does nothing."""
 
     def __init__(self, size: int) -> None:
         self.export = Export(size, int(EVERYTHING))
@@ -78,14 +81,14 @@ class NullDevice:
         done(0, None, [])
 
     def kick(self) -> None:
-        """Nothing is queued."""
+        """Do nothing: the queue is always empty."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class NullReference(FileDevice):
-    """A reference that is not written: what the disk itself costs is not measured here."""
+    """A reference that is never written, so that the cost of the disk is not measured."""
 
     def execute(
         self, kind: int, flags: int, offset: int, length: int, data: Buffer | None
@@ -100,12 +103,12 @@ def scan(path: Path) -> None:
 
 
 def check(path: Path) -> None:
-    """What ``trace verify`` does."""
+    """Do what ``trace verify`` does."""
     assert verify(path).ok
 
 
 def play(path: Path) -> None:
-    """What ``trace replay`` does, without a driver."""
+    """Do what ``trace replay`` does, without a driver."""
     with tempfile.TemporaryDirectory() as folder, Loop() as loop:
         raw = Path(folder) / "reference.raw"
         make_raw(raw, SIZE)
@@ -119,7 +122,7 @@ STEPS: dict[str, Callable[[Path], None]] = {"scan": scan, "verify": check, "repl
 
 
 def main() -> None:
-    """Make a trace, then run each step in a process of its own."""
+    """Make a trace, then run each step in its own process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ops", type=int, default=1_000_000)
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)

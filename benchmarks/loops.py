@@ -1,9 +1,9 @@
-"""Which event loop for the data path: bare epoll, or asyncio's BufferedProtocol on uvloop.
+"""Compare event loops for the data path: bare epoll, and asyncio's BufferedProtocol on uvloop.
 
     pip install uvloop; python -m benchmarks.loops [--rounds N]
 
-A relay of each kind stands between a client and an echo server, in three processes as in real use;
-messages are 4 KiB. Prints round trips per second at depth 1 and 16.
+A relay of each kind stands between a client and an echo server. The three are processes, as in real
+use. Messages are 4 KiB. Prints round trips per second at depth 1 and 16.
 """
 
 import argparse
@@ -25,7 +25,7 @@ BUFFER = 256 * 1024
 
 
 def echo(path: str) -> None:
-    """Send back whatever comes."""
+    """Send every message back."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
@@ -36,7 +36,7 @@ def echo(path: str) -> None:
 
 
 def relay_epoll(path: str, backend: str) -> None:
-    """Pass bytes on both ways, on the loop that blkbox uses."""
+    """Pass bytes in both directions, on the loop that blkbox uses."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
@@ -85,7 +85,7 @@ class _Relay(asyncio.BufferedProtocol):
 
 
 def relay_uvloop(path: str, backend: str) -> None:
-    """Pass bytes on both ways, on uvloop."""
+    """Pass bytes in both directions, on uvloop."""
     import uvloop
 
     async def main() -> None:
@@ -107,7 +107,7 @@ RELAYS: dict[str, Callable[[str, str], None]] = {"epoll": relay_epoll, "uvloop":
 
 
 def measure(kind: str, depth: int, seconds: float) -> float:
-    """Round trips per second through a relay."""
+    """Return the round trips per second through a relay."""
     with tempfile.TemporaryDirectory() as folder:
         front, back = f"{folder}/front", f"{folder}/back"
         processes = [
@@ -136,7 +136,7 @@ def measure(kind: str, depth: int, seconds: float) -> float:
 
 
 def main() -> None:
-    """Measure both, in turn, and print the medians."""
+    """Measure both in turn and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5)

@@ -1,4 +1,7 @@
-"""What blkbox is measured against: servers of one qcow2 image, each on a unix socket of its own."""
+"""The programs that blkbox is compared with: servers of a qcow2 image on a unix socket.
+
+Each yields its socket and its process id, with a new image in ``folder``.
+"""
 
 import os
 import signal
@@ -13,13 +16,16 @@ QEMU_NBD = ("qemu-nbd", "--persistent", "--shared=8", "--discard=unmap", "--dete
 
 
 def run(*argv: object) -> None:
-    """Run a program to its end."""
+    """Run a program and wait for it. Raises CalledProcessError if it fails."""
     subprocess.run([str(word) for word in argv], check=True, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
 def serving(argv: list[str], socket: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, once its socket is there; ended afterwards."""
+    """Start a server, wait for its socket, and stop the server afterwards.
+
+    Exits if the server ends before, or if there is no socket within 30 s.
+    """
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 30
@@ -34,14 +40,14 @@ def serving(argv: list[str], socket: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def qcow2(path: Path, size: str) -> Path:
-    """A new image."""
+    """Make an image."""
     run("qemu-img", "create", "-q", "-f", "qcow2", path, size)
     return path
 
 
 @contextmanager
 def direct(folder: Path, size: str) -> Iterator[tuple[Path, int]]:
-    """qemu-nbd alone: no verification at all."""
+    """Serve with qemu-nbd alone, without verification."""
     socket = folder / "direct.sock"
     image = qcow2(folder / "direct.qcow2", size)
     argv = [*QEMU_NBD, "--socket", str(socket), "--format=qcow2", str(image)]
@@ -51,7 +57,7 @@ def direct(folder: Path, size: str) -> Iterator[tuple[Path, int]]:
 
 @contextmanager
 def blkverify(folder: Path, size: str) -> Iterator[tuple[Path, int]]:
-    """QEMU's blkverify over a raw and a qcow2 image."""
+    """Serve with QEMU's blkverify over a raw and a qcow2 image."""
     socket, raw = folder / "blkverify.sock", folder / "blkverify.raw"
     run("truncate", "-s", size, raw)
     image = qcow2(folder / "blkverify.qcow2", size)
@@ -71,7 +77,7 @@ def blkverify(folder: Path, size: str) -> Iterator[tuple[Path, int]]:
 
 @contextmanager
 def nbdkit_log(folder: Path, size: str) -> Iterator[tuple[Path, int]]:
-    """nbdkit's log filter in front of qemu-nbd: logs, but neither mirrors nor compares."""
+    """Serve with nbdkit's log filter in front of qemu-nbd: logs, but no comparison."""
     backend, socket = folder / "backend.sock", folder / "log.sock"
     image = qcow2(folder / "log.qcow2", size)
     with ExitStack() as stack:
@@ -85,7 +91,7 @@ def nbdkit_log(folder: Path, size: str) -> Iterator[tuple[Path, int]]:
 
 @contextmanager
 def blkbox(folder: Path, size: str, *options: str) -> Iterator[tuple[Path, int]]:
-    """``trace record`` on qcow2, with all that it does by default."""
+    """Serve with ``trace record`` on qcow2, with its default options."""
     socket = folder / "blkbox.sock"
     trace = Path(sys.executable).with_name("trace")
     argv = [
@@ -100,13 +106,13 @@ PEERS = {"blkbox": blkbox, "blkverify": blkverify, "qemu-nbd": direct, "nbdkit l
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of one process so far, all its threads, without its children."""
+    """Return the user and system time of a process so far: all its threads, not its children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_memory(pid: int) -> int:
-    """The most memory that a process has held, in bytes."""
+    """Return the peak memory of a process, in bytes. Raises ValueError if the kernel has none."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

@@ -1,14 +1,13 @@
-"""Looking damaged sectors up in all that a trace wrote, against b3sum and zstd over the same
-payloads.
+"""Compare the lookup of damaged sectors in a trace's payloads with zstd, sha1sum and b3sum on them.
 
     python -m benchmarks.provenance [--gib N] [--rounds N] [--payloads full|hash]
 
-Makes a trace of N GiB of random 4 to 64 KiB writes that compress to about 0.4, as an install's do,
-then explains damage: data of other writes at the wrong place, and bytes from nowhere, for which all
-of the payloads must be looked through. Peers in the same run: ``zstd -d`` decompresses the same
-bytes to nowhere (at the level at which the recorder compresses), ``sha1sum`` and ``b3sum`` (one
-thread; where installed) hash them uncompressed. Each in a process of its own, page cache warm, in
-turn; medians of wall time and of CPU time, which other load on the machine disturbs less.
+Makes a trace of N GiB of random 4 to 64 KiB writes that compress to about 0.4, like an install's.
+Then explains damage: data of other writes at the wrong place, and bytes from nowhere, which need a
+search through all payloads. Peers that are installed run on the same bytes: ``zstd -d``
+decompresses them (compressed at the recorder's level), ``sha1sum`` and ``b3sum`` (one thread) hash
+them uncompressed. The programs take turns, each in its own process, with a warm page cache. Prints
+medians of wall time and of CPU time. Other load on the machine disturbs CPU time less.
 """
 
 import argparse
@@ -35,11 +34,11 @@ from tracer.trace.records import End
 SIZE = 8 << 30
 LENGTHS = (4 << 10, 4 << 10, 16 << 10, 64 << 10)
 RANDOM_PART = 0.4
-"""Of each sector: the rest is zeroes, so that zstd makes 0.4 of it."""
+"""The random part of each sector. The rest is zeroes, so that zstd compresses to about 0.4."""
 
 
 def make(path: Path, total: int, payloads: str) -> None:
-    """A guest that writes ``total`` bytes at random places."""
+    """Make the trace of a guest that writes ``total`` bytes at random places."""
     chance, noise = random.Random(0), np.random.default_rng(0)
     seq = written = 0
     with TraceOutput(path, Header(size=SIZE, payloads=payloads)) as output:
@@ -57,7 +56,11 @@ def make(path: Path, total: int, payloads: str) -> None:
 
 
 def damage(source: TraceWithData) -> tuple[int, list[Evidence]]:
-    """Ops in the trace, and damage to the last writes: data of others and bytes from nowhere."""
+    """Return the number of ops in the trace, and damage to the last 200 writes.
+
+    Each holds the data of another write, padded with bytes from nowhere if that is shorter.
+    Damage that overlaps the next damage is left out.
+    """
     ops = list(source.trace.ops())
     chance = random.Random(1)
     found: dict[int, Evidence] = {}
@@ -67,14 +70,14 @@ def damage(source: TraceWithData) -> tuple[int, list[Evidence]]:
         found[op.offset] = Evidence(op.offset, right, wrong)
     pieces = sorted(found.values(), key=lambda piece: piece.offset)
     apart = [
-        one for one, after in zip(pieces, [*pieces[1:], None], strict=True)
-        if after is None or one.offset + len(one.expected) <= after.offset
+        piece for piece, after in zip(pieces, [*pieces[1:], None], strict=True)
+        if after is None or piece.end <= after.offset
     ]  # fmt: skip
     return len(ops), apart
 
 
 def blkbox(path: Path) -> None:
-    """Explain, and print how long that took and the most memory that it held."""
+    """Explain the damage. Print the time, the CPU time and the peak memory as JSON."""
     from analysis.provenance import explain
 
     with TraceWithData(path) as source:
@@ -84,12 +87,12 @@ def blkbox(path: Path) -> None:
         findings = explain(source, count, count - 1, evidence)
     used, seconds = time.process_time() - used, time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    kinds = sorted({str(one.kind) for one in findings})
+    kinds = sorted({str(finding.kind) for finding in findings})
     print(json.dumps([seconds, used, memory, before, count, len(findings), kinds]))
 
 
 def timed(argv: list[str]) -> tuple[float, float]:
-    """Seconds of wall time and of CPU time that a program takes."""
+    """Run a program. Return its seconds of wall time and of CPU time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
@@ -99,7 +102,7 @@ def timed(argv: list[str]) -> tuple[float, float]:
 
 
 def unpack(path: Path, folder: Path) -> dict[str, list[str]]:
-    """The payloads as files that the peers can read, and the peers' commands."""
+    """Write the payloads as files that the peers can read. Return the commands of the peers."""
     plain, packed = folder / "plain", folder / "packed.zst"
     with TraceWithData(path) as source, plain.open("wb") as file:
         assert source.payloads is not None
@@ -115,7 +118,7 @@ def unpack(path: Path, folder: Path) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Make the trace, run everything in turn, print medians."""
+    """Make the trace, run everything in turn, and print medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gib", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -144,7 +147,7 @@ def main() -> None:
         )
         print(f"({', '.join(kinds)}); peak memory {memory} MiB, before it {before} MiB\n")
         print("| | wall, s | CPU, s | blkbox / it, wall | CPU |\n|---|---:|---:|---:|---:|")
-        middle = {name: [statistics.median(one) for one in zip(*runs, strict=True)]
+        middle = {name: [statistics.median(values) for values in zip(*runs, strict=True)]
                   for name, runs in times.items()}  # fmt: skip
         for name, (wall, cpu) in middle.items():
             ratios = [ours / its for ours, its in zip(middle["blkbox"], (wall, cpu), strict=True)]

@@ -1,10 +1,10 @@
-"""Replaying at depth 16 against fio replaying the same ops (read_iolog), both on qemu-nbd qcow2.
+"""Compare a replay at depth 16 with fio on the same ops (read_iolog), both on qemu-nbd qcow2.
 
     python -m benchmarks.replay [--ops N] [--rounds N]
 
-Only the replaying itself is timed: neither side starts its server, nor compares whole images.
-blkbox builds the reference, makes the payloads and compares every read all the same; fio does none
-of that.
+The time covers the ops only. It excludes the start of the server and the comparison of whole
+images. It includes what blkbox does and fio does not: building the reference, making the payloads
+and comparing every read.
 """
 
 import argparse
@@ -38,7 +38,7 @@ LENGTH = 4096
 
 
 def make(folder: Path, count: int) -> tuple[Path, Path]:
-    """The same random reads and writes as a trace and as an iolog."""
+    """Write the same random reads and writes as a trace and as an iolog. Return both paths."""
     chance = random.Random(0)
     trace, iolog = folder / "r.trace", folder / "r.iolog"
     writer = TraceWriter(trace, Header(size=SIZE, payloads="hash"))
@@ -46,7 +46,7 @@ def make(folder: Path, count: int) -> tuple[Path, Path]:
     for seq in range(count):
         kind = Kind.WRITE if chance.random() < 0.5 else Kind.READ
         offset = chance.randrange(SIZE // LENGTH) * LENGTH
-        # all in flight at once, as far as the depth allows: that is what fio makes of an iolog
+        # all in flight together up to the depth, as fio plays an iolog
         key = digest(chance.randbytes(9))
         op = Op(seq, int(kind), 0, offset, LENGTH, submitted=0, completed=1, digest=key)
         records.append(pack_op(op))
@@ -58,7 +58,7 @@ def make(folder: Path, count: int) -> tuple[Path, Path]:
 
 
 def blkbox(folder: Path, trace: Path) -> float:
-    """Ops per second of the player."""
+    """Return the ops per second of the player."""
     with direct(folder, str(SIZE)) as (socket, _), Loop() as loop:
         raw = folder / "reference.raw"
         raw.unlink(missing_ok=True)
@@ -78,7 +78,7 @@ def blkbox(folder: Path, trace: Path) -> float:
 
 
 def fio(folder: Path, iolog: Path, count: int) -> float:
-    """Ops per second of fio."""
+    """Return the ops per second of fio."""
     with direct(folder, str(SIZE)) as (socket, _):
         out = subprocess.run(
             ["fio", "--name=replay", "--ioengine=nbd", f"--uri=nbd+unix:///?socket={socket}",
@@ -94,7 +94,7 @@ def fio(folder: Path, iolog: Path, count: int) -> float:
 
 
 def main() -> None:
-    """Measure in turn; print the medians and their ratio."""
+    """Measure in turn. Print the medians and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ops", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,10 +1,10 @@
-"""Long checks of what the data path promises. Each prints what it did, or fails.
+"""Long checks of the promises of the data path. Each prints what it did, or fails.
 
     python -m benchmarks.soak overlap [--ops N] [--driver D]    no false difference under overlap
     python -m benchmarks.soak kill [--rounds N]                 SIGKILL loses no acknowledged op
-    python -m benchmarks.soak slow                              a slow driver fills no memory
+    python -m benchmarks.soak slow                              memory is bounded on a slow driver
 
-All record with ``trace record``; in the first two the guest has DEPTH requests in flight.
+All use ``trace record``. In the first two the guest has DEPTH requests in flight.
 """
 
 import argparse
@@ -36,9 +36,12 @@ KINDS = [Kind.WRITE] * 5 + [Kind.READ] * 4 + [Kind.ZERO, Kind.TRIM]
 def guest(
     socket: Path, size: int, chance: random.Random, more: Callable[[int], bool], acked: list[bytes]
 ) -> int:
-    """Send random ops of up to 8 KiB to a small disk, so that they overlap all the time, until
-    ``more`` says no or the server is gone. Return how many succeeded, and add the digests of the
-    writes among them to ``acked``."""
+    """Send random ops of up to 8 KiB to a disk of ``size`` bytes, until ``more`` returns False or
+    the server is gone. On a small disk they overlap all the time.
+
+    ``more`` gets the number of ops sent. Returns how many ops succeeded, and adds the digests of
+    the successful writes to ``acked``.
+    """
     done_count = in_flight = sent = 0
     blob = chance.randbytes(1 << 20)
     with Loop() as loop, NbdDevice.connect(loop, Address(path=str(socket))) as device:
@@ -68,8 +71,9 @@ def guest(
 
 
 def overlap(count: int, driver: str) -> None:
-    """Send overlapping ops: the recording must be clean. Report the recorder's peak memory half-way
-    and at the end."""
+    """Send overlapping ops. The recording must be clean. Print the recorder's peak memory half-way
+    and at the end.
+    """
     size = 1 << 20
     with tempfile.TemporaryDirectory(prefix="soak-", dir="/var/tmp") as folder:
         trace = Path(folder) / "blkbox.trace"
@@ -92,7 +96,7 @@ def overlap(count: int, driver: str) -> None:
 
 
 def kill(rounds: int) -> None:
-    """Kill the recorder at random moments: every acknowledged op must be in the trace."""
+    """Kill the recorder at random moments. Every acknowledged write must be in the trace."""
     total = lost = 0
     trace = Path(sys.executable).with_name("trace")
     for round_ in range(rounds):
@@ -137,7 +141,10 @@ def kill(rounds: int) -> None:
 
 
 def slow() -> None:
-    """A guest with 256 MiB of writes in flight on a driver that takes 0.2 s for each."""
+    """Keep 256 MiB of writes in flight on a driver that takes 0.2 s for each.
+
+    The recorder's peak memory must stay below 200 MiB.
+    """
     with tempfile.TemporaryDirectory(prefix="soak-", dir="/var/tmp") as folder:
         driver = Path(folder) / "slow.toml"
         driver.write_text(

@@ -1,7 +1,7 @@
 """A block driver with a bug, for the demo: an NBD server of a raw file.
 
-It keeps data in clusters of 64 KiB and forgets the second half of every 50th write that spans two
-of them, the way a driver does that gives up on a partial completion.
+It keeps data in clusters of 64 KiB. Of every 50th write that spans clusters, it forgets everything
+after the first cluster boundary, like a driver that gives up on a partial completion.
 
 Usage: defective.py SOCKET IMAGE
 """
@@ -21,20 +21,20 @@ EVERY = 50
 
 
 class Disk:
-    """The image, with the bug."""
+    """A raw image, served with the bug."""
 
     def __init__(self, image: Path) -> None:
         self.file = FileDevice(image, durable=False)
         self.spanning = 0
 
     def handle(self, server: Server, request: Request) -> None:
-        """Do a request and reply to it."""
+        """Execute a request and reply to it."""
         kind, length, data = request.kind, request.length, request.data
         boundary = (request.offset // CLUSTER + 1) * CLUSTER
         if data is not None and request.offset + length > boundary:
             self.spanning += 1
             if self.spanning % EVERY == 0:
-                length = boundary - request.offset  # the bug: the rest is forgotten
+                length = boundary - request.offset  # the bug: the rest is lost
                 data = data[:length]
         error, found, extents = self.file.execute(kind, 0, request.offset, length, data)
         if error:
@@ -48,7 +48,7 @@ class Disk:
 
 
 def main() -> None:
-    """Serve until killed."""
+    """Serve until a signal ends the process."""
     path, image = sys.argv[1:]
     disk, loop = Disk(Path(image)), Loop()
     listener = socket.socket(socket.AF_UNIX)

@@ -1,6 +1,6 @@
-"""A guest that does what a recorded guest did: plays a trace's ops against an NBD server.
+"""A guest that does what a recorded guest did: it plays a trace's ops against an NBD server.
 
-Usage: guest.py TRACE [URI]     (the URI is taken from NBD_URI if it is not given)
+Usage: guest.py TRACE [URI]     (default URI: the environment variable NBD_URI)
 """
 
 import os
@@ -20,7 +20,7 @@ DEPTH = 64
 
 
 def play(path: Path, uri: str) -> int:
-    """Play a trace's ops in their recorded order and concurrency; return how many failed."""
+    """Play a trace's ops in their recorded order and concurrency. Return how many failed."""
     gate, failed, in_flight = Gate(), 0, 0
 
     def done(step: Step, error: int, _data: Data | None, _extents: Extents) -> None:

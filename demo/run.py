@@ -1,7 +1,7 @@
-"""The demo: record a guest's install, replay it on a good build and on a defective one.
+"""The demo: record a guest's install, replay it on a good build and on a defective build.
 
 The guest is a recording of a real Debian install (demo/README.md), played over NBD against ``trace
-record``. Everything else is the real thing. Run it with ``make demo``.
+record``. Everything else is real. Run it with ``make demo``.
 """
 
 import re
@@ -17,19 +17,22 @@ TRACE = [sys.executable, "-m", "blkbox"]
 
 
 def run(title: str, arguments: list[str | Path], expected: int) -> str:
-    """Run ``trace`` with arguments, showing what is run and what it prints; return its stdout."""
+    """Run ``trace``, print the command and its output, and return its stdout.
+
+    Exits if the exit code is not ``expected``.
+    """
     command = [str(argument) for argument in arguments]
     print(f"\n\033[1m{title}\033[0m" if sys.stdout.isatty() else f"\n{title}")
     print("$ trace " + shlex.join(command), flush=True)
     done = subprocess.run([*TRACE, *command], stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, end="", flush=True)
     if done.returncode != expected:
-        sys.exit(f"demo: exit code {done.returncode} where {expected} was expected")
+        sys.exit(f"demo: exit code {done.returncode}, expected {expected}")
     return done.stdout
 
 
 def main() -> None:
-    """Run the demo; its files end up in demo/out."""
+    """Run the demo. Its files are in demo/out afterwards."""
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     guest = [sys.executable, HERE / "guest.py", HERE / "install.trace"]
@@ -41,14 +44,14 @@ def main() -> None:
     )
     good = "qcow2" if shutil.which("qemu-nbd") and shutil.which("qemu-img") else "raw"
     run("2. Replay on a good build: clean", ["replay", recorded, "--driver", good], 0)
-    told = run(
+    printed = run(
         "3. Replay on a build with a defect: damaged, and by which request",
         ["replay", recorded, "--driver", HERE / "defective.toml", "--plot", picture],
         1,
     )
-    culprit = re.search(r"^culprit:  #(\d+) ", told, re.MULTILINE)
+    culprit = re.search(r"^culprit:  #(\d+) ", printed, re.MULTILINE)
     if culprit is None:
-        sys.exit("demo: no culprit was named")
+        sys.exit("demo: the replay named no culprit")
     seq = int(culprit[1])
     run(
         "4. Look at the culprit and its neighbours",
