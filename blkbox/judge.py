@@ -1,16 +1,19 @@
 """Replay a trace until the driver can be judged, and make the verdict."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from blkbox.explain import explained
 from replay.interleave import seeds
-from replay.locate import Culprit, NoCulprit, locate
+from replay.locate import Located, locate
+from replay.locate.company import in_flight_with
 from replay.options import Order, ReplayOptions
 from replay.outcome import Outcome
 from replay.reader import try_reader
-from replay.runner import Checks, Run, Runner
-from replay.symptom import Symptom, symptom_of
+from replay.run import Run
+from replay.runner import Runner
+from replay.symptom import Symptom, is_same, symptoms
 from tracer.driver import environment
 from tracer.errors import DriverError, Undecidable
 from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
@@ -20,10 +23,22 @@ from tracer.verdict import (
     CulpritOp,
     Environment,
     Finding,
+    OtherFault,
     SectorBytes,
+    Suspect,
+    SymptomKind,
     Verdict,
     VerdictKind,
 )
+
+LEAST_TIME = 30.0
+"""Seconds that a search may take, even if the first run was short."""
+
+TIMES_FIRST = 5
+"""How many times the duration of the first run a search may take."""
+
+MAX_ALSO = 10
+"""The most other ops that did damage which a verdict lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +49,10 @@ class _Detected:
     order: Order
     outcome: Outcome
     symptom: Symptom
+    others: list[Symptom]
+    """The other symptoms of the run."""
+    seconds: float
+    """How long the run took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +78,28 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
     ops = _count(source) if options.upto is None else options.upto
     kind, reason, log = VerdictKind.CLEAN, "no difference", ""
     detected: _Detected | None = None
-    culprit: Culprit | None = None
+    located = Located()
     found = _Damage()
     try:
         try_reader(options, source.trace.header.size)
         detected = _detect(runner, ops, say)
         if detected is not None:
+            _try_fresh(runner, detected, say)
             kind, reason = detected.symptom.verdict, detected.symptom.reason
             if options.find:
-                located = locate(runner, detected.symptom, order=detected.order, say=say)
-                if isinstance(located, NoCulprit):
-                    reason += f"; {located}"
-                else:
-                    culprit = located
-            found = _describe(source, ops, detected, culprit)
+                located = locate(
+                    runner, detected.symptom, detected.outcome,
+                    ops=ops, order=detected.order, deadline=_deadline(options, detected), say=say,
+                )  # fmt: skip
+                if located.why is not None:
+                    reason += f"; {located.why}"
+            found = _describe(source, ops, detected, located)
             log = detected.outcome.log
     except Undecidable as error:
         kind, reason = VerdictKind.UNDECIDABLE, str(error)
         log = error.log if isinstance(error, DriverError) else ""
+        detected = None
+    culprit = located.culprit
     return Verdict(
         verdict=kind,
         reason=reason,
@@ -95,6 +118,9 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         detected=detected.number if detected is not None else 1,
         seed=(detected.order if detected is not None else options.order).seed,
         needs_company=culprit.needs_company if culprit is not None else None,
+        company=culprit.company.seq if culprit is not None and culprit.company else None,
+        suspects=_suspects(runner, located),
+        also=_also(detected, located) if detected is not None else [],
         located=options.find or detected is None,
         symptom=detected.symptom.what if detected is not None else None,
         reader=reader.name if reader is not None else None,
@@ -120,11 +146,36 @@ def _detect(runner: Runner, ops: int, say: Callable[[str], None]) -> _Detected |
         if runs > 1:
             say(f"run {number} of up to {runs}" + (f", order {seed}" if seed else ""))
         label = "full" if number == 1 else f"full-{number}"
-        outcome = runner.run(Run(label, order, ops, checks=Checks.ALL))
-        symptom = symptom_of(outcome, ops)
-        if symptom is not None:
-            return _Detected(number, order, outcome, symptom)
+        # without a search, one difference is the answer, and what comes after costs time
+        stop_early = not (runner.options.find or runner.options.thorough)
+        started = time.monotonic()
+        run = Run(label, order, ops, everything=not stop_early, stop_early=stop_early)
+        outcome = runner.run(run)
+        shown = symptoms(outcome, ops)
+        if shown:
+            seconds = time.monotonic() - started
+            return _Detected(number, order, outcome, shown[0], shown[1:], seconds)
     return None
+
+
+def _try_fresh(runner: Runner, detected: _Detected, say: Callable[[str], None]) -> None:
+    """Raise Undecidable if the symptom shows before the first op: then no op is to blame."""
+    symptom = detected.symptom
+    if symptom.suspect is not None and symptom.what is not SymptomKind.READ:
+        return  # an op showed it: a fresh image cannot
+    say("looking at a fresh image")
+    run = Run("fresh", detected.order, 0, sign=symptom, last=symptom.stage)
+    if run.shows(runner.run(run)):
+        name = runner.options.driver.name
+        raise Undecidable(f"{name}: a fresh image is wrong before the first op ({symptom.reason})")
+
+
+def _deadline(options: ReplayOptions, detected: _Detected) -> float:
+    """Return when the search must end, by the monotonic clock."""
+    seconds = options.time
+    if seconds is None:
+        seconds = max(LEAST_TIME, TIMES_FIRST * detected.seconds)
+    return time.monotonic() + seconds
 
 
 def _count(source: TraceWithData) -> int:
@@ -133,10 +184,47 @@ def _count(source: TraceWithData) -> int:
     return end.ops if end is not None else sum(1 for _ in source.trace.ops())
 
 
-def _describe(
-    source: TraceWithData, ops: int, detected: _Detected, culprit: Culprit | None
-) -> _Damage:
+def _suspects(runner: Runner, located: Located) -> list[Suspect]:
+    """Return the suspects of a search that found no culprit."""
+    return [
+        Suspect(
+            seq=suspect.op.seq,
+            kind=KIND_BY_NUMBER[suspect.op.kind].label,
+            offset=suspect.op.offset,
+            length=suspect.op.length,
+            followed=suspect.followed,
+            in_flight=[op.seq for _, op in in_flight_with(runner, suspect.position)],
+        )
+        for suspect in located.suspects
+    ]
+
+
+def _also(detected: _Detected, located: Located) -> list[OtherFault]:
+    """Return the faults besides the one that was searched for, one of a kind."""
+    also = [
+        OtherFault(reason=f"{op.describe()} did damage too", seq=op.seq)
+        for _, op in located.others[:MAX_ALSO]
+    ]
+    kinds = {detected.symptom.what}
+    for other in detected.others:
+        if other.what in kinds or _is_old_news(detected.symptom, other):
+            continue
+        kinds.add(other.what)
+        op = other.difference.op if other.difference is not None else None
+        also.append(OtherFault(reason=other.reason, seq=op.seq if op is not None else None))
+    return also
+
+
+def _is_old_news(symptom: Symptom, other: Symptom) -> bool:
+    """Return whether a later symptom shows no more than damage that the first one has shown."""
+    covered = symptom.damage
+    new = any(True for start, end in other.damage for _ in covered.outside(start, end))
+    return is_same(symptom, other) or bool(other.damage and not new)
+
+
+def _describe(source: TraceWithData, ops: int, detected: _Detected, located: Located) -> _Damage:
     """Explain all damage. Raises TraceError if a payload cannot be read."""
+    culprit = located.culprit
     outcome, shown = detected.outcome, detected.symptom.difference
     from analysis.provenance import Explainer  # loads numpy, which a clean replay does not need
 

@@ -22,6 +22,9 @@ class Order:
     recorded order."""
     depth: int | None = None
     """The most ops in flight; None means as many as recorded."""
+    apart: frozenset[tuple[int, int]] = frozenset()
+    """Pairs of positions, the earlier one first. The later op waits until the earlier op is
+    done."""
 
 
 AS_RECORDED = Order()
@@ -46,6 +49,13 @@ class ReplayOptions:
     culprit."""
     find: bool = True
     """Whether to search for the culprit if anything is wrong."""
+    time: float | None = None
+    """The most seconds that the search may take. None means five times the first run, and at least
+    30 s."""
+    allowed: frozenset[int] = frozenset()
+    """The errno values that the driver may return for an op."""
+    thorough: bool = False
+    """Whether a run that is not followed by a search goes on after the first difference."""
     timeout: float = TIMEOUT
     """The time limit for an op, in seconds."""
     keep: bool = False

@@ -4,19 +4,36 @@ The player makes an Outcome. The runner adds what it finds once the ops are done
 """
 
 from dataclasses import dataclass, field
+from enum import IntEnum, auto
 from pathlib import Path
 
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
+from tracer.mirror.durable import Unflushed
 from tracer.mirror.evidence import Evidence
 from tracer.mirror.sweep import Sweep
 from tracer.op import SECTOR, Op
 from tracer.ranges import RangeSet
 
 
+class Stage(IntEnum):
+    """The stages of a run, in their order, as at a guest's shutdown."""
+
+    PLAYED = auto()
+    """The ops are done."""
+    LIVE = auto()
+    """The images are compared while the driver serves."""
+    FLUSHED = auto()
+    """The disk is flushed, and the images are compared again."""
+    CHECKED = auto()
+    """The driver is stopped, and its check command has run."""
+    REOPENED = auto()
+    """The driver is started again, and the images are compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Both images after the first ``position`` ops, with nothing wrong. A run can start here."""
+    """Both images after the first ``position`` ops. A run can start here."""
 
     position: int
     folder: Path
@@ -44,22 +61,35 @@ class Outcome:
     """The position of the oldest op in flight when the driver went away, and the op."""
     hung: tuple[int, Op] | None = None
     """The position of the op that was not answered in time, and the op."""
-    wrong_at: int | None = None
-    """How many ops were done when a probe first found its sectors wrong."""
+    wrong: tuple[tuple[int, int], ...] = ()
+    """What probes found wrong, in the order seen: how many ops were done, and the first byte of
+    the watched range."""
+    unflushed: Unflushed = field(default_factory=Unflushed)
+    """The changes that a restart may lose."""
 
     # once the ops were done
 
+    stage: Stage = Stage.PLAYED
+    """The stage that the run had reached, or tried to reach, when it ended."""
     live: Sweep | None = None
     """The comparison of the images while the driver still served."""
+    flushed: Sweep | None = None
+    """The comparison after the disk was flushed. None if all changes were durable before."""
     reopened: Sweep | None = None
     """The comparison of the images after the driver was stopped and started again. None if that was
     not done, or if the driver keeps nothing over a restart."""
+    volatile: bool = False
+    """Whether the restart kept nothing of what was written."""
+    forgot: bool = False
+    """Whether the restart lost changes that were not durable, as it may."""
     stop: str | None = None
     """What went wrong when the driver stopped, or started again."""
     check: str | None = None
     """What the check command found wrong."""
     gone: str | None = None
-    """How the driver ended, or hung, before it was asked to stop."""
+    """How the driver ended, or that it did not answer, before it was asked to stop."""
+    silent: bool = False
+    """Whether ``gone`` means that the driver did not answer a question of ours."""
     reader: str | None = None
     """The build that reopened the image, if another than the driver."""
     saved: Saved | None = None
@@ -72,20 +102,23 @@ class Outcome:
         """Whether nothing was wrong."""
         return not (
             self.faults or self.lost or self.hung or self.gone or self.stop or self.check
-        ) and all(sweep is None or sweep.clean for sweep in (self.live, self.reopened))
+        ) and all(sweep is None or sweep.clean for sweep in self._sweeps())
 
     def damage(self) -> RangeSet:
         """Return every byte range that was seen wrong, extended to whole sectors."""
         found = self.bad_reads.aligned(SECTOR)
-        for sweep in (self.live, self.reopened):
+        for sweep in self._sweeps():
             for start, end in sweep.damage if sweep is not None else ():
                 found.add(start, end)
         return found
 
     def evidence(self) -> list[Evidence]:
-        """Return the wrong bytes of the live image, or of the reopened image if the live image is
-        right. The amount is limited (tracer/mirror/sweep.py)."""
-        for sweep in (self.live, self.reopened):
+        """Return the wrong bytes of the first comparison that found any. The amount is limited
+        (tracer/mirror/sweep.py)."""
+        for sweep in self._sweeps():
             if sweep is not None and sweep.evidence:
                 return sorted(sweep.evidence, key=lambda piece: piece.offset)
         return []
+
+    def _sweeps(self) -> tuple[Sweep | None, ...]:
+        return self.live, self.flushed, self.reopened

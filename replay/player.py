@@ -18,8 +18,10 @@ from tracer.disk.waiter import Waiter
 from tracer.errors import StorageError, TraceError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
+from tracer.mirror.durable import Unflushed
 from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
-from tracer.op import CARRIES_DATA, NO_TIME, Extents, Fault, Kind, Op
+from tracer.nbd.protocol import TransmissionFlag
+from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, Extents, Fault, Flag, Kind, Op
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
@@ -35,7 +37,8 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What to read while playing, after each of ``positions`` ops (ascending)."""
+    """What to read while playing, after each of ``positions`` ops (ascending). A range that was
+    found wrong is not read again."""
 
     watched: tuple[Watched, ...]
     positions: range
@@ -63,6 +66,8 @@ class PlayOptions:
     timeout: float = TIMEOUT
     """The time limit for an op, in seconds."""
     probe: Probe | None = None
+    stop_early: bool = False
+    """End once something differs."""
 
 
 MAX_FAULTS = 1000
@@ -91,7 +96,11 @@ class Player:
         self._first_bad_read: tuple[int, Difference] | None = None
         self._lost: tuple[int, Op] | None = None
         self._hung: tuple[int, Op] | None = None
-        self._wrong_at: int | None = None
+        self._wrong: list[tuple[int, int]] = []
+        self._watched = list(options.probe.watched) if options.probe is not None else []
+        self._unflushed = Unflushed()
+        # as in Linux: a disk that cannot be flushed has no cache that could lose anything
+        self._durable_at_once = not sides.test.export.flags & TransmissionFlag.SEND_FLUSH
 
     def play(self, progress: Callable[[int], None] = lambda more: None) -> Outcome:
         """Play the ops and return what differed. ``progress`` gets the number of ops just sent.
@@ -109,7 +118,8 @@ class Player:
             first_bad_read=self._first_bad_read,
             lost=self._lost,
             hung=self._hung,
-            wrong_at=self._wrong_at,
+            wrong=tuple(self._wrong),
+            unflushed=self._unflushed,
         )
 
     def _play(self, progress: Callable[[int], None]) -> None:
@@ -122,17 +132,20 @@ class Player:
         probe_at = next(probes, None)
         upcoming = next(steps, None)
         while upcoming is not None or mirror.in_flight:
-            while upcoming is not None and upcoming[0] != probe_at and self._room(upcoming[1]):
+            while upcoming is not None and upcoming[0] != probe_at and self._room(*upcoming):
                 if self._start(*upcoming):
                     progress(1)
                 upcoming = next(steps, None)
             mirror.pump()
             if mirror.test.lost is not None or self._hung is not None:
                 return
+            if options.stop_early and self._faults:
+                return
             if mirror.in_flight:
                 self._wait()
             elif upcoming is not None and upcoming[0] == probe_at:
-                if self._look(upcoming[0]):
+                self._look(upcoming[0])
+                if not self._watched:
                     return
                 probe_at = next(probes, None)
             elif upcoming is not None and not self._gate.open(upcoming[1]):
@@ -148,9 +161,12 @@ class Player:
             self._gate.done(step)
         return numbered
 
-    def _room(self, step: Step) -> bool:
+    def _room(self, position: int, step: Step) -> bool:
         """Return whether the step may start now: nothing it waits for is left, and the limits on
         ops and bytes in flight allow it."""
+        apart = self._options.order.apart
+        if apart and any((other, position) in apart for other in self._position_of.values()):
+            return False
         return (
             self._gate.open(step)
             and self._mirror.in_flight < self._depth
@@ -174,6 +190,8 @@ class Player:
         self._replayed += 1
         self._bytes += _weight(op)
         self._position_of[op.seq] = position
+        if op.kind == Kind.FLUSH:
+            self._unflushed.flush_sent(position)
         self._mirror.submit(Flight(op, self._source.data(recorded), step))
         return True
 
@@ -187,26 +205,26 @@ class Player:
         if time.monotonic_ns() - oldest.started > self._options.timeout * 1e9:
             self._hung = self._position_of[oldest.op.seq], oldest.op
 
-    def _look(self, position: int) -> bool:
-        """Compare the watched ranges; return whether any is wrong."""
-        assert self._options.probe is not None
+    def _look(self, position: int) -> None:
+        """Compare the watched ranges. Note those that are wrong, and watch them no longer."""
         reference, test = self._sides.reference, self._sides.test
         comparison = self._sides.comparison
-        waiting = wrong = 0
+        waiting = 0
+        wrong: list[Watched] = []
 
         def looked(piece: Watched, at: int, error: int, data: Data | None, _: Extents) -> None:
-            nonlocal waiting, wrong
+            nonlocal waiting
             waiting -= 1
             if error:
-                wrong += 1
+                wrong.append(piece)
             elif data is not None:
                 expected = reference.read(piece.start, piece.end - piece.start)
                 actual = data[piece.start - at : piece.end - at]
                 if actual != expected and comparison.differences(expected, actual, piece.start):
-                    wrong += 1
+                    wrong.append(piece)
 
         unit = test.export.sizes.minimum
-        for piece in self._options.probe.watched:
+        for piece in self._watched:
             if piece.after > position:
                 continue
             at, stop = piece.start // unit * unit, -(-piece.end // unit) * unit
@@ -217,8 +235,8 @@ class Player:
         while waiting:
             wait(f"a read after op {position}")
         if wrong:
-            self._wrong_at = position
-        return bool(wrong)
+            self._wrong += [(position, piece.start) for piece in wrong]
+            self._watched = [piece for piece in self._watched if piece not in wrong]
 
     def _note(self, position: int, difference: Difference) -> None:
         """Keep a difference of the op at ``position``."""
@@ -241,6 +259,10 @@ class Player:
             if self._lost is None:  # flights are given up oldest first
                 self._lost = position, op
             return
+        if op.kind == Kind.FLUSH:
+            self._unflushed.flush_done(position, not op.test_status)
+        elif op.kind in MUTATING and not (self._durable_at_once or op.flags & Flag.FUA):
+            self._unflushed.changed(position)
         if op.reference_status:
             raise StorageError(
                 f"the reference image cannot take op #{op.seq} (errno {op.reference_status}): "

@@ -1,4 +1,4 @@
-"""One run of a trace on a build: a fresh image, the ops, then the comparisons.
+"""One run of a trace on a build: a fresh image, the ops, then the stages of a shutdown.
 
 runner = Runner(source, options)
 outcome = runner.run(Run("full", order, upto=100))
@@ -6,70 +6,28 @@ runner.cost                         # of all runs so far
 """
 
 import shutil
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from dataclasses import replace
 from pathlib import Path
 
 from replay.cost import Cost, Purpose
-from replay.options import Order, ReplayOptions
-from replay.outcome import Outcome, Saved
-from replay.player import Player, PlayOptions, Probe, Sides
-from tracer.digest import is_zero
+from replay.options import ReplayOptions
+from replay.outcome import Outcome, Saved, Stage
+from replay.player import Player, PlayOptions, Sides
+from replay.run import Run
+from replay.stages import Ending, until
 from tracer.disk import sparse
 from tracer.disk.blank import make_blank
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.raw import make_raw
-from tracer.driver.driver import Running
-from tracer.errors import DriverError, DriverHung, NbdError, StorageError, Undecidable, UsageError
+from tracer.errors import StorageError, Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
-from tracer.mirror.sweep import Sweep, sweep
+from tracer.mirror.sweep import sweep
 from tracer.progress import bar
-from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
 ROOM = 16 << 20
 """Bytes. If the images' file system has less room, a failure is not blamed on the driver."""
-
-PIECE = 1 << 20
-"""Bytes of the reference that are read at a time."""
-
-
-class Checks(Enum):
-    """How much is checked once the ops are done.
-
-    The checks are, in this order: compare the whole images, stop the driver, run its check command,
-    reopen the image, compare again.
-    """
-
-    NONE = auto()
-    UNTIL_WRONG = auto()
-    """Check until something is wrong."""
-    ALL = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run: which ops to play, from where, and what to check."""
-
-    label: str
-    """The name of the run and of its folder."""
-    order: Order
-    upto: int
-    """Play the trace's first ``upto`` ops."""
-    start: Saved | None = None
-    """The images to start from; None is fresh images. The ops that they hold are not played."""
-    save: bool = False
-    """Whether to save the images if nothing is wrong and they can be saved."""
-    probe: Probe | None = None
-    """What to read while playing."""
-    checks: Checks = Checks.UNTIL_WRONG
-    purpose: Purpose = Purpose.SEARCH
-
-    @property
-    def first(self) -> int:
-        """How many ops are skipped at the front."""
-        return self.start.position if self.start is not None else 0
 
 
 class Runner:
@@ -100,9 +58,10 @@ class Runner:
     def run(self, run: Run) -> Outcome:
         """Do a run, on fresh images or on saved images.
 
-        Raises TraceError if the trace is damaged or incomplete, StorageError if our own disk fails
-        or is full, UsageError if a foreign disk must not be overwritten, DriverHung if a probe is
-        not answered in time, and Undecidable if the driver cannot be used with this trace.
+        Raises OutOfTime at the run's deadline, TraceError if the trace is damaged or incomplete,
+        StorageError if our own disk fails or is full, UsageError if a foreign disk must not be
+        overwritten, DriverHung if a probe is not answered in time, and Undecidable if the driver
+        cannot be used with this trace.
         """
         self._cost += Cost(runs=1)
         comparison = Comparison(self.source.trace.header.trim)
@@ -111,7 +70,7 @@ class Runner:
         folder = self._make_folder(run)
         try:
             outcome = self._execute(run, folder, comparison)
-            if run.save and outcome.clean and self.can_save:
+            if run.save and _can_start_from(run, outcome) and self.can_save:
                 kept = self.options.work / f"{run.label}-saved"
                 shutil.rmtree(kept, ignore_errors=True)
                 folder.rename(kept)
@@ -154,16 +113,12 @@ class Runner:
             outcome = self._play(run, sides)
             if not outcome.clean:
                 _blame_disk(folder)
-            outcome = _note_end(outcome, running)
-            if outcome.gone or outcome.hung or run.checks is Checks.NONE:
-                return outcome
-            outcome = self._compare_live(outcome, sides, running)
-            if outcome.gone or not (outcome.clean or run.checks is Checks.ALL):
-                return outcome
-            outcome = self._stop(outcome, running, image)
-            if outcome.stop or self._volatile:
-                return outcome
-            return self._reopen(outcome, sides, image)
+            ending = Ending(run, self.source, self.options, sides, running, image, self._volatile)
+            outcome = ending.finish(outcome)
+            if not outcome.clean:
+                _blame_disk(folder)
+            self._volatile = self._volatile or outcome.volatile
+            return outcome
 
     def _play(self, run: Run, sides: Sides) -> Outcome:
         options = PlayOptions(
@@ -172,60 +127,22 @@ class Runner:
             upto=run.upto,
             timeout=self.options.timeout,
             probe=run.probe,
+            stop_early=run.stop_early,
         )
         total = min(self.source.trace.count, run.upto) - run.first
-        with bar(f"replaying ({run.label})", total, "ops") as progress:
-            outcome = Player(self.source, sides, options).play(progress)
-        confirming = run.purpose is Purpose.CONFIRM
-        self._cost += Cost(ops=outcome.replayed, confirm_ops=outcome.replayed if confirming else 0)
-        return outcome
+        played = 0
 
-    def _compare_live(self, outcome: Outcome, sides: Sides, running: Running) -> Outcome:
-        # no flush first: a flush may itself do the damage, and then must be an op of the trace
+        def count(more: int) -> None:
+            nonlocal played
+            played += more
+            progress(more)
+
         try:
-            live = self._compare(sides, "live")
-        except DriverHung as error:
-            return replace(outcome, gone=str(error))
-        return _note_end(replace(outcome, live=live), running)
-
-    def _stop(self, outcome: Outcome, running: Running, image: Path) -> Outcome:
-        """Stop the driver and run its check command."""
-        outcome = replace(outcome, log=running.log())
-        problem = running.stop()
-        if problem is not None:
-            return replace(outcome, stop=f"stopping: {problem}")
-        if not self.options.driver.owns_image:
-            return outcome
-        return replace(outcome, check=self.options.driver.check_image(image))
-
-    def _reopen(self, outcome: Outcome, sides: Sides, image: Path) -> Outcome:
-        """Start the driver again, or the reader, and compare."""
-        driver, reader = self.options.driver, self.options.reader
-        outcome = replace(outcome, reader=reader.name if reader is not None else None)
-        try:
-            again = (reader or driver).start(sides.loop, image, sides.reference.export.size)
-        except DriverError as error:
-            return replace(outcome, stop=f"starting again: {error}", log=error.log)
-        with again:
-            try:
-                reopened = self._compare(replace(sides, test=again.device), "reopened")
-            except DriverHung as error:
-                return replace(outcome, gone=str(error))
-            outcome = _note_end(replace(outcome, reopened=reopened), again)
-            if outcome.gone is None:
-                again.stop()  # an orderly stop, so that a later run can start from the image
-        if driver.may_forget and _nothing_survived(sides.reference, reopened.damage):
-            self._volatile = True
-            return replace(outcome, reopened=None)
-        return outcome
-
-    def _compare(self, sides: Sides, what: str) -> Sweep:
-        """Compare the whole images. Raises DriverHung if the driver stops answering."""
-        with bar(f"comparing ({what})", sides.reference.export.size) as progress:
-            return sweep(
-                sides.loop, sides.reference, sides.test, sides.comparison,
-                progress=progress, timeout=self.options.timeout,
-            )  # fmt: skip
+            with bar(f"replaying ({run.label})", total, "ops") as progress:
+                return Player(self.source, sides, options).play(until(run.deadline, count))
+        finally:
+            confirming = run.purpose is Purpose.CONFIRM
+            self._cost += Cost(ops=played, confirm_ops=played if confirming else 0)
 
     def _blank(self, sides: Sides) -> None:
         """Make sure that a foreign disk reads as zeroes, since a trace starts on zeroes.
@@ -253,17 +170,12 @@ class Runner:
         return sweep(sides.loop, sides.reference, sides.test, Comparison(), timeout=timeout).clean
 
 
-def _note_end(outcome: Outcome, running: Running) -> Outcome:
-    """Return the outcome with how the driver ended, if it went away."""
-    lost = running.device.lost
-    if lost is None:
-        return outcome
-    log, ended = running.log(), running.exited()
-    if ended is None and isinstance(lost, NbdError):
-        gone = f"the driver broke the NBD protocol ({lost})"
-    else:
-        gone = f"the driver went away ({ended or lost})"
-    return replace(outcome, gone=gone, log=log)
+def _can_start_from(run: Run, outcome: Outcome) -> bool:
+    """Return whether a later run may start from the images of this run: it does not show what is
+    sought, the driver was stopped in an orderly way, and the restart has lost nothing."""
+    return outcome.stage >= Stage.CHECKED and not (
+        run.shows(outcome) or outcome.gone or outcome.stop or outcome.forgot
+    )
 
 
 def _blame_disk(folder: Path) -> None:
@@ -271,15 +183,3 @@ def _blame_disk(folder: Path) -> None:
     blame for a failure."""
     if shutil.disk_usage(folder).free < ROOM:
         raise StorageError(f"the file system with {folder} is full: make room, or set TMPDIR")
-
-
-def _nothing_survived(reference: FileDevice, damage: RangeSet) -> bool:
-    """Return whether everything that was written is damaged: the restart kept none of the data."""
-    if not damage:
-        return False
-    for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):
-        for start, end in damage.outside(first, last) if is_data else ():
-            for at in range(start, end, PIECE):
-                if not is_zero(reference.read(at, min(PIECE, end - at))):
-                    return False
-    return True

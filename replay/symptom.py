@@ -1,21 +1,41 @@
-"""The symptom of a run: the earliest sign that something is wrong."""
+"""The symptoms of a run: the signs that something is wrong, the earliest first.
 
-from dataclasses import dataclass
+A search follows one symptom. ``again`` says whether another run shows the same one: the same kind
+of fault on the same sectors. Any other fault of that run is another story.
+"""
 
-from replay.outcome import Outcome
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from replay.outcome import Outcome, Stage
 from tracer.mirror.difference import Difference
-from tracer.op import SECTOR, Fault
+from tracer.mirror.sweep import Sweep
+from tracer.op import SECTOR, Fault, Op
 from tracer.ranges import RangeSet
 from tracer.verdict import SymptomKind, VerdictKind
 
-_DAMAGED = {SymptomKind.READ, SymptomKind.BLOCK_STATUS, SymptomKind.IMAGE, SymptomKind.REOPEN}
+_DAMAGED = {
+    SymptomKind.READ, SymptomKind.BLOCK_STATUS, SymptomKind.IMAGE, SymptomKind.FLUSH,
+    SymptomKind.REOPEN,
+}  # fmt: skip
 """Symptoms of damage. The other symptoms mean that the driver failed."""
+
+_SAME = {
+    SymptomKind.READ: {SymptomKind.READ, SymptomKind.IMAGE},
+    SymptomKind.IMAGE: {SymptomKind.READ, SymptomKind.IMAGE},
+    # damage that a flush or a restart brought to light may also show earlier
+    SymptomKind.FLUSH: {SymptomKind.READ, SymptomKind.IMAGE, SymptomKind.FLUSH},
+    SymptomKind.REOPEN: {
+        SymptomKind.READ, SymptomKind.IMAGE, SymptomKind.FLUSH, SymptomKind.REOPEN,
+    },
+}  # fmt: skip
+"""The kinds that are the same sign as a kind, if they are more than that kind itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """The earliest sign that something is wrong in a run. A position is an op's place in the order
-    of submission, from 0."""
+    """A sign that something is wrong in a run. A position is an op's place in the order of
+    submission, from 0."""
 
     what: SymptomKind
     reason: str
@@ -24,67 +44,117 @@ class Symptom:
     """The culprit is among the first ``within`` ops."""
     suspect: int | None = None
     """The position of the op that showed the symptom, if an op did."""
-    targets: RangeSet | None = None
-    """The damaged bytes, if watching them can show when they went wrong."""
+    damage: RangeSet = field(default_factory=RangeSet)
+    """The damaged bytes, if the symptom is damage."""
     difference: Difference | None = None
     """What differed, if the symptom is a difference."""
     right: int = 0
     """The first ``right`` ops are known to be right: the culprit is not among them."""
+    stage: Stage = Stage.LIVE
+    """The stage of a run by which the symptom shows."""
 
     @property
     def verdict(self) -> VerdictKind:
         """Damaged or failed."""
         return VerdictKind.DAMAGED if self.what in _DAMAGED else VerdictKind.FAILED
 
+    @property
+    def compares_damage(self) -> bool:
+        """Whether reads of the damaged sectors show the symptom again."""
+        return self.what in _SAME and bool(self.damage)
 
-def symptom_of(outcome: Outcome, ops: int) -> Symptom | None:
-    """Return the symptom of a run of ``ops`` ops, or None if the run was clean."""
-    found = _while_playing(outcome)
-    if found:
-        return min(found, key=lambda symptom: symptom.within)
-    if outcome.live is not None and outcome.live.first is not None:
-        return _of_image(outcome.live.first, outcome.live.damage, ops)
-    if outcome.gone is not None:
-        return Symptom(SymptomKind.CRASH, outcome.gone, ops)
-    if outcome.stop is not None:
-        return Symptom(SymptomKind.STOP, outcome.stop, ops)
-    if outcome.reopened is not None and outcome.reopened.first is not None:
-        first = outcome.reopened.first
-        reader = f" by {outcome.reader}" if outcome.reader else ""
-        reason = (
-            f"the image is wrong after a restart{reader}, first in sector {first.offset // SECTOR}"
-        )
-        return Symptom(SymptomKind.REOPEN, reason, ops, difference=first)
-    if outcome.check is not None:
-        return Symptom(SymptomKind.CHECK, f"the check failed, {outcome.check.splitlines()[0]}", ops)
-    return None
+    @property
+    def can_be_watched(self) -> bool:
+        """Whether reads of the damaged sectors show the damage while ops are played."""
+        return self.what in (SymptomKind.READ, SymptomKind.IMAGE) and bool(self.damage)
 
 
-def _while_playing(outcome: Outcome) -> list[Symptom]:
-    found: list[Symptom] = []
-    if outcome.faults:
-        found.append(_of_fault(*min(outcome.faults, key=lambda fault: fault[0]), _seen(outcome)))
+def again(symptom: Symptom, outcome: Outcome, ops: int) -> Symptom | None:
+    """Return the symptom in the outcome of a run of ``ops`` ops that is the same sign: the same
+    kind of fault, on the same sectors or the same op. None if that run does not show it."""
+    return next((other for other in symptoms(outcome, ops) if is_same(symptom, other)), None)
+
+
+def is_same(symptom: Symptom, other: Symptom) -> bool:
+    """Return whether ``other``, of another run, is the same sign as ``symptom``."""
+    if other.what not in _SAME.get(symptom.what, {symptom.what}):
+        return False
+    if symptom.what is SymptomKind.STATUS:
+        return symptom.suspect == other.suspect
+    if not symptom.damage:
+        return other.stage <= symptom.stage
+    return any(symptom.damage.overlaps(start, end) for start, end in other.damage)
+
+
+def symptoms(outcome: Outcome, ops: int) -> list[Symptom]:
+    """Return the symptoms of a run of ``ops`` ops, the earliest first. Empty for a clean run."""
+    return [
+        *sorted(_while_playing(outcome), key=lambda symptom: symptom.within),
+        *_afterwards(outcome, ops),
+    ]
+
+
+def _while_playing(outcome: Outcome) -> Iterator[Symptom]:
+    seen_reads = False
+    for position, difference in sorted(outcome.faults, key=lambda fault: fault[0]):
+        if difference.fault == Fault.DATA:
+            if not seen_reads:  # the first stands for all: their damage is one set
+                seen_reads = True
+                yield _of_fault(position, difference, _seen(outcome))
+        else:
+            ranges = RangeSet(difference.ranges)
+            yield _of_fault(position, difference, ranges)
     if outcome.hung is not None:
         position, op = outcome.hung
         reason = f"{op.describe()} was not answered in time"
-        found.append(Symptom(SymptomKind.HANG, reason, position + 1, position))
+        yield Symptom(SymptomKind.HANG, reason, position + 1, position, stage=Stage.PLAYED)
     if outcome.lost is not None:
         position, op = outcome.lost
         reason = f"{outcome.gone}, {op.describe()} in flight"
-        # any op in flight may be to blame, from the oldest to the last sent
+        # any op in flight may be to blame, from the oldest to the last sent. A driver may also
+        # answer an op and crash then: a question at the end shows that, so the stage is not PLAYED
         suspect = position if outcome.started == position + 1 else None
-        found.append(Symptom(SymptomKind.CRASH, reason, outcome.started, suspect, right=position))
-    return found
+        yield Symptom(SymptomKind.CRASH, reason, outcome.started, suspect, right=position)
 
 
-def _of_image(first: Difference, damage: RangeSet, ops: int) -> Symptom:
+def _afterwards(outcome: Outcome, ops: int) -> Iterator[Symptom]:
+    if outcome.live is not None:
+        what = "the image is wrong at the end"
+        yield from _of_image(SymptomKind.IMAGE, what, outcome.live, ops, Stage.LIVE)
+    if outcome.flushed is not None:
+        what = "the image is wrong once it is flushed at the end"
+        yield from _of_image(SymptomKind.FLUSH, what, outcome.flushed, ops, Stage.FLUSHED)
+    if outcome.gone is not None and outcome.lost is None:
+        what = SymptomKind.HANG if outcome.silent else SymptomKind.CRASH
+        yield Symptom(what, outcome.gone, ops, stage=outcome.stage)
+    if outcome.stop is not None:
+        yield Symptom(SymptomKind.STOP, outcome.stop, ops, stage=outcome.stage)
+    if outcome.reopened is not None:
+        reader = f" by {outcome.reader}" if outcome.reader else ""
+        what = f"the image is wrong after a restart{reader}"
+        yield from _of_image(SymptomKind.REOPEN, what, outcome.reopened, ops, Stage.REOPENED)
+    if outcome.check is not None:
+        reason = f"the check failed, {outcome.check.splitlines()[0]}"
+        yield Symptom(SymptomKind.CHECK, reason, ops, stage=Stage.CHECKED)
+
+
+def _of_image(
+    what: SymptomKind, text: str, sweep: Sweep, ops: int, stage: Stage
+) -> Iterator[Symptom]:
+    """Yield the symptoms that a comparison of the images shows."""
+    first = sweep.first
+    if first is None or first.fault == Fault.LOST:
+        return
+    sector = next(iter(sweep.damage))[0] // SECTOR
+    reason = f"{text}, first in sector {sector}"
     if first.fault == Fault.BLOCK_STATUS:
-        reason = f"block status calls data zeroes, first in sector {first.offset // SECTOR}"
-        return Symptom(SymptomKind.BLOCK_STATUS, reason, ops, difference=first)
-    reason = f"the image is wrong at the end, first in sector {first.offset // SECTOR}"
-    if first.fault != Fault.FINAL:
-        reason = f"sector {first.offset // SECTOR} cannot be read at the end"
-    return Symptom(SymptomKind.IMAGE, reason, ops, targets=damage, difference=first)
+        what, reason = (
+            SymptomKind.BLOCK_STATUS,
+            f"block status calls data zeroes, first in sector {sector}",
+        )
+    elif first.fault == Fault.STATUS:
+        reason = f"sector {sector} cannot be read at the end"
+    yield Symptom(what, reason, ops, damage=sweep.damage, difference=first, stage=stage)
 
 
 def _seen(outcome: Outcome) -> RangeSet:
@@ -95,17 +165,23 @@ def _seen(outcome: Outcome) -> RangeSet:
     return seen
 
 
-def _of_fault(position: int, difference: Difference, seen: RangeSet) -> Symptom:
+def _of_fault(position: int, difference: Difference, damage: RangeSet) -> Symptom:
     op = difference.op
     assert op is not None
+    what, reason = _words(op, difference)
+    suspect = None if what is SymptomKind.BLOCK_STATUS else position
+    stage = Stage.PLAYED if what is SymptomKind.STATUS else Stage.LIVE
+    return Symptom(what, reason, position + 1, suspect, damage, difference, stage=stage)
+
+
+def _words(op: Op, difference: Difference) -> tuple[SymptomKind, str]:
     sector = difference.offset // SECTOR
     if difference.fault == Fault.DATA:
-        reason = f"{op.describe()} returned wrong data in sector {sector}"
-        return Symptom(SymptomKind.READ, reason, position + 1, position, seen, difference)
+        return SymptomKind.READ, f"{op.describe()} returned wrong data in sector {sector}"
     if difference.fault == Fault.BLOCK_STATUS:
-        reason = f"{op.describe()} calls data zeroes in sector {sector}"
-        return Symptom(SymptomKind.BLOCK_STATUS, reason, position + 1, difference=difference)
+        return SymptomKind.BLOCK_STATUS, f"{op.describe()} calls data zeroes in sector {sector}"
     wrong = "failed" if difference.actual_status else "succeeded"
-    reason = f"{op.describe()} {wrong} (errno {difference.actual_status}, "
-    reason += f"reference {difference.expected_status})"
-    return Symptom(SymptomKind.STATUS, reason, position + 1, position, difference=difference)
+    return SymptomKind.STATUS, (
+        f"{op.describe()} {wrong} (errno {difference.actual_status}, "
+        f"reference {difference.expected_status})"
+    )

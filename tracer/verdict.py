@@ -66,6 +66,7 @@ class SymptomKind(StrEnum):
     CRASH = "crash"
     HANG = "hang"
     IMAGE = "image"
+    FLUSH = "flush"
     STOP = "stop"
     CHECK = "check"
     REOPEN = "reopen"
@@ -172,6 +173,27 @@ class CulpritOp(Struct, frozen=True, kw_only=True):
     connection: Count = 0
 
 
+class Suspect(Struct, frozen=True, kw_only=True):
+    """An op that may be the culprit, if no op is proven to be."""
+
+    seq: Count
+    kind: str
+    offset: Count
+    length: Count
+    followed: Count
+    """How often damage followed the op while blkbox searched."""
+    in_flight: list[Count]
+    """The seqs of the ops that were in flight with it."""
+
+
+class OtherFault(Struct, frozen=True, kw_only=True):
+    """A fault besides the one that the verdict is about."""
+
+    reason: str
+    seq: Count | None = None
+    """The earliest op that showed it, or that did the damage; None if that is not known."""
+
+
 class BadRead(Struct, frozen=True, kw_only=True):
     """The first read that returned wrong data, and its first wrong sector."""
 
@@ -244,6 +266,12 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """The seed of the order of ops in flight with which the fault showed; 0: the recorded order."""
     needs_company: bool | None = None
     """Whether the fault shows only with several ops in flight; None if that was not tried."""
+    company: Count | None = None
+    """The op that must be in flight with the culprit, if there is one and it was found."""
+    suspects: list[Suspect] = []
+    """If there is no culprit, the ops that damage followed, the most frequent first."""
+    also: list[OtherFault] = []
+    """Other faults that were met."""
     located: bool = True
     """False if there was a fault and no culprit was searched for."""
     symptom: SymptomKind | None = None

@@ -4,13 +4,28 @@ from analysis.story import hexdump
 from tracer.op import SECTOR
 from tracer.op import sectors as touched_sectors
 from tracer.text import shell, size
-from tracer.verdict import CulpritOp, Finding, SectorBytes, SymptomKind, Verdict, VerdictKind
+from tracer.verdict import (
+    CulpritOp,
+    Finding,
+    OtherFault,
+    SectorBytes,
+    Suspect,
+    SymptomKind,
+    Verdict,
+    VerdictKind,
+)
 
 MAX_FINDINGS = 4
 """The most damaged ranges listed."""
 
 MAX_ROWS = 4
 """The most rows of the hex dump. The JSON has the whole sector."""
+
+MAX_ALSO = 3
+"""The most other faults listed."""
+
+MAX_BESIDE = 4
+"""The most ops listed that were in flight with a suspect."""
 
 MAX_LOG = 4
 """The most lines of the driver's log: its end."""
@@ -68,6 +83,10 @@ def facts(verdict: Verdict) -> Facts:
         found.append(("culprit", [_culprit(verdict.culprit), _certainty(verdict)]))
     elif verdict.symptom is not None:
         found.append(("culprit", ["not found" if verdict.located else "not looked for"]))
+    if verdict.suspects:
+        found.append(("suspects", [_suspect(suspect) for suspect in verdict.suspects]))
+    if verdict.also:
+        found.append(("also", _also(verdict.also)))
     return found
 
 
@@ -103,10 +122,33 @@ def _certainty(verdict: Verdict) -> str:
     wrong, right = f"{shown} of {_runs(tries)}", f"{clean} of {clean}"
     text = f"confirmed: wrong with it in {wrong}, right without it in {right}"
     if verdict.needs_company:
-        text += "; only with other ops in flight"
+        company = "other ops" if verdict.company is None else f"#{verdict.company}"
+        text += f"; only with {company} in flight"
     if verdict.detected > 1:
         text += f"; shown by run {verdict.detected} of the whole trace"
     return text + (f", in order {verdict.seed}" if verdict.seed else "")
+
+
+def _suspect(suspect: Suspect) -> str:
+    """Return a suspect in a line: ``#7 write 4.0 KiB at sector 64: damage followed it twice``."""
+    text = f"#{suspect.seq} {suspect.kind}"
+    if suspect.length:
+        text += f" {size(suspect.length)} at sector {suspect.offset // SECTOR}"
+    if suspect.followed:
+        text += f", damage followed it in {_runs(suspect.followed)}"
+    if suspect.in_flight:
+        seqs = [f"#{seq}" for seq in suspect.in_flight[:MAX_BESIDE]]
+        more = ", ..." if len(suspect.in_flight) > MAX_BESIDE else ""
+        text += f", in flight with {', '.join(seqs)}{more}"
+    return text
+
+
+def _also(faults: list[OtherFault]) -> list[str]:
+    """Return the other faults, a line each."""
+    lines = [fault.reason for fault in faults[:MAX_ALSO]]
+    if len(faults) > MAX_ALSO:
+        lines.append(f"and {len(faults) - MAX_ALSO} more")
+    return lines
 
 
 def _runs(count: int) -> str:

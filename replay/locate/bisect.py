@@ -6,55 +6,54 @@ had in memory before the restart does not show that way. Whole prefixes show it,
 over the trace every few steps.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 
-from replay.locate.repeat import TRIES, until_bad
-from replay.options import Order
+from replay.locate.trial import TRIES, Lab, Trial
 from replay.outcome import Saved
-from replay.runner import Run, Runner
+from replay.runner import Runner
 from replay.schedule import is_quiet, schedule
 
 LABEL = "bisect"
 
 
-def bisect(
-    runner: Runner,
-    good: int,
-    bad: int,
-    *,
-    order: Order,
-    tries: int,
-    restart: bool,
-    say: Callable[[str], None],
-) -> int | None:
-    """Find two neighbouring prefixes, a clean one and a wrong one; return the position of the op
-    between them.
+def save_base(lab: Lab, trial: Trial, good: int) -> Saved | None:
+    """Play about the first ``good`` ops once and save the images. None if that is not possible, or
+    if those ops show the sign already."""
+    quiet = _quiet(lab.runner, good)
+    place = next((place for place in range(good, 0, -1) if quiet[place]), 0)
+    if not place or not lab.runner.can_save:
+        return None
+    lab.say(f"playing the first {place} ops once")
+    outcome, _ = lab.run(replace(trial, start=None), "base", place, save=True)
+    return outcome.saved
 
-    The first ``good`` ops are known to be clean, the first ``bad`` ops to be wrong. A prefix is
+
+def bisect(
+    lab: Lab, trial: Trial, good: int, bad: int, *, tries: int, restart: bool
+) -> tuple[int, Saved | None] | None:
+    """Find two neighbouring prefixes, one that does not show the sign and one that does. Return the
+    position of the op between them, and the saved images of the longest clean prefix.
+
+    The first ``good`` ops are known not to show it, the first ``bad`` ops to show it. A prefix is
     clean if ``tries`` runs of it are clean. With ``restart``, steps start from saved images.
-    Returns None if the longer prefix is clean this time.
+    Returns None if the longer prefix does not show it this time.
     """
-    start: Saved | None = None
-    quiet = _quiet(runner, bad)
-    if restart and good:
-        say(f"playing the first {good} ops once")
-        outcome = runner.run(Run(LABEL, order, good, save=bool(quiet[good])))
-        start = outcome.saved
-        if not outcome.clean:
-            good, bad = 0, good
-    elif not restart and until_bad(runner, Run(LABEL, order, bad), max(tries, TRIES))[0].clean:
+    start = trial.start
+    quiet = _quiet(lab.runner, bad)
+    if not restart and not lab.until_bad(trial, LABEL, bad, max(tries, TRIES))[1]:
         return None
     while bad - good > 1:
         middle = _middle(quiet, good, bad) if restart else (good + bad) // 2
-        say(f"trying the first {middle} ops" + (f", from #{start.position} on" if start else ""))
+        origin = f", from #{start.position} on" if start is not None else ""
+        lab.say(f"trying the first {middle} ops{origin}")
         save = restart and bool(quiet[middle])
-        outcome, _ = until_bad(runner, Run(LABEL, order, middle, start=start, save=save), tries)
-        if outcome.clean:
-            good, start = middle, outcome.saved or start
-        else:
+        outcome, wrong = lab.until_bad(replace(trial, start=start), LABEL, middle, tries, save=save)
+        if wrong:
             bad = middle
-    return bad - 1
+        else:
+            good, start = middle, outcome.saved or start
+    return bad - 1, start
 
 
 def _quiet(runner: Runner, count: int) -> bytearray:

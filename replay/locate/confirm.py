@@ -1,29 +1,36 @@
-"""Confirm a culprit, with runs from fresh images and without watching.
+"""Confirm a culprit: the prefix with it shows the symptom, the prefix without it does not.
 
-Without the culprit the prefix must be clean, with the culprit it must be wrong. If the prefix
-without it is wrong too, an earlier op did damage, and the search goes on from there.
+Where runs disagree, or the op had others in flight, one run of each proves nothing. Then the counts
+must be such that chance does not explain them.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
-from replay.cost import Purpose
-from replay.locate.repeat import TRIES, until_bad
+from replay.locate.odds import proven
+from replay.locate.trial import TRIES, Lab, Trial, from_scratch
 from replay.options import Order
 from replay.outcome import Outcome
-from replay.runner import Run, Runner
+from replay.runner import Runner
 from replay.schedule import is_quiet, schedule
-from replay.symptom import Symptom, symptom_of
+from replay.symptom import Symptom, again, symptoms
 from tracer.op import Op
+
+FEW = 3
+"""Runs of each prefix that may be enough for an op that was watched doing the damage: 3 of 3 bad
+runs against 0 of 3 are proof."""
+
+MANY = 20
+"""Runs of each prefix that prove a fault which shows in a quarter of the runs: 5 of 20 against 0 of
+20. Rarer faults confirm nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
     """The op found, and the evidence against it.
 
-    The prefix that ends with the op was wrong in ``shown`` of ``runs`` runs. The prefix without it
-    was clean in each of ``clean`` runs.
+    The prefix that ends with the op showed the symptom in ``shown`` of ``runs`` runs. The prefix
+    without it did not in ``clean`` runs.
     """
 
     position: int
@@ -32,63 +39,135 @@ class Culprit:
     shown: int = 0
     runs: int = 0
     clean: int = 0
+    confirmed: bool = False
+    """Whether the counts prove that the op is needed."""
     after: Outcome | None = None
-    """The outcome of the first wrong run of the prefix with the op."""
+    """The outcome of a bad run of the prefix with the op."""
     symptom: Symptom | None = None
     """The symptom of that run."""
     earlier: Symptom | None = None
-    """The symptom of the prefix without the op, if it is wrong: an earlier op did damage."""
+    """The symptom of the prefix without the op, if it shows it: an earlier op did damage."""
     comes_and_goes: bool = False
-    """Whether the prefix without the op was clean in some runs and wrong in another."""
+    """Whether runs of one prefix disagreed."""
     needs_company: bool | None = None
     """Whether the fault shows only with other ops in flight; None if that was not tried."""
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether a run with the op was wrong, and the runs without it were clean."""
-        return self.shown > 0 and self.clean > 0
+    company: Op | None = None
+    """The op that must be in flight with it, if one was found."""
 
 
 def confirm(
-    runner: Runner,
-    position: int,
-    *,
-    order: Order,
-    tries: int,
-    watched: bool,
-    attempt: int,
-    say: Callable[[str], None],
+    lab: Lab, trial: Trial, position: int, *, watched: bool, unsteady: bool, patience: int = TRIES
 ) -> Culprit:
-    """Run the prefix without the op at ``position``, then with it; return the evidence.
+    """Run the prefix with the op at ``position``, and the prefix without it; return the evidence.
 
-    Each prefix runs ``options.runs`` times, and more often if the fault does not show in every run:
-    the prefix without the op is clean after ``tries`` clean runs. An op that was not ``watched``
-    doing the damage, and that had other ops in flight, may have been found by chance, so its prefix
-    needs TRIES. ``attempt`` numbers the folders of the runs.
+    ``watched``: the op was seen doing the damage. ``unsteady``: runs have disagreed before.
+    ``patience``: how many runs with the op may miss the symptom before the op is given up.
     """
-    op, alone = _at(runner, position, order)
-    say(f"confirming {op.describe()}")
-    runs = runner.options.runs
-    needed = max(tries if watched or alone else TRIES, runs)
-    without = Run(f"before-{attempt}", order, position, purpose=Purpose.CONFIRM)
-    before, clean = until_bad(runner, without, needed)
-    if not before.clean:
-        earlier = symptom_of(before, position)
-        return Culprit(position, op, earlier=earlier, comes_and_goes=clean > 1)
-    with_it = Run(f"after-{attempt}", order, position + 1, purpose=Purpose.CONFIRM)
-    after: Outcome | None = None
-    done = shown = 0
-    while done < runs or (not shown and done < TRIES):
-        outcome = runner.run(with_it)
-        done += 1
-        if not outcome.clean:
-            shown += 1
-            after = after or outcome
-    symptom = symptom_of(after, position + 1) if after is not None else None
-    return Culprit(position, op, shown=shown, runs=done, clean=clean, after=after, symptom=symptom)
+    op, alone = at(lab.runner, position, trial.order)
+    lab.say(f"confirming {op.describe()}")
+    wanted = lab.runner.options.runs
+    steady = alone and not unsteady
+    steps = [max(wanted, count) for count in (FEW, TRIES, MANY)]
+    if not watched:
+        steps = steps[1:]
+    if steady:
+        steps.insert(0, wanted)
+    counts = _Counts(lab, trial, position)
+    for needed in steps:
+        counts.run_with(needed)
+        while not counts.shown and counts.runs < patience:
+            counts.run_with(counts.runs + 1)
+        if not counts.shown:
+            break
+        if not counts.run_without(needed):
+            return Culprit(position, op, earlier=counts.earlier, comes_and_goes=counts.clean > 0)
+        steady = steady and counts.shown == counts.runs
+        if steady or counts.proven:
+            break
+    found = Culprit(
+        position, op, shown=counts.shown, runs=counts.runs, clean=counts.clean, after=counts.after,
+        confirmed=counts.shown > 0 and (steady or counts.proven),
+        comes_and_goes=0 < counts.shown < counts.runs,
+    )  # fmt: skip
+    if found.confirmed and trial.start is not None:
+        found = _repeat_from_scratch(lab, trial, found)
+    if found.after is not None:
+        symptom = again(trial.sign, found.after, position + 1)
+        found = replace(found, symptom=symptom)
+    return found
 
 
-def _at(runner: Runner, position: int, order: Order) -> tuple[Op, bool]:
+class _Counts:
+    """The runs of both prefixes, counted."""
+
+    def __init__(self, lab: Lab, trial: Trial, position: int) -> None:
+        self._lab = lab
+        self._trial = trial
+        self._position = position
+        self.clean = self.shown = self.runs = 0
+        self.after: Outcome | None = None
+        self.earlier: Symptom | None = None
+
+    @property
+    def proven(self) -> bool:
+        return proven(self.shown, self.runs, 0, self.clean)
+
+    def run_without(self, needed: int) -> bool:
+        """Run the prefix without the op until there are ``needed`` clean runs. Return whether all
+        were clean."""
+        while self.clean < needed:
+            everything = self._trial.start is None and not self.clean
+            outcome, _ = self._lab.run(
+                self._trial, "before", self._position, everything=everything, confirming=True
+            )
+            self.earlier = earlier_damage(self._trial.sign, outcome, self._position)
+            if self.earlier is not None:
+                return False
+            self.clean += 1
+        return True
+
+    def run_with(self, needed: int) -> None:
+        """Run the prefix with the op until there are ``needed`` runs."""
+        while self.runs < needed:
+            everything = self._trial.start is None and self.after is None
+            outcome, bad = self._lab.run(
+                self._trial, "after", self._position + 1, everything=everything, confirming=True
+            )
+            self.runs += 1
+            if bad:
+                self.shown += 1
+                self.after = self.after or outcome
+        self._lab.followed[self._position] += self.shown
+
+
+def _repeat_from_scratch(lab: Lab, trial: Trial, found: Culprit) -> Culprit:
+    """Repeat on fresh images what runs from saved images have shown, and compare everything."""
+    trial = from_scratch(trial)
+    outcome, _ = lab.run(trial, "before", found.position, everything=True, confirming=True)
+    earlier = earlier_damage(trial.sign, outcome, found.position)
+    if earlier is not None:
+        return replace(found, confirmed=False, earlier=earlier)
+    for tried in range(1, TRIES + 1):
+        outcome, bad = lab.run(trial, "after", found.position + 1, everything=True, confirming=True)
+        if bad:
+            return replace(
+                found, shown=found.shown + 1, runs=found.runs + tried, clean=found.clean + 1,
+                after=outcome,
+            )  # fmt: skip
+    return replace(found, confirmed=False)
+
+
+def earlier_damage(sign: Symptom, outcome: Outcome, position: int) -> Symptom | None:
+    """Return the symptom to follow if the ``position`` ops before an op show one: the same sign,
+    or other sectors that read wrong on the live driver, which nothing excuses."""
+    found = again(sign, outcome, position)
+    if found is None and sign.can_be_watched:
+        shown = symptoms(outcome, position)
+        found = next((other for other in shown if other.can_be_watched), None)
+    return found
+
+
+def at(runner: Runner, position: int, order: Order) -> tuple[Op, bool]:
     """Return the op at ``position``, and whether it is sent with no other op in flight."""
     steps = list(islice(schedule(runner.source.trace.ops()), position, position + 2))
     quiet = [is_quiet(step, place) for place, step in enumerate(steps, position)]

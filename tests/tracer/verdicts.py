@@ -12,9 +12,11 @@ from tracer.verdict import (
     Finding,
     MismatchSummary,
     Origin,
+    OtherFault,
     Recording,
     SectorBytes,
     SectorRange,
+    Suspect,
     SymptomKind,
     Verdict,
     VerdictKind,
@@ -43,6 +45,9 @@ VERDICT = Verdict(
     detected=2,
     seed=7,
     needs_company=False,
+    company=5,
+    suspects=[Suspect(seq=9, kind="write", offset=0, length=512, followed=2, in_flight=[8])],
+    also=[OtherFault(reason="the check failed", seq=4)],
     located=True,
     symptom=SymptomKind.BLOCK_STATUS,
     reader="other",
@@ -113,6 +118,25 @@ VERDICT_JSON = """{
   "detected": 2,
   "seed": 7,
   "needs_company": false,
+  "company": 5,
+  "suspects": [
+    {
+      "seq": 9,
+      "kind": "write",
+      "offset": 0,
+      "length": 512,
+      "followed": 2,
+      "in_flight": [
+        8
+      ]
+    }
+  ],
+  "also": [
+    {
+      "reason": "the check failed",
+      "seq": 4
+    }
+  ],
   "located": true,
   "symptom": "block status",
   "reader": "other",

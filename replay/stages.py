@@ -1,0 +1,197 @@
+"""The stages of a run once the ops are done: compare, flush, stop, check, reopen.
+
+They are those of a guest's shutdown. Each stage adds to the outcome what it finds.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from replay.options import ReplayOptions
+from replay.outcome import Outcome, Stage
+from replay.player import Sides
+from replay.run import OutOfTime, Run
+from replay.schedule import schedule
+from tracer.digest import is_zero
+from tracer.disk import sparse
+from tracer.disk.file import FileDevice
+from tracer.disk.flush import flush
+from tracer.driver.driver import Running
+from tracer.errors import DriverError, DriverHung, NbdError
+from tracer.mirror.difference import Difference
+from tracer.mirror.durable import Change, Unflushed, broken_promises
+from tracer.mirror.sweep import Sweep, sweep
+from tracer.op import MUTATING, SECTOR, Fault, Op
+from tracer.progress import bar
+from tracer.ranges import RangeSet
+from tracer.trace.data import TraceWithData
+
+PIECE = 1 << 20
+"""Bytes of the reference that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A run whose ops are done, on a driver that still serves."""
+
+    run: Run
+    source: TraceWithData
+    options: ReplayOptions
+    sides: Sides
+    running: Running
+    image: Path
+    volatile: bool
+    """Whether the driver is known to keep nothing over a restart."""
+
+    def finish(self, outcome: Outcome) -> Outcome:
+        """Go through the stages until the run is over. Raises OutOfTime, StorageError."""
+        outcome = note_end(outcome, self.running)
+        for stage in (self._compare_live, self._flush, self._stop, self._reopen):
+            if self.run.is_over(outcome):
+                break
+            outcome = stage(outcome)
+        return outcome
+
+    def _compare_live(self, outcome: Outcome) -> Outcome:
+        # no flush first: a flush may itself do the damage, and then must be an op of the trace
+        outcome = replace(outcome, stage=Stage.LIVE)
+        live, outcome = self._compare(outcome, self.sides, "live")
+        return note_end(replace(outcome, live=live), self.running, "when the disk was compared")
+
+    def _flush(self, outcome: Outcome) -> Outcome:
+        """Flush the disk as a guest does before it goes, and compare again."""
+        outcome = replace(outcome, stage=Stage.FLUSHED)
+        if not outcome.unflushed or not self.run.flush:
+            return outcome
+        try:
+            error = flush(self.sides.loop, self.sides.test, self.options.timeout)
+        except DriverHung as problem:
+            return replace(outcome, gone=str(problem), silent=True)
+        if self.sides.test.lost is not None:
+            return note_end(outcome, self.running, "when the disk was flushed at the end")
+        if error in self.options.allowed:
+            return outcome
+        if error:
+            return replace(outcome, stop=f"the flush at the end failed (errno {error})")
+        flushed, outcome = self._compare(outcome, self.sides, "flushed")
+        outcome = replace(outcome, flushed=flushed, unflushed=Unflushed())
+        return note_end(outcome, self.running, "when the disk was compared")
+
+    def _stop(self, outcome: Outcome) -> Outcome:
+        """Stop the driver and run its check command."""
+        outcome = replace(outcome, stage=Stage.CHECKED, log=self.running.log())
+        problem = self.running.stop()
+        if problem is not None:
+            # the image may be torn: it proves nothing more
+            return replace(outcome, stop=f"stopping: {problem}", stage=Stage.REOPENED)
+        if self.options.driver.owns_image:
+            outcome = replace(outcome, check=self.options.driver.check_image(self.image))
+        return replace(outcome, stage=Stage.REOPENED) if self.volatile else outcome
+
+    def _reopen(self, outcome: Outcome) -> Outcome:
+        """Start the driver again, or the reader, and compare."""
+        driver, reader, sides = self.options.driver, self.options.reader, self.sides
+        name = reader.name if reader is not None else None
+        outcome = replace(outcome, stage=Stage.REOPENED, reader=name)
+        try:
+            again = (reader or driver).start(sides.loop, self.image, sides.reference.export.size)
+        except DriverError as error:
+            return replace(outcome, stop=f"starting again: {error}", log=error.log)
+        with again:
+            reopened, outcome = self._compare(
+                outcome, replace(sides, test=again.device), "reopened"
+            )
+            outcome = note_end(outcome, again, "when the disk was compared after a restart")
+            if outcome.gone is None:
+                again.stop()  # an orderly stop, so that a later run can start from the image
+        if reopened is None:
+            return outcome
+        if driver.may_forget and _nothing_survived(sides.reference, reopened.damage):
+            return replace(outcome, volatile=True)
+        if reopened.damage and outcome.unflushed:
+            reopened, outcome = self._promised(reopened, outcome)
+        return replace(outcome, reopened=reopened)
+
+    def _promised(self, found: Sweep, outcome: Outcome) -> tuple[Sweep, Outcome]:
+        """Drop from what a comparison found the bytes that the restart was free to lose."""
+        rule = self.source.trace.header.trim
+        left = broken_promises(found.evidence, self._changes(outcome), rule)
+        if len(left) == len(found.evidence):
+            return found, outcome
+        first = None
+        if left:
+            piece = left[0]
+            first = Difference(
+                None, Fault.FINAL, piece.offset, len(piece.expected),
+                expected=piece.expected, actual=piece.actual,
+            )  # fmt: skip
+        damage = RangeSet((piece.offset, piece.end) for piece in left).aligned(SECTOR)
+        found = replace(found, damage=damage, evidence=left, first=first)
+        return found, replace(outcome, forgot=True)
+
+    def _changes(self, outcome: Outcome) -> Iterator[Change]:
+        """Yield the changes that the run made, in the order in which they took effect: ops that
+        conflict keep the order of submission."""
+        unflushed = outcome.unflushed.numbers()
+        steps = islice(schedule(self.source.trace.ops()), self.run.upto)
+        for position, op in enumerate(step.op for step in steps):
+            if op.kind in MUTATING and not op.reference_status:
+                done = Op(op.seq, op.kind, op.flags, op.offset, op.length, digest=op.digest)
+                yield Change(done, self.source.data(op), position not in unflushed)
+
+    def _compare(self, outcome: Outcome, sides: Sides, what: str) -> tuple[Sweep | None, Outcome]:
+        """Compare the images, or what the run seeks in them. Return what was found, or None if the
+        driver does not answer."""
+        run = self.run
+        sign = run.sign if not run.everything else None
+        only = sign.damage if sign is not None and sign.compares_damage else None
+        try:
+            with bar(f"comparing ({what})", sides.reference.export.size) as progress:
+                found = sweep(
+                    sides.loop, sides.reference, sides.test, sides.comparison,
+                    progress=until(run.deadline, progress), timeout=self.options.timeout, only=only,
+                )  # fmt: skip
+        except DriverHung as error:
+            return None, replace(outcome, gone=str(error), silent=True)
+        return found, outcome
+
+
+def note_end(outcome: Outcome, running: Running, when: str = "") -> Outcome:
+    """Return the outcome with how the driver ended, if it went away. ``when`` says what it was
+    asked to do."""
+    lost = running.device.lost
+    if lost is None or outcome.gone:
+        return outcome
+    log, ended = running.log(), running.exited()
+    if ended is None and isinstance(lost, NbdError):
+        gone = f"the driver broke the NBD protocol ({lost})"
+    else:
+        gone = f"the driver went away ({ended or lost})"
+    return replace(outcome, gone=f"{gone} {when}".rstrip(), log=log)
+
+
+def until(deadline: float | None, progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Return a function that reports progress, and raises OutOfTime after the deadline."""
+    if deadline is None:
+        return progress
+
+    def count(more: int) -> None:
+        progress(more)
+        if time.monotonic() > deadline:
+            raise OutOfTime
+
+    return count
+
+
+def _nothing_survived(reference: FileDevice, damage: RangeSet) -> bool:
+    """Return whether everything that was written is damaged: the restart kept none of the data."""
+    if not damage:
+        return False
+    for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):
+        for start, end in damage.outside(first, last) if is_data else ():
+            for at in range(start, end, PIECE):
+                if not is_zero(reference.read(at, min(PIECE, end - at))):
+                    return False
+    return True
