@@ -9,7 +9,7 @@ from pathlib import Path
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
 from tracer.mirror.evidence import Evidence
-from tracer.mirror.sweep import Sweep
+from tracer.mirror.found import Sweep
 from tracer.op import SECTOR, Op
 from tracer.ranges import RangeSet
 
@@ -75,11 +75,13 @@ class Outcome:
         ) and all(sweep is None or sweep.clean for sweep in (self.live, self.reopened))
 
     def damage(self) -> RangeSet:
-        """Return every byte range that was seen wrong, extended to whole sectors."""
+        """Return every byte range that was seen wrong, or that block status calls zeroes wrongly,
+        extended to whole sectors."""
         found = self.bad_reads.aligned(SECTOR)
         for sweep in (self.live, self.reopened):
-            for start, end in sweep.damage if sweep is not None else ():
-                found.add(start, end)
+            if sweep is not None:
+                for start, end in (*sweep.damage, *sweep.false_holes):
+                    found.add(start, end)
         return found
 
     def evidence(self) -> list[Evidence]:

@@ -5,6 +5,7 @@ outcome = runner.run(Run("full", order, upto=100))
 runner.cost                         # of all runs so far
 """
 
+import errno
 import shutil
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -23,7 +24,8 @@ from tracer.disk.raw import make_raw
 from tracer.driver.driver import Running
 from tracer.errors import DriverError, DriverHung, NbdError, StorageError, Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
-from tracer.mirror.sweep import Sweep, sweep
+from tracer.mirror.found import Sweep
+from tracer.mirror.sweep import sweep
 from tracer.progress import bar
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
@@ -220,12 +222,14 @@ class Runner:
         return outcome
 
     def _compare(self, sides: Sides, what: str) -> Sweep:
-        """Compare the whole images. Raises DriverHung if the driver stops answering."""
-        with bar(f"comparing ({what})", sides.reference.export.size) as progress:
-            return sweep(
-                sides.loop, sides.reference, sides.test, sides.comparison,
-                progress=progress, timeout=self.options.timeout,
-            )  # fmt: skip
+        """Compare the images. Raises DriverHung if the driver stops answering."""
+        found = sweep(
+            sides.loop, sides.reference, sides.test, sides.comparison,
+            scope=self.options.scope, label=f"comparing ({what})", timeout=self.options.timeout,
+        )  # fmt: skip
+        if found.failed is not None and found.failed.error == errno.ETIMEDOUT:
+            raise DriverHung(str(found.failed))
+        return found
 
     def _blank(self, sides: Sides) -> None:
         """Make sure that a foreign disk reads as zeroes, since a trace starts on zeroes.

@@ -46,6 +46,9 @@ def symptom_of(outcome: Outcome, ops: int) -> Symptom | None:
         return _of_image(outcome.live.first, outcome.live.damage, ops)
     if outcome.gone is not None:
         return Symptom(SymptomKind.CRASH, outcome.gone, ops)
+    for sweep in (outcome.live, outcome.reopened):
+        if sweep is not None and sweep.first is None and sweep.failed is not None:
+            return Symptom(SymptomKind.STATUS, str(sweep.failed), ops)
     if outcome.stop is not None:
         return Symptom(SymptomKind.STOP, outcome.stop, ops)
     if outcome.reopened is not None and outcome.reopened.first is not None:

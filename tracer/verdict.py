@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from tracer.errors import Exit, UsageError
 from tracer.op import SECTOR, sectors
+from tracer.text import size
 
 SCHEMA = 1
 """The version of the JSON."""
@@ -212,6 +213,57 @@ class MismatchSummary(Struct, frozen=True, kw_only=True):
     sectors: Count
 
 
+class Walk(StrEnum):
+    """How much of the driver's block status was read."""
+
+    WHOLE = "whole"
+    PART = "part"
+    """It took too long, or failed."""
+    NONE = "none"
+    """The driver does not offer it."""
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """What a comparison of both images read. All but ``samples`` are bytes."""
+
+    size: Count
+    """Bytes of the disk."""
+    touched: Count
+    """Compared because ops came there, or the reference holds data."""
+    more: Count
+    """Compared because block status calls it data, or ops cleared it, or it was little."""
+    samples: Count = 0
+    """Reads at random places elsewhere."""
+    sampled: Count = 0
+    """Compared by these reads."""
+    skipped: Count = 0
+    """Not compared, though block status calls it data: it was too much to read."""
+    block_status: Walk
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte was compared."""
+        return self.touched + self.more >= self.size
+
+    def describe(self) -> str:
+        """Return it in a line: ``1.2 GiB touched, 64 samples of the other 14.8 GiB``."""
+        if self.whole:
+            return f"all {size(self.size)}"
+        parts = [f"{size(self.touched)} touched"]
+        if self.more:
+            parts.append(f"{size(self.more)} more that may hold data")
+        rest = self.size - self.touched - self.more
+        parts.append(f"{self.samples:,} samples of the other {size(rest)}")
+        text = ", ".join(parts)
+        if self.block_status is Walk.NONE:
+            return f"{text}; the driver has no block status"
+        if self.block_status is Walk.PART:
+            return f"{text}; its block status took too long to read it all"
+        if self.skipped:
+            return f"{text}, of which the driver calls {size(self.skipped)} data"
+        return text
+
+
 # ---------------------------------------------------------------- results
 
 
@@ -251,6 +303,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """The build that reopened the images, if it is another build."""
     volatile: bool = False
     """Whether the driver loses everything in a restart, so that no image was compared after it."""
+    compared: Compared | None = None
+    """What the comparison of the images after the whole trace read; None if there was none."""
     damage: list[Finding]
     """All damage in the run of the whole trace."""
     culprit_damage: list[Finding]
@@ -288,13 +342,15 @@ class Recording(Struct, frozen=True, kw_only=True):
     connections: Count
     guest_exit: int | None
     """The exit status of the guest's command, if there was a command."""
+    compared: Compared | None = None
+    """What the comparison of the images at the end read; None if there was none."""
     schema: Count = SCHEMA
 
 
 HOW = frozenset({"schema", "trace", "driver", "plot", "log", "command", "environment"})
 """Keys of a verdict's JSON that say what was judged and where files are, not what was found."""
 
-EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted"})
+EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted", "compared"})
 """Keys of a verdict's JSON that depend on timing or chance."""
 
 # ---------------------------------------------------------------- to and from JSON
