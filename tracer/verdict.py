@@ -236,8 +236,8 @@ class Compared(Struct, frozen=True, kw_only=True):
     """Reads at random places elsewhere."""
     sampled: Count = 0
     """Compared by these reads."""
-    skipped: Count = 0
-    """Not compared, though block status calls it data: it was too much to read."""
+    left: Count = 0
+    """May hold data as block status has it, and was too much or too slow to read: samples only."""
     block_status: Walk
 
     @property
@@ -246,7 +246,7 @@ class Compared(Struct, frozen=True, kw_only=True):
         return self.touched + self.more >= self.size
 
     def describe(self) -> str:
-        """Return it in a line: ``1.2 GiB touched, 64 samples of the other 14.8 GiB``."""
+        """Return it in a line: ``4.0 KiB touched, 64 samples of the other 16.0 GiB``."""
         if self.whole:
             return f"all {size(self.size)}"
         parts = [f"{size(self.touched)} touched"]
@@ -257,10 +257,10 @@ class Compared(Struct, frozen=True, kw_only=True):
         text = ", ".join(parts)
         if self.block_status is Walk.NONE:
             return f"{text}; the driver has no block status"
+        if self.left:
+            text += f"; the driver calls {size(self.left)} of that data"
         if self.block_status is Walk.PART:
-            return f"{text}; its block status took too long to read it all"
-        if self.skipped:
-            return f"{text}, of which the driver calls {size(self.skipped)} data"
+            text += "; reading all its block status took too long"
         return text
 
 

@@ -73,18 +73,23 @@ def _compare(sides: Sides, found: Sweep, reads: Reads, scope: Scope, label: str)
     cleared = _grains(sides.comparison.touched.cleared.ranges(), size).without(touched)
     wanted = cleared.copy() if cleared.total() <= MUCH * effort else RangeSet()
     data = data.without(wanted)
-    candidates = wanted.total() + data.total()
-    if data.total() > MUCH * effort:
-        data = sample(data, MUCH * effort // GRAIN, scope.seed)
-    for start, end in data:
-        wanted.add(start, end)
     # chosen without regard to block status, so that it does not depend on how far the walk came
-    samples = sample(rest, SAMPLES * effort, scope.seed).without(wanted)
+    samples = sample(rest, SAMPLES * effort, scope.seed)
     sampled = reads.run(samples, label)
+    left = 0
+    if data.total() <= MUCH * effort:
+        for start, end in data:
+            wanted.add(start, end)
+    else:
+        further = sample(data, MUCH * effort // GRAIN, scope.seed).without(samples)
+        sampled += reads.run(further, label, READ_TIME * effort)
+        left = data.total()
+    wanted = wanted.without(samples)
     more = reads.run(wanted, label, READ_TIME * effort)
+    left += wanted.total() - more
     return Compared(
-        size=size, touched=compared, more=more, samples=len(samples), sampled=sampled,
-        skipped=candidates - more, block_status=_how(sides, walked, size),
+        size=size, touched=compared, more=more, samples=-(-sampled // GRAIN), sampled=sampled,
+        left=left, block_status=_how(sides, walked, size),
     )  # fmt: skip
 
 
