@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.driver.driver import Driver
+from tracer.mirror.scope import USUAL, Scope
 
 TIMEOUT = 30.0
 """The default time limit for an op, in seconds."""
@@ -60,5 +61,7 @@ class ReplayOptions:
     """The time limit for an op, in seconds."""
     keep: bool = False
     """Whether the images of every run stay in ``work``."""
+    scope: Scope = USUAL
+    """What comparisons of the images read."""
     force: bool = False
     """Whether a replay may overwrite the data of a server or a block device."""

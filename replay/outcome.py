@@ -11,7 +11,7 @@ from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
 from tracer.mirror.durable import Unflushed
 from tracer.mirror.evidence import Evidence
-from tracer.mirror.sweep import Sweep
+from tracer.mirror.found import Sweep
 from tracer.op import SECTOR, Op
 from tracer.ranges import RangeSet
 
@@ -105,10 +105,11 @@ class Outcome:
         ) and all(sweep is None or sweep.clean for sweep in self._sweeps())
 
     def damage(self) -> RangeSet:
-        """Return every byte range that was seen wrong, extended to whole sectors."""
+        """Return every byte range that was seen wrong, or that block status calls zeroes wrongly,
+        extended to whole sectors."""
         found = self.bad_reads.aligned(SECTOR)
         for sweep in self._sweeps():
-            for start, end in sweep.damage if sweep is not None else ():
+            for start, end in (*sweep.damage, *sweep.false_holes) if sweep is not None else ():
                 found.add(start, end)
         return found
 

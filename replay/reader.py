@@ -29,6 +29,9 @@ def try_reader(options: ReplayOptions, size: int) -> None:
         driver.create_image(image, size)
         make_raw(raw, size)
         with reader.start(loop, image, size) as running, FileDevice(raw) as reference:
-            found = sweep(loop, reference, running.device, Comparison(), timeout=options.timeout)
+            found = sweep(
+                loop, reference, running.device, Comparison(),
+                scope=options.scope, timeout=options.timeout,
+            )  # fmt: skip
     if not found.clean:
         raise Undecidable(f"{reader.name} does not read zeroes from a fresh image of {driver.name}")

@@ -3,6 +3,7 @@
 They are those of a guest's shutdown. Each stage adds to the outcome what it finds.
 """
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,11 +21,10 @@ from tracer.disk.file import FileDevice
 from tracer.disk.flush import flush
 from tracer.driver.driver import Running
 from tracer.errors import DriverError, DriverHung, NbdError
-from tracer.mirror.difference import Difference
 from tracer.mirror.durable import Change, Unflushed, broken_promises
-from tracer.mirror.sweep import Sweep, sweep
-from tracer.op import MUTATING, SECTOR, Fault, Op
-from tracer.progress import bar
+from tracer.mirror.found import Sweep
+from tracer.mirror.sweep import sweep
+from tracer.op import MUTATING, Op
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
@@ -57,8 +57,8 @@ class Ending:
     def _compare_live(self, outcome: Outcome) -> Outcome:
         # no flush first: a flush may itself do the damage, and then must be an op of the trace
         outcome = replace(outcome, stage=Stage.LIVE)
-        live, outcome = self._compare(outcome, self.sides, "live")
-        return note_end(replace(outcome, live=live), self.running, "when the disk was compared")
+        live, outcome = self._compare(outcome, self.sides, self.running, "live")
+        return replace(outcome, live=live)
 
     def _flush(self, outcome: Outcome) -> Outcome:
         """Flush the disk as a guest does before it goes, and compare again."""
@@ -70,14 +70,13 @@ class Ending:
         except DriverHung as problem:
             return replace(outcome, gone=str(problem), silent=True)
         if self.sides.test.lost is not None:
-            return note_end(outcome, self.running, "when the disk was flushed at the end")
+            return note_end(outcome, self.running, "during the flush at the end")
         if error in self.options.allowed:
             return outcome
         if error:
             return replace(outcome, stop=f"the flush at the end failed (errno {error})")
-        flushed, outcome = self._compare(outcome, self.sides, "flushed")
-        outcome = replace(outcome, flushed=flushed, unflushed=Unflushed())
-        return note_end(outcome, self.running, "when the disk was compared")
+        flushed, outcome = self._compare(outcome, self.sides, self.running, "flushed")
+        return replace(outcome, flushed=flushed, unflushed=Unflushed())
 
     def _stop(self, outcome: Outcome) -> Outcome:
         """Stop the driver and run its check command."""
@@ -100,14 +99,10 @@ class Ending:
         except DriverError as error:
             return replace(outcome, stop=f"starting again: {error}", log=error.log)
         with again:
-            reopened, outcome = self._compare(
-                outcome, replace(sides, test=again.device), "reopened"
-            )
-            outcome = note_end(outcome, again, "when the disk was compared after a restart")
+            sides = replace(sides, test=again.device)
+            reopened, outcome = self._compare(outcome, sides, again, "reopened")
             if outcome.gone is None:
                 again.stop()  # an orderly stop, so that a later run can start from the image
-        if reopened is None:
-            return outcome
         if driver.may_forget and _nothing_survived(sides.reference, reopened.damage):
             return replace(outcome, volatile=True)
         if reopened.damage and outcome.unflushed:
@@ -117,19 +112,16 @@ class Ending:
     def _promised(self, found: Sweep, outcome: Outcome) -> tuple[Sweep, Outcome]:
         """Drop from what a comparison found the bytes that the restart was free to lose."""
         rule = self.source.trace.header.trim
-        left = broken_promises(found.evidence, self._changes(outcome), rule)
-        if len(left) == len(found.evidence):
+        pieces = [
+            piece for piece in found.evidence if found.damage.overlaps(piece.offset, piece.end)
+        ]
+        left = broken_promises(pieces, self._changes(outcome), rule)
+        if len(left) == len(pieces):
             return found, outcome
-        first = None
-        if left:
-            piece = left[0]
-            first = Difference(
-                None, Fault.FINAL, piece.offset, len(piece.expected),
-                expected=piece.expected, actual=piece.actual,
-            )  # fmt: skip
-        damage = RangeSet((piece.offset, piece.end) for piece in left).aligned(SECTOR)
-        found = replace(found, damage=damage, evidence=left, first=first)
-        return found, replace(outcome, forgot=True)
+        kept = Sweep(compared=found.compared, failed=found.failed)
+        for piece in left:
+            kept.differs(piece.offset, piece.expected, piece.actual)
+        return kept, replace(outcome, forgot=True)
 
     def _changes(self, outcome: Outcome) -> Iterator[Change]:
         """Yield the changes that the run made, in the order in which they took effect: ops that
@@ -141,21 +133,25 @@ class Ending:
                 done = Op(op.seq, op.kind, op.flags, op.offset, op.length, digest=op.digest)
                 yield Change(done, self.source.data(op), position not in unflushed)
 
-    def _compare(self, outcome: Outcome, sides: Sides, what: str) -> tuple[Sweep | None, Outcome]:
-        """Compare the images, or what the run seeks in them. Return what was found, or None if the
-        driver does not answer."""
+    def _compare(
+        self, outcome: Outcome, sides: Sides, running: Running, what: str
+    ) -> tuple[Sweep, Outcome]:
+        """Compare the images, or what the run seeks in them. Note how the driver ended, if it went
+        away or did not answer. Raises OutOfTime."""
         run = self.run
-        sign = run.sign if not run.everything else None
-        only = sign.damage if sign is not None and sign.compares_damage else None
-        try:
-            with bar(f"comparing ({what})", sides.reference.export.size) as progress:
-                found = sweep(
-                    sides.loop, sides.reference, sides.test, sides.comparison,
-                    progress=until(run.deadline, progress), timeout=self.options.timeout, only=only,
-                )  # fmt: skip
-        except DriverHung as error:
-            return None, replace(outcome, gone=str(error), silent=True)
-        return found, outcome
+        if run.deadline is not None and time.monotonic() > run.deadline:
+            raise OutOfTime
+        scope = self.options.scope
+        if run.sign is not None and run.sign.damage and not run.everything:
+            scope = replace(scope, only=run.sign.damage)
+        found = sweep(
+            sides.loop, sides.reference, sides.test, sides.comparison,
+            scope=scope, label=f"comparing ({what})", timeout=self.options.timeout,
+        )  # fmt: skip
+        if found.failed is not None and found.failed.error == errno.ETIMEDOUT:
+            outcome = replace(outcome, gone=str(found.failed), silent=True)
+        asked = f"during {found.failed.question}" if found.failed is not None else ""
+        return found, note_end(outcome, running, asked)
 
 
 def note_end(outcome: Outcome, running: Running, when: str = "") -> Outcome:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from replay.outcome import Outcome, Stage
 from tracer.mirror.difference import Difference
-from tracer.mirror.sweep import Sweep
+from tracer.mirror.found import Sweep
 from tracer.op import SECTOR, Fault, Op
 from tracer.ranges import RangeSet
 from tracer.verdict import SymptomKind, VerdictKind
@@ -61,7 +61,7 @@ class Symptom:
     @property
     def compares_damage(self) -> bool:
         """Whether reads of the damaged sectors show the symptom again."""
-        return self.what in _SAME and bool(self.damage)
+        return bool(self.damage)
 
     @property
     def can_be_watched(self) -> bool:
@@ -79,10 +79,10 @@ def is_same(symptom: Symptom, other: Symptom) -> bool:
     """Return whether ``other``, of another run, is the same sign as ``symptom``."""
     if other.what not in _SAME.get(symptom.what, {symptom.what}):
         return False
-    if symptom.what is SymptomKind.STATUS:
+    if symptom.suspect is not None and symptom.what is SymptomKind.STATUS:
         return symptom.suspect == other.suspect
     if not symptom.damage:
-        return other.stage <= symptom.stage
+        return not other.damage and other.stage <= symptom.stage
     return any(symptom.damage.overlaps(start, end) for start, end in other.damage)
 
 
@@ -142,19 +142,20 @@ def _of_image(
     what: SymptomKind, text: str, sweep: Sweep, ops: int, stage: Stage
 ) -> Iterator[Symptom]:
     """Yield the symptoms that a comparison of the images shows."""
-    first = sweep.first
-    if first is None or first.fault == Fault.LOST:
-        return
-    sector = next(iter(sweep.damage))[0] // SECTOR
-    reason = f"{text}, first in sector {sector}"
-    if first.fault == Fault.BLOCK_STATUS:
-        what, reason = (
-            SymptomKind.BLOCK_STATUS,
-            f"block status calls data zeroes, first in sector {sector}",
-        )
-    elif first.fault == Fault.STATUS:
-        reason = f"sector {sector} cannot be read at the end"
-    yield Symptom(what, reason, ops, damage=sweep.damage, difference=first, stage=stage)
+    if sweep.wrong is not None:
+        sector = sweep.wrong.offset // SECTOR
+        reason = f"{text}, first in sector {sector}"
+        if sweep.wrong.fault == Fault.STATUS:
+            reason = f"sector {sector} cannot be read at the end"
+        yield Symptom(what, reason, ops, damage=sweep.damage, difference=sweep.wrong, stage=stage)
+    if sweep.hole is not None:
+        reason = f"block status calls data zeroes, first in sector {sweep.hole.offset // SECTOR}"
+        yield Symptom(
+            SymptomKind.BLOCK_STATUS, reason, ops,
+            damage=sweep.false_holes, difference=sweep.hole, stage=stage,
+        )  # fmt: skip
+    if sweep.failed is not None and sweep.failed.is_answer:
+        yield Symptom(SymptomKind.STATUS, f"{sweep.failed} at the end", ops, stage=stage)
 
 
 def _seen(outcome: Outcome) -> RangeSet:

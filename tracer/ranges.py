@@ -97,6 +97,10 @@ class RangeSet:
         if start < end:
             yield start, end
 
+    def without(self, other: "RangeSet") -> "RangeSet":
+        """Return the parts of the set that are not in another."""
+        return RangeSet(part for start, end in self for part in other.outside(start, end))
+
     def aligned(self, unit: int) -> "RangeSet":
         """Return the set with each range widened to multiples of ``unit`` bytes."""
         return RangeSet((start // unit * unit, -(-end // unit) * unit) for start, end in self)

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from tracer.errors import Exit, UsageError
 from tracer.op import SECTOR, sectors
+from tracer.text import size
 
 SCHEMA = 1
 """The version of the JSON."""
@@ -234,6 +235,57 @@ class MismatchSummary(Struct, frozen=True, kw_only=True):
     sectors: Count
 
 
+class Walk(StrEnum):
+    """How much of the driver's block status was read."""
+
+    WHOLE = "whole"
+    PART = "part"
+    """It took too long, or failed."""
+    NONE = "none"
+    """The driver does not offer it."""
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """What a comparison of both images read. All but ``samples`` are bytes."""
+
+    size: Count
+    """Bytes of the disk."""
+    touched: Count
+    """Compared because ops came there, or the reference holds data."""
+    more: Count
+    """Compared because block status calls it data, or ops cleared it, or it was little."""
+    samples: Count = 0
+    """Reads at random places elsewhere."""
+    sampled: Count = 0
+    """Compared by these reads."""
+    left: Count = 0
+    """May hold data as block status has it, and was too much or too slow to read: samples only."""
+    block_status: Walk
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte was compared."""
+        return self.touched + self.more >= self.size
+
+    def describe(self) -> str:
+        """Return it in a line: ``4.0 KiB touched, 64 samples of the other 16.0 GiB``."""
+        if self.whole:
+            return f"all {size(self.size)}"
+        parts = [f"{size(self.touched)} touched"]
+        if self.more:
+            parts.append(f"{size(self.more)} more that may hold data")
+        rest = self.size - self.touched - self.more
+        parts.append(f"{self.samples:,} samples of the other {size(rest)}")
+        text = ", ".join(parts)
+        if self.block_status is Walk.NONE:
+            return f"{text}; the driver has no block status"
+        if self.left:
+            text += f"; the driver calls {size(self.left)} of that data"
+        if self.block_status is Walk.PART:
+            text += "; reading all its block status took too long"
+        return text
+
+
 # ---------------------------------------------------------------- results
 
 
@@ -279,6 +331,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """The build that reopened the images, if it is another build."""
     volatile: bool = False
     """Whether the driver loses everything in a restart, so that no image was compared after it."""
+    compared: Compared | None = None
+    """What the comparison of the images after the whole trace read; None if there was none."""
     damage: list[Finding]
     """All damage in the run of the whole trace."""
     culprit_damage: list[Finding]
@@ -316,13 +370,15 @@ class Recording(Struct, frozen=True, kw_only=True):
     connections: Count
     guest_exit: int | None
     """The exit status of the guest's command, if there was a command."""
+    compared: Compared | None = None
+    """What the comparison of the images at the end read; None if there was none."""
     schema: Count = SCHEMA
 
 
 HOW = frozenset({"schema", "trace", "driver", "plot", "log", "command", "environment"})
 """Keys of a verdict's JSON that say what was judged and where files are, not what was found."""
 
-EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted"})
+EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted", "compared"})
 """Keys of a verdict's JSON that depend on timing or chance."""
 
 # ---------------------------------------------------------------- to and from JSON

@@ -4,6 +4,7 @@ import pytest
 
 from tracer.verdict import (
     BadRead,
+    Compared,
     CulpritOp,
     DamageKind,
     Detail,
@@ -20,6 +21,7 @@ from tracer.verdict import (
     SymptomKind,
     Verdict,
     VerdictKind,
+    Walk,
 )
 
 ORIGIN = Origin(seq=3, kind="write", offset=4096, length=8192, at=512)
@@ -52,6 +54,10 @@ VERDICT = Verdict(
     symptom=SymptomKind.BLOCK_STATUS,
     reader="other",
     volatile=True,
+    compared=Compared(
+        size=1 << 20, touched=4096, more=512, samples=2, sampled=1024, left=2048,
+        block_status=Walk.PART,
+    ),
     damage=[
         Finding(
             sector=0, sectors=1, kind=DamageKind.TORN, source=ORIGIN, text="torn",
@@ -141,6 +147,15 @@ VERDICT_JSON = """{
   "symptom": "block status",
   "reader": "other",
   "volatile": true,
+  "compared": {
+    "size": 1048576,
+    "touched": 4096,
+    "more": 512,
+    "samples": 2,
+    "sampled": 1024,
+    "left": 2048,
+    "block_status": "part"
+  },
   "damage": [
     {
       "sector": 0,
@@ -305,6 +320,7 @@ RECORDING = Recording(
     payload_bytes=0,
     connections=1,
     guest_exit=None,
+    compared=None,
 )
 
 
@@ -345,6 +361,7 @@ RECORDING_JSON = """{
   "payload_bytes": 0,
   "connections": 1,
   "guest_exit": null,
+  "compared": null,
   "schema": 1
 }"""
 

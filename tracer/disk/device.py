@@ -34,6 +34,11 @@ class Device(Protocol):
     lost: Exception | None
     """Why the disk takes no more requests; None while it does."""
 
+    @property
+    def has_block_status(self) -> bool:
+        """Whether block status says anything: without it, all counts as data."""
+        ...
+
     def submit(
         self, kind: int, flags: int, offset: int, length: int, data: Buffer | None, done: Done
     ) -> None: ...

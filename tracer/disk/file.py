@@ -32,6 +32,8 @@ class FileDevice(Closing):
     opened.
     """
 
+    has_block_status = True
+
     def __init__(self, path: Path, *, durable: bool = True, read_only: bool = False) -> None:
         self.path = path
         self.lost: Exception | None = None

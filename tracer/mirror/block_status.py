@@ -1,8 +1,10 @@
 """Block status of the two sides.
 
-``false_hole`` finds data that the test side calls zeroes. ``common_extents`` is the block status
+``false_holes`` finds data that the test side calls zeroes. ``common_extents`` is the block status
 that the guest gets: what both sides agree on.
 """
+
+from collections.abc import Iterator
 
 from tracer.digest import is_zero
 from tracer.disk import sparse
@@ -15,14 +17,14 @@ STEP = 1 << 20
 """Bytes of the reference to read and compare at a time."""
 
 
-def false_hole(
+def false_holes(
     reference: FileDevice, comparison: Comparison, offset: int, length: int, extents: Extents
-) -> tuple[int, bytes] | None:
-    """Find the first range that ``extents`` call zeroes although it must hold data.
+) -> Iterator[tuple[int, bytes]]:
+    """Find the ranges that ``extents`` call zeroes although they must hold data.
 
-    ``extents`` are the test side's block status of the ``length`` bytes from ``offset``. Returns
-    the range's offset and the reference's data there, in whole sectors, up to STEP bytes; None if
-    the block status is right. Raises OSError.
+    ``extents`` are the test side's block status of the ``length`` bytes from ``offset``. Yields
+    each range's offset and the reference's data there, in whole sectors, up to STEP bytes, in the
+    order of the disk. Raises OSError.
     """
     end = offset + length
     for size, state in extents:
@@ -36,9 +38,8 @@ def false_hole(
                     if is_zero(data):
                         continue
                     for first, last in comparison.differences(data, bytes(len(data)), at):
-                        return first, data[first - at : last - at]
+                        yield first, data[first - at : last - at]
         offset = stop
-    return None
 
 
 def common_extents(ours: Extents, theirs: Extents, length: int) -> Extents:

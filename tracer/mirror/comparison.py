@@ -1,11 +1,13 @@
 """Compare bytes of the two sides, except bytes that may differ.
 
 Trimmed bytes may read as anything until they are rewritten (NBD_CMD_TRIM in proto.md). The bytes of
-a failed write are unknown. This module tracks both, so that they are not reported as damage.
+a failed write are unknown. This module tracks both, so that they are not reported as damage, and
+where ops came to, so that a comparison of the images can look there.
 """
 
 from collections.abc import Iterator
 
+from tracer.mirror.touched import Touched
 from tracer.op import SECTOR, Op, Promise, TrimRule, effect
 from tracer.ranges import RangeSet
 
@@ -22,16 +24,21 @@ class Comparison:
         """Bytes that were trimmed and not rewritten."""
         self.unknown = RangeSet()
         """Bytes that a failed op may have changed and that were not rewritten."""
+        self.touched = Touched()
+        """Where ops that may change data came to."""
 
     def copy(self) -> "Comparison":
         """Return an independent copy."""
         twin = Comparison(self.trim_rule)
         twin.trimmed, twin.unknown = self.trimmed.copy(), self.unknown.copy()
+        twin.touched = self.touched.copy()
         return twin
 
     def done(self, op: Op) -> None:
         """Note an op that is done on both sides."""
         promise = effect(op, self.trim_rule).promise
+        if promise is not Promise.KEPT:
+            self.touched.note(op)
         if promise is Promise.EQUAL:
             if self.trimmed:
                 self.trimmed.remove(op.offset, op.end)

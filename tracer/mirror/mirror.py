@@ -17,7 +17,7 @@ from typing import Any
 
 from tracer.disk.device import CONNECTION_LOST, Data, Device
 from tracer.disk.file import FileDevice
-from tracer.mirror.block_status import common_extents, false_hole
+from tracer.mirror.block_status import common_extents, false_holes
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
 from tracer.op import (
@@ -244,7 +244,8 @@ class Mirror:
         """
         op = flight.op
         extents = flight.test_extents
-        hole = false_hole(self.reference, self.comparison, op.offset, op.length, extents)
+        holes = false_holes(self.reference, self.comparison, op.offset, op.length, extents)
+        hole = next(holes, None)
         flight.extents = common_extents(flight.extents, extents, op.length)
         if hole is None:
             return NO_DIFFERENCES

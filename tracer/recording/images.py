@@ -9,9 +9,9 @@ from tracer.disk.raw import make_raw
 from tracer.driver.driver import Driver, Running
 from tracer.errors import Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
+from tracer.mirror.scope import Scope
 from tracer.mirror.sweep import sweep
 from tracer.op import SECTOR, Fault
-from tracer.progress import bar
 from tracer.recording.options import RecordOptions
 from tracer.trace.header import MAX_SIZE
 from tracer.trace.payloads import payload_path
@@ -69,15 +69,16 @@ class Images:
 
 
 def compare_start(
-    loop: Loop, reference: FileDevice, running: Running, comparison: Comparison
+    loop: Loop, reference: FileDevice, running: Running, comparison: Comparison, scope: Scope
 ) -> None:
     """Compare both images. Raises UsageError if they differ, Undecidable if the driver cannot read
     the test image."""
-    with bar("comparing the images", reference.export.size) as progress:
-        start = sweep(loop, reference, running.device, comparison, progress=progress)
+    start = sweep(loop, reference, running.device, comparison, scope=scope)
+    if start.failed is not None:
+        raise Undecidable(f"{running.driver.name}: {start.failed}")
     if start.first is None:
         return
-    if start.first.fault in (Fault.STATUS, Fault.LOST):
+    if start.first.fault is Fault.STATUS:
         raise Undecidable(
             f"{running.driver.name} cannot read its image at sector {start.first.offset // SECTOR}"
         )

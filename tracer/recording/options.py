@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracer.mirror.scope import USUAL, Scope
 from tracer.op import TrimRule
 
 if TYPE_CHECKING:  # the command line needs the enums, and starts faster without drivers
@@ -51,6 +52,8 @@ class RecordOptions:
     """End when the last guest has disconnected."""
     trust_start: bool = False
     """Do not compare the images at the start."""
+    scope: Scope = USUAL
+    """What the comparisons of the images read."""
     sync: bool = False
     """On each flush and FUA of the guest, flush the trace to the disk too."""
     force: bool = False

@@ -13,13 +13,13 @@ from itertools import islice
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.driver.driver import Running
-from tracer.errors import BlkboxError, DriverHung, UsageError
+from tracer.errors import BlkboxError, UsageError
 from tracer.files import check_free
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
 from tracer.mirror.sweep import sweep
 from tracer.op import KIND_BY_NUMBER, Fault, Kind, Op, sectors
-from tracer.progress import LiveLine, bar
+from tracer.progress import LiveLine
 from tracer.ranges import RangeSet
 from tracer.recording import control
 from tracer.recording.guest import GuestCommand
@@ -32,7 +32,7 @@ from tracer.recording.signals import Signals
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import new_payload_path, payload_path
 from tracer.trace.records import End
-from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, VerdictKind
+from tracer.verdict import Compared, FaultName, MismatchSummary, Recording, SectorRange, VerdictKind
 
 MAX_FINAL = 1000
 """The most damaged ranges that are recorded after the run. More would add nothing."""
@@ -58,7 +58,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             running = stack.enter_context(options.driver.start(loop, images.test, images.size))
             comparison = Comparison(options.trim)
             if not options.trust_start:
-                compare_start(loop, reference, running, comparison)
+                compare_start(loop, reference, running, comparison, options.scope)
             start = held(reference)
             output = stack.enter_context(open_output(options, reference.export.size, start))
             recorder = Recorder(
@@ -98,6 +98,8 @@ class _Session:
     reason: str = "no difference"
     damage: RangeSet = field(default_factory=RangeSet)
     """The damage after the run, in bytes."""
+    compared: Compared | None = None
+    """What the comparison after the run read."""
     guest: GuestCommand | None = None
     line: LiveLine = field(default_factory=LiveLine)
     started: float = field(default_factory=time.monotonic)
@@ -210,24 +212,22 @@ class _Session:
     def _compare_end(self) -> None:
         """Flush the test image, then compare it with the reference, and record the damage."""
         recorder, device = self.recorder, self.running.device
-        try:
-            recorder.add(Op(0, int(Kind.FLUSH)))
-            recorder.turn(0)  # sends the flush: the turns below wait for events first
-            deadline = time.monotonic() + ANSWER_TIMEOUT
-            while not recorder.idle and device.lost is None and time.monotonic() < deadline:
-                recorder.turn(0.2)
-            reference = recorder.mirror.reference
-            with bar("comparing the images", reference.export.size) as progress:
-                # adopt: a later recording on these images must find them equal
-                result = sweep(
-                    self.loop, reference, device, self.comparison, progress=progress, adopt=True
-                )
-        except DriverHung as error:
-            self._judge(VerdictKind.FAILED, str(error))
-            return
+        recorder.add(Op(0, int(Kind.FLUSH)))
+        recorder.turn(0)  # sends the flush: the turns below wait for events first
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while not recorder.idle and device.lost is None and time.monotonic() < deadline:
+            recorder.turn(0.2)
+        # adopt: a later recording on these images must find them equal
+        result = sweep(
+            self.loop, recorder.mirror.reference, device, self.comparison,
+            scope=self.options.scope, adopt=True,
+        )  # fmt: skip
+        self.compared = result.compared
+        if result.failed is not None and device.lost is None:
+            self._judge(VerdictKind.FAILED, str(result.failed))
         if result.first is None:
             return
-        self.damage = result.damage
+        self.damage = RangeSet([*result.damage, *result.false_holes])
         recorder.note(result.first)
         for start, end in islice(self.damage, MAX_FINAL):
             if not start <= result.first.offset < end:
@@ -259,6 +259,7 @@ class _Session:
             payload_bytes=payloads.stat().st_size if self.output.payloads is not None else 0,
             connections=recorder.connections,
             guest_exit=self.guest.exited if self.guest is not None else None,
+            compared=self.compared,
         )
 
 

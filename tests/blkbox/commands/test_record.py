@@ -94,7 +94,7 @@ def test_the_summary_as_json(tmp_path: Path) -> None:
     result = record(tmp_path, "raw", *qemu_io("write -P 1 0 4k", "read 0 512", "discard 0 512"))
     assert set(result) == {
         "verdict", "reason", "trace", "driver", "size", "ops", "bytes", "mismatches", "damage",
-        "trace_bytes", "payload_bytes", "connections", "guest_exit", "schema",
+        "trace_bytes", "payload_bytes", "connections", "guest_exit", "compared", "schema",
     }  # fmt: skip
     assert result["schema"] == 1
     assert (result["verdict"], result["driver"], result["trace"]) == ("clean", "raw", "t.trace")

@@ -139,9 +139,10 @@ def call_hole(at: int, length: int) -> Effect:
     start, end = at * KIB, (at + length) * KIB
 
     def effect(disk: Disk, request: Request) -> Reply:
-        last = request.offset + request.length
-        pieces = [(request.offset, start, 0), (start, end, 3), (end, last, 0)]
-        return Reply(extents=[(stop - first, state) for first, stop, state in pieces])
+        first, last = request.offset, request.offset + request.length
+        pieces = [(first, min(start, last), 0), (max(first, start), min(end, last), 3)]
+        pieces.append((max(first, end), last, 0))
+        return Reply(extents=[(stop - at, state) for at, stop, state in pieces if at < stop])
 
     return effect
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.kit.traces import changed
 from tests.tracer.mirror.bench import HOLE, SIZE, Bench, ranges, sectors
-from tracer.mirror.block_status import common_extents, false_hole
+from tracer.mirror.block_status import common_extents, false_holes
 from tracer.nbd import protocol as p
 from tracer.op import SECTOR, Extents, Fault, Kind
 
@@ -39,17 +39,25 @@ def test_data_called_a_hole_but_not_zero_is_no_difference(bench: Bench) -> None:
 def test_a_trimmed_range_may_be_called_a_hole(bench: Bench) -> None:
     bench.run(Kind.WRITE, *sectors(0, 8))
     bench.comparison.done(changed(Kind.TRIM, 0, 4 * SECTOR, failed=False))
-    assert (
-        false_hole(bench.reference, bench.comparison, 0, 4 * SECTOR, [(4 * SECTOR, HOLE)]) is None
-    )
-    lie = false_hole(bench.reference, bench.comparison, 0, 5 * SECTOR, [(5 * SECTOR, HOLE)])
-    assert lie == (4 * SECTOR, b"w" * SECTOR)
+    assert lies(bench, [(4 * SECTOR, HOLE)]) == []
+    assert lies(bench, [(5 * SECTOR, HOLE)]) == [(4 * SECTOR, b"w" * SECTOR)]
+
+
+def test_every_false_hole_is_found(bench: Bench) -> None:
+    bench.run(Kind.WRITE, *sectors(0, 8))
+    hole, data = (SECTOR, HOLE), (SECTOR, 0)
+    found = lies(bench, [hole, data, hole, hole, data])
+    assert found == [(at * SECTOR, b"w" * SECTOR) for at in (0, 2, 3)]
 
 
 def test_only_what_was_asked_for_is_looked_at(bench: Bench) -> None:
     bench.run(Kind.WRITE, *sectors(8))
-    lie = false_hole(bench.reference, bench.comparison, 0, 8 * SECTOR, [(1 << 30, HOLE)])
-    assert lie is None
+    assert lies(bench, [(1 << 30, HOLE)]) == []
+
+
+def lies(bench: Bench, extents: Extents) -> list[tuple[int, bytes]]:
+    """The false holes in the block status of the first eight sectors."""
+    return list(false_holes(bench.reference, bench.comparison, 0, 8 * SECTOR, extents))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Comparing both images whole: exactly the damaged sectors, and nothing that a rule excuses."""
+"""Comparing both images: exactly the damaged sectors, and nothing that a rule excuses."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -13,10 +13,11 @@ from tests.kit.traces import changed
 from tracer.disk.device import CONNECTION_LOST, Data, Done
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.errors import DriverHung
-from tracer.mirror import sweep as module
+from tracer.mirror import reads as module
 from tracer.mirror.comparison import Comparison
-from tracer.mirror.sweep import Sweep, sweep
+from tracer.mirror.found import Failed, Sweep
+from tracer.mirror.scope import Scope
+from tracer.mirror.sweep import sweep
 from tracer.nbd import protocol as p
 from tracer.op import SECTOR, Buffer, Extents, Fault, Kind
 from tracer.ranges import RangeSet
@@ -80,6 +81,10 @@ def sectors(found: Sweep) -> list[tuple[int, int]]:
     return [(start // SECTOR, end // SECTOR) for start, end in found.damage]
 
 
+def holes(found: Sweep) -> list[tuple[int, int]]:
+    return [(start // SECTOR, end // SECTOR) for start, end in found.false_holes]
+
+
 def test_equal_images_are_clean(bench: Bench) -> None:
     result = bench.sweep()
     assert result.clean
@@ -139,18 +144,14 @@ def test_an_image_larger_than_all_reads_in_flight(
     monkeypatch.setattr(module, "CHUNK", 65536)
     bench = Bench(tmp_path, size=(module.DEPTH + 3) * module.CHUNK + 512)
     bench.damage(bench.size - 1, b"x")
-    seen: list[int] = []
-    assert sectors(bench.sweep(progress=seen.append)) == [
-        (bench.size // SECTOR - 1, bench.size // SECTOR)
-    ]
-    assert sum(seen) == bench.size
+    assert sectors(bench.sweep()) == [(bench.size // SECTOR - 1, bench.size // SECTOR)]
 
 
 def test_only_a_part(bench: Bench) -> None:
     bench.damage(3 * SECTOR, b"\0")
     bench.damage(18 * SECTOR, b"\0")
     only = RangeSet([(16 * SECTOR, 20 * SECTOR)])
-    assert sectors(bench.sweep(only=only)) == [(18, 19)]
+    assert sectors(bench.sweep(scope=Scope(only=only))) == [(18, 19)]
 
 
 # ---------------------------------------------------------------- what is excused
@@ -210,9 +211,21 @@ def says(extents: Extents) -> Callable[[int, int, int], Answer | None]:
 def test_a_false_hole_is_found_though_the_bytes_read_right(bench: Bench) -> None:
     bench.defect = says([(SIZE, HOLE)])
     result = bench.sweep()
-    assert sectors(result) == [(0, 8)]
+    assert holes(result) == [(at, at + 8) for at in range(0, SECTORS, 16)]
+    assert not result.damage
     assert result.first is not None
     assert result.first.fault == Fault.BLOCK_STATUS
+    assert result.first.offset == 0
+
+
+def test_false_holes_are_found_though_other_bytes_are_wrong(bench: Bench) -> None:
+    bench.damage(3 * SECTOR, b"\0")
+    bench.defect = says([(8192, HOLE), (SIZE - 8192, 0)])
+    result = bench.sweep()
+    assert sectors(result) == [(3, 4)]
+    assert holes(result) == [(0, 3), (4, 8)]
+    assert result.first is not None
+    assert result.first.fault == Fault.FINAL
 
 
 def test_a_false_hole_over_trimmed_sectors_is_none(bench: Bench) -> None:
@@ -236,19 +249,17 @@ def test_block_status_in_small_answers(bench: Bench) -> None:
         return 0, None, [(SECTOR, HOLE if offset == 16 * SECTOR else 0)]
 
     bench.defect = one_sector
-    assert sectors(bench.sweep()) == [(16, 17)]
-    assert asked == list(range(0, 17 * SECTOR, SECTOR))
+    assert holes(bench.sweep()) == [(16, 17)]
+    assert asked == list(range(0, SIZE, SECTOR))
 
 
-@pytest.mark.parametrize(
-    ("error", "fault"), [(errno.EIO, Fault.STATUS), (CONNECTION_LOST, Fault.LOST)]
-)
-def test_block_status_that_fails(bench: Bench, error: int, fault: Fault) -> None:
+@pytest.mark.parametrize("error", [errno.EIO, CONNECTION_LOST])
+def test_block_status_that_fails_is_no_damage(bench: Bench, error: int) -> None:
     bench.defect = lambda kind, *_: (error, None, []) if kind == Kind.BLOCK_STATUS else None
     result = bench.sweep()
-    assert result.first is not None
-    assert result.first.fault == fault
-    assert result.first.actual_status == error
+    assert not result.clean
+    assert not result.damage
+    assert result.failed == Failed("block status at sector 0", error)
 
 
 # ---------------------------------------------------------------- reads that fail
@@ -264,14 +275,32 @@ def fails(first: int, last: int, error: int) -> Callable[[int, int, int], Answer
     return defect
 
 
-def test_a_read_error_is_damage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 4096)
+def test_a_read_error_is_damage_of_the_bad_block_alone(bench: Bench) -> None:
+    bench.damage(16 * SECTOR, b"\0")
     bench.defect = fails(5000, 5001, errno.EIO)
     result = bench.sweep()
-    assert sectors(result) == [(8, 16)]
+    assert sectors(result) == [(8, 17)]
     assert result.first is not None
     assert result.first.fault == Fault.STATUS
     assert result.first.actual_status == errno.EIO
+
+
+def test_a_disk_that_fails_everywhere_is_not_narrowed_down_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_NARROWING", 3)
+    bench.raw.write_bytes(pattern(SIZE, 0))  # without holes: one read
+    reads: list[int] = []
+
+    def defect(kind: int, offset: int, length: int) -> Answer | None:
+        if kind != Kind.READ:
+            return None
+        reads.append(offset)
+        return errno.EIO, None, []
+
+    bench.defect = defect
+    assert sectors(bench.sweep()) == [(0, SECTORS)]
+    assert len(reads) == 1 + 2 * module.MAX_NARROWING
 
 
 def test_damage_before_and_after_a_read_error(
@@ -287,22 +316,36 @@ def test_damage_before_and_after_a_read_error(
     assert result.first.fault == Fault.FINAL
 
 
-def test_a_driver_that_went_away(bench: Bench) -> None:
-    bench.defect = lambda *_: (CONNECTION_LOST, None, [])
+def test_a_driver_that_went_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found until then is kept; what was not read is no damage, and not asked for."""
+    monkeypatch.setattr(module, "CHUNK", 4096)
+    bench.damage(0, b"\0")
+    reads: list[int] = []
+
+    def defect(kind: int, offset: int, length: int) -> Answer | None:
+        reads.append(offset)
+        return (CONNECTION_LOST, None, []) if offset >= 8192 else None
+
+    bench.defect = defect
     result = bench.sweep()
-    assert not result.clean
-    assert result.first is not None
-    assert result.first.fault == Fault.LOST
+    assert sectors(result) == [(0, 1)]
+    assert result.failed == Failed("a read of the image at sector 16", CONNECTION_LOST)
+    assert reads == [0, 4096, 8192]
 
 
 @pytest.mark.parametrize(
-    ("kind", "what"),
-    [(Kind.READ, "a read at sector 0"), (Kind.BLOCK_STATUS, "block status at sector 0")],
+    ("kind", "question"),
+    [
+        (Kind.READ, "a read of the image at sector 0"),
+        (Kind.BLOCK_STATUS, "block status at sector 0"),
+    ],
 )
-def test_a_driver_that_hangs(bench: Bench, kind: Kind, what: str) -> None:
+def test_a_driver_that_hangs(bench: Bench, kind: Kind, question: str) -> None:
     bench.defect = lambda asked, *_: "never" if asked == kind else None
-    with pytest.raises(DriverHung, match=f"did not answer {what}"):
-        bench.sweep(timeout=0.02)
+    result = bench.sweep(timeout=0.02)
+    assert not result.clean
+    assert not result.damage
+    assert result.failed == Failed(question, errno.ETIMEDOUT)
 
 
 # ---------------------------------------------------------------- block sizes
@@ -340,5 +383,6 @@ def test_reads_of_a_part_suit_the_drivers_block_size(
     bench: Bench, aligned: list[tuple[int, int]]
 ) -> None:
     bench.damage(18 * SECTOR, b"\0")
-    assert sectors(bench.sweep(only=RangeSet([(18 * SECTOR, 19 * SECTOR)]))) == [(18, 19)]
+    only = RangeSet([(18 * SECTOR, 19 * SECTOR)])
+    assert sectors(bench.sweep(scope=Scope(only=only))) == [(18, 19)]
     assert aligned
