@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from blkbox.explain import explained
+from blkbox.hint import hint
 from replay.interleave import seeds
 from replay.locate import Culprit, NoCulprit, locate
 from replay.options import Order, ReplayOptions
@@ -56,13 +57,17 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
     disk.
     """
     runner, driver, reader = Runner(source, options), options.driver, options.reader
-    ops = _count(source) if options.upto is None else options.upto
+    start, options = runner.start, runner.options
+    # a new image holds all of the start data, whatever ``upto`` says
+    ops = max(_count(source) if options.upto is None else options.upto, start.ops)
     kind, reason, log = VerdictKind.CLEAN, "no difference", ""
     detected: _Detected | None = None
     culprit: Culprit | None = None
     found = _Damage()
+    try_next: str | None = None
     try:
-        try_reader(options, source.trace.header.size)
+        start.build(source)
+        try_reader(options, start)
         detected = _detect(runner, ops, say)
         if detected is not None:
             kind, reason = detected.symptom.verdict, detected.symptom.reason
@@ -74,6 +79,8 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
                     culprit = located
             found = _describe(source, ops, detected, culprit)
             log = detected.outcome.log
+        else:
+            try_next = hint(source.trace, options, start)
     except Undecidable as error:
         kind, reason = VerdictKind.UNDECIDABLE, str(error)
         log = error.log if isinstance(error, DriverError) else ""
@@ -83,10 +90,11 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         driver=driver.name,
         trace=str(source.trace.path),
         size=source.trace.header.size,
-        ops=ops,
+        ops=ops - start.ops,
         replayed_ops=runner.cost.ops,
         runs=runner.cost.runs,
         confirm_ops=runner.cost.confirm_ops,
+        start=start.how,
         culprit=_op(culprit.op) if culprit is not None else None,
         confirmed=culprit is not None and culprit.confirmed,
         shown=culprit.shown if culprit is not None else 0,
@@ -103,6 +111,7 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         culprit_damage=found.culprit_damage,
         first_bad_read=found.first_bad_read,
         bytes=found.bytes,
+        hint=try_next,
         log=log,
         environment=Environment(
             host=environment.host(),

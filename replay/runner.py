@@ -6,6 +6,7 @@ runner.cost                         # of all runs so far
 """
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -14,22 +15,20 @@ from replay.cost import Cost, Purpose
 from replay.options import Order, ReplayOptions
 from replay.outcome import Outcome, Saved
 from replay.player import Player, PlayOptions, Probe, Sides
+from replay.start import plan
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.blank import make_blank
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.raw import make_raw
+from tracer.disk.room import check_room
 from tracer.driver.driver import Running
-from tracer.errors import DriverError, DriverHung, NbdError, StorageError, Undecidable, UsageError
+from tracer.errors import DriverError, DriverHung, NbdError, Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.sweep import Sweep, sweep
 from tracer.progress import bar
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
-
-ROOM = 16 << 20
-"""Bytes. If the images' file system has less room, a failure is not blamed on the driver."""
 
 PIECE = 1 << 20
 """Bytes of the reference that are read at a time."""
@@ -73,11 +72,16 @@ class Run:
 
 
 class Runner:
-    """Runs prefixes of a trace. Counts the cost, and remembers whether the driver keeps data."""
+    """Runs prefixes of a trace. Counts the cost, and remembers whether the driver keeps data.
+
+    ``start.build`` comes before the first run. Raises UsageError if the driver cannot get the start
+    data as the user wants, TraceError if the trace is damaged.
+    """
 
     def __init__(self, source: TraceWithData, options: ReplayOptions) -> None:
         self.source = source
-        self.options = options
+        self.start = plan(source, options)
+        self.options = replace(options, driver=self.start.driver, reader=self.start.reader)
         self._cost = Cost()
         self._volatile = False
         self._disk_is_ours = False  # a foreign disk was blank, or the user let us blank it
@@ -86,6 +90,11 @@ class Runner:
     def cost(self) -> Cost:
         """The cost of all runs so far."""
         return self._cost
+
+    @property
+    def first(self) -> int:
+        """The position of the first op that a run on fresh images plays."""
+        return self.start.ops
 
     @property
     def volatile(self) -> bool:
@@ -111,6 +120,8 @@ class Runner:
         folder = self._make_folder(run)
         try:
             outcome = self._execute(run, folder, comparison)
+            if outcome.clean and self.start.base_changed():
+                outcome = replace(outcome, check="the driver wrote to its backing file")
             if run.save and outcome.clean and self.can_save:
                 kept = self.options.work / f"{run.label}-saved"
                 shutil.rmtree(kept, ignore_errors=True)
@@ -140,7 +151,7 @@ class Runner:
         driver, size = self.options.driver, self.source.trace.header.size
         image, raw = folder / f"test.{driver.suffix}", folder / "reference.raw"
         if run.start is None:
-            make_raw(raw, size)
+            self.start.make_reference(raw)
             if driver.owns_image:
                 driver.create_image(image, size)
         with (
@@ -153,7 +164,7 @@ class Runner:
                 self._blank(sides)
             outcome = self._play(run, sides)
             if not outcome.clean:
-                _blame_disk(folder)
+                check_room(folder)
             outcome = _note_end(outcome, running)
             if outcome.gone or outcome.hung or run.checks is Checks.NONE:
                 return outcome
@@ -166,14 +177,15 @@ class Runner:
             return self._reopen(outcome, sides, image)
 
     def _play(self, run: Run, sides: Sides) -> Outcome:
+        first = max(run.first, self.first)
         options = PlayOptions(
             order=run.order,
-            first=run.first,
+            first=first,
             upto=run.upto,
             timeout=self.options.timeout,
             probe=run.probe,
         )
-        total = min(self.source.trace.count, run.upto) - run.first
+        total = max(min(self.source.trace.count, run.upto) - first, 0)
         with bar(f"replaying ({run.label})", total, "ops") as progress:
             outcome = Player(self.source, sides, options).play(progress)
         confirming = run.purpose is Purpose.CONFIRM
@@ -214,7 +226,9 @@ class Runner:
             outcome = _note_end(replace(outcome, reopened=reopened), again)
             if outcome.gone is None:
                 again.stop()  # an orderly stop, so that a later run can start from the image
-        if driver.may_forget and _nothing_survived(sides.reference, reopened.damage):
+        if driver.may_forget and _nothing_survived(
+            sides.reference, reopened.damage, self.start.raw
+        ):
             self._volatile = True
             return replace(outcome, reopened=None)
         return outcome
@@ -266,20 +280,17 @@ def _note_end(outcome: Outcome, running: Running) -> Outcome:
     return replace(outcome, gone=gone, log=log)
 
 
-def _blame_disk(folder: Path) -> None:
-    """Raise StorageError if the file system with our images is full: then the driver is not to
-    blame for a failure."""
-    if shutil.disk_usage(folder).free < ROOM:
-        raise StorageError(f"the file system with {folder} is full: make room, or set TMPDIR")
-
-
-def _nothing_survived(reference: FileDevice, damage: RangeSet) -> bool:
-    """Return whether everything that was written is damaged: the restart kept none of the data."""
+def _nothing_survived(reference: FileDevice, damage: RangeSet, start: Path | None) -> bool:
+    """Return whether everything that was written is damaged: the restart kept none of the data.
+    ``start`` is the raw image that new images begin with; None if they begin blank."""
     if not damage:
         return False
-    for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):
-        for start, end in damage.outside(first, last) if is_data else ():
-            for at in range(start, end, PIECE):
-                if not is_zero(reference.read(at, min(PIECE, end - at))):
-                    return False
+    with ExitStack() as stack:
+        held = stack.enter_context(FileDevice(start, read_only=True)) if start else None
+        for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):
+            for begin, end in damage.outside(first, last) if is_data else ():
+                for at in range(begin, end, PIECE):
+                    piece = reference.read(at, min(PIECE, end - at))
+                    if piece != held.read(at, len(piece)) if held else not is_zero(piece):
+                        return False
     return True

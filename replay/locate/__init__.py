@@ -61,6 +61,8 @@ class _Search:
     def locate(self, symptom: Symptom) -> Culprit | NoCulprit:
         """Trace a symptom to an op. While the ops before that op show a symptom too, trace that
         symptom."""
+        if symptom.within <= self._runner.first:
+            return NoCulprit.WRONG_FROM_THE_START
         best: Culprit | None = None  # the first op found: named if no op is confirmed
         for self._round in range(MAX_ROUNDS):
             found = self._trace(symptom)
@@ -71,7 +73,7 @@ class _Search:
             best = best or found
             if found.earlier is None:
                 return best
-            if found.position == 0:
+            if found.position <= self._runner.first:
                 return NoCulprit.WRONG_FROM_THE_START
             symptom = found.earlier
         return best or NoCulprit.NOT_AGAIN
@@ -125,7 +127,7 @@ class _Search:
 
     def _bisect_once(self, symptom: Symptom, *, restart: bool) -> Culprit | NoCulprit:
         position = bisect(
-            self._runner, symptom.right, symptom.within,
+            self._runner, max(symptom.right, self._runner.first), symptom.within,
             order=self._order, tries=self._tries, restart=restart, say=self._say,
         )  # fmt: skip
         if position is None:

@@ -37,7 +37,7 @@ def bisect(
     """
     start: Saved | None = None
     quiet = _quiet(runner, bad)
-    if restart and good:
+    if restart and good > runner.first:
         say(f"playing the first {good} ops once")
         outcome = runner.run(Run(LABEL, order, good, save=bool(quiet[good])))
         start = outcome.saved

@@ -38,13 +38,13 @@ def watch(
         return None
     watched = bracket(runner, symptom.targets, symptom.within)
     watched.sort(key=lambda sector: sector.after)  # the ones that may have gone wrong first
-    first, last = watched[0].after, symptom.within
+    first, last = max(watched[0].after, runner.first), symptom.within
     del watched[min(MAX_TARGETS, max(1, MAX_LOOKS // max(1, last - first))) :]
     what = "one damaged sector" if len(watched) == 1 else f"{len(watched)} damaged sectors"
     say(f"watching {what} through ops {first} to {last}")
     probe = Probe(tuple(watched), range(first, last + 1))
     outcome = runner.run(Run(label, order, symptom.within, probe=probe, checks=Checks.NONE))
-    return max(outcome.wrong_at - 1, 0) if outcome.wrong_at is not None else None
+    return max(outcome.wrong_at - 1, runner.first) if outcome.wrong_at is not None else None
 
 
 def bracket(runner: Runner, targets: RangeSet, within: int) -> list[Watched]:
