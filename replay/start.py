@@ -123,8 +123,7 @@ def plan(source: TraceWithData, options: ReplayOptions) -> Start:
 
 
 def alternatives(driver: Driver) -> list[StartKind]:
-    """Return how a driver's images can get the start data, from the nearest to a recording on a
-    snapshot to the farthest."""
+    """Return how a driver's images can get the start data: first what shows the most faults."""
     able = {StartKind.BACKING: driver.can_back, StartKind.CONVERTED: driver.can_convert}
     return [how for how in StartKind if able.get(how, True)]
 
