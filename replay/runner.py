@@ -117,6 +117,7 @@ class Runner:
         comparison = Comparison(self.source.trace.header.trim)
         if run.start is not None:
             comparison = run.start.comparison.copy()
+        self.start.repair_base()
         folder = self._make_folder(run)
         try:
             outcome = self._execute(run, folder, comparison)

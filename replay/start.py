@@ -58,14 +58,15 @@ class Start:
         self._make_base()
 
     def make_reference(self, path: Path) -> None:
-        """Make a reference image of what a new image holds, and repair the backing file if a driver
-        changed it. Raises as ``build``."""
+        """Make a reference image of what a new image holds. Raises StorageError."""
         if self.raw is None:
             make_raw(path, self.size)
         else:
             copy_raw(self.raw, path)
-        if self.base_changed():
-            assert self.base is not None
+
+    def repair_base(self) -> None:
+        """Make the backing file again if the driver changed it. Raises as ``build``."""
+        if self.base is not None and self.base_changed():
             self.base.unlink(missing_ok=True)
             self._make_base()
 

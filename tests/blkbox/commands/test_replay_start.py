@@ -152,11 +152,14 @@ def test_a_cow_filter_keeps_nothing_but_its_base(tmp_path: Path, start: str) -> 
 
 @pytest.mark.slow
 def test_a_driver_that_writes_to_its_backing_file_has_failed(tmp_path: Path) -> None:
-    odd_trace(tmp_path)
+    """Bisected: a bad step must not spoil the backing file of the next."""
+    harmless: list[Request] = [(Kind.TRIM, at * 4 * KIB, 4 * KIB, 0) for at in range(40)]
+    requests = [*STARTS, *harmless[:25], (Kind.WRITE, 0, 4 * KIB, 0), *harmless[25:]]
+    make_trace(tmp_path / "t.trace", requests)
     driver = write_overlay(tmp_path, "base")
     verdict = replayed(tmp_path, driver, "--start", "backing", expect=1)
     assert verdict["reason"] == "the check failed, the driver wrote to its backing file"
-    assert (verdict["culprit"]["seq"], verdict["confirmed"]) == (4, True)
+    assert (verdict["culprit"]["seq"], verdict["confirmed"]) == (len(STARTS) + 25, True)
 
 
 @pytest.mark.parametrize(
