@@ -108,9 +108,10 @@ def plan(source: TraceWithData, options: ReplayOptions) -> Start:
         raw = work / "start.raw"
     if raw is not None and how is StartKind.CONVERTED:
         driver = driver.converting(raw)
-    if (raw is not None and how is StartKind.BACKING) or driver.names_base:
+    backed = (raw is not None and how is StartKind.BACKING) or driver.names_base
+    if backed or (reader is not None and reader.names_base):
         base = work / ("base.raw" if driver.base_is_raw else f"base.{driver.suffix}")
-        driver = driver.backed_by(base)
+        driver = driver.backed_by(base) if backed else driver
         reader = reader.backed_by(base) if reader is not None else None
     return Start(
         driver=driver,

@@ -136,6 +136,14 @@ def test_a_driver_that_names_a_backing_file_always_has_one(
     assert entries(tmp_path / "work") == ["base.raw"]
 
 
+def test_a_reader_that_names_a_backing_file_has_one_too(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path / "t.trace", [(Kind.WRITE, 0, 512, 0)], size=SIZE)
+    with TraceWithData(trace) as source:
+        start = plan(source, ReplayOptions(driver=RAW, work=tmp_path / "work", reader=ON_BASE))
+    assert start.driver == RAW
+    assert start.reader == ON_BASE.backed_by(tmp_path / "work/base.raw")
+
+
 def test_converted_data_is_not_in_the_backing_file_too(tmp_path: Path) -> None:
     driver = Driver("mine", convert=("make", "{start}"), serve=("serve", "{base}"))
     start = planned(make_trace(tmp_path / "t.trace", TWO, size=SIZE), driver)
