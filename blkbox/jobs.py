@@ -117,6 +117,7 @@ def replay(
     *,
     driver: Pathlike,
     locate: bool = True,
+    start: str = "auto",
     depth: int | None = None,
     runs: int = 1,
     seed: int = 0,
@@ -132,6 +133,9 @@ def replay(
 
     ``driver``: the build to replay on, written as for ``record``.
     ``locate``: search for the culprit.
+    ``start``: how the images get the data that the disk starts with: ``backing`` (it is the
+    driver's backing file), ``converted`` (into the image), ``written`` (through the driver), or
+    ``auto``: converted if the driver can, otherwise written.
     ``depth``: the most ops in flight; None: as recorded.
     ``runs``: how many clean runs of the whole trace make the driver clean, and how many runs
     confirm a culprit. Use more than one for a fault that does not show in every run.
@@ -153,6 +157,7 @@ def replay(
     from tracer.driver.spec import parse_driver
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import count_upto
+    from tracer.verdict import StartKind
 
     if timeout <= 0:
         raise UsageError("--timeout must be above 0")
@@ -166,6 +171,7 @@ def replay(
             driver=parse_driver(fspath(driver)),
             work=Path(work),
             reader=parse_driver(fspath(reopen_with)) if reopen_with is not None else None,
+            start=None if start == "auto" else _choice(StartKind, start, "auto"),
             order=Order(seed, depth),
             upto=ops,
             runs=runs,
@@ -381,9 +387,10 @@ def mark(name: str, trace: Pathlike | None = None) -> "Mark":
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def _choice(kind: type[Choice], value: str) -> Choice:
-    """Return the enum member with this value. Raises UsageError if there is none."""
+def _choice(kind: type[Choice], value: str, *others: str) -> Choice:
+    """Return the enum member with this value. Raises UsageError if there is none. ``others`` are
+    further values that the user may give."""
     try:
         return kind(value)
     except ValueError:
-        raise UsageError(f"{value!r}: give one of {', '.join(kind)}") from None
+        raise UsageError(f"{value!r}: give one of {', '.join([*others, *kind])}") from None

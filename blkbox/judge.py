@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from blkbox.explain import explained
+from blkbox.hint import hint
 from replay.interleave import seeds
 from replay.locate import Located, locate
 from replay.locate.company import in_flight_with
@@ -75,13 +76,17 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
     disk.
     """
     runner, driver, reader = Runner(source, options), options.driver, options.reader
-    ops = _count(source) if options.upto is None else options.upto
+    start, options = runner.start, runner.options
+    # a new image holds all of the start data, whatever ``upto`` says
+    ops = max(_count(source) if options.upto is None else options.upto, start.ops)
     kind, reason, log = VerdictKind.CLEAN, "no difference", ""
     detected: _Detected | None = None
     located = Located()
     found = _Damage()
+    try_next: str | None = None
     try:
-        try_reader(options, source.trace.header.size)
+        start.build(source)
+        try_reader(options, start)
         detected = _detect(runner, ops, say)
         if detected is not None:
             _try_fresh(runner, detected, say)
@@ -95,6 +100,8 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
                     reason += f"; {located.why}"
             found = _describe(source, ops, detected, located)
             log = detected.outcome.log
+        else:
+            try_next = hint(source.trace, options, start)
     except Undecidable as error:
         kind, reason = VerdictKind.UNDECIDABLE, str(error)
         log = error.log if isinstance(error, DriverError) else ""
@@ -106,10 +113,11 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         driver=driver.name,
         trace=str(source.trace.path),
         size=source.trace.header.size,
-        ops=ops,
+        ops=ops - start.ops,
         replayed_ops=runner.cost.ops,
         runs=runner.cost.runs,
         confirm_ops=runner.cost.confirm_ops,
+        start=start.how,
         culprit=_op(culprit.op) if culprit is not None else None,
         confirmed=culprit is not None and culprit.confirmed,
         shown=culprit.shown if culprit is not None else 0,
@@ -129,6 +137,7 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         culprit_damage=found.culprit_damage,
         first_bad_read=found.first_bad_read,
         bytes=found.bytes,
+        hint=try_next,
         log=log,
         environment=Environment(
             host=environment.host(),
@@ -164,7 +173,7 @@ def _try_fresh(runner: Runner, detected: _Detected, say: Callable[[str], None]) 
     if symptom.suspect is not None and symptom.what is not SymptomKind.READ:
         return  # an op showed it: a fresh image cannot
     say("looking at a fresh image")
-    run = Run("fresh", detected.order, 0, sign=symptom, last=symptom.stage)
+    run = Run("fresh", detected.order, runner.first, sign=symptom, last=symptom.stage)
     if run.shows(runner.run(run)):
         name = runner.options.driver.name
         raise Undecidable(f"{name}: a fresh image is wrong before the first op ({symptom.reason})")

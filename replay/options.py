@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracer.driver.driver import Driver
 from tracer.mirror.scope import USUAL, Scope
+from tracer.verdict import StartKind
 
 TIMEOUT = 30.0
 """The default time limit for an op, in seconds."""
@@ -41,6 +42,9 @@ class ReplayOptions:
     """The folder that holds one folder per run, for the run's images."""
     reader: Driver | None = None
     """The build that reopens the images, if another than the driver."""
+    start: StartKind | None = None
+    """How the images get the data that the disk starts with; None: converted if the driver can,
+    otherwise written."""
     order: Order = AS_RECORDED
     """How ops are sent. Repeated runs and the search for the culprit may use another order."""
     upto: int | None = None

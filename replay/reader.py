@@ -4,20 +4,20 @@ import tempfile
 from pathlib import Path
 
 from replay.options import ReplayOptions
+from replay.start import Start
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.raw import make_raw
 from tracer.errors import Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.sweep import sweep
 
 
-def try_reader(options: ReplayOptions, size: int) -> None:
+def try_reader(options: ReplayOptions, start: Start) -> None:
     """Check that the reader, if there is one, reads a fresh image of the driver correctly.
 
-    If it does not, a difference that it sees later is not the driver's fault. ``size`` is the
-    disk's, in bytes. Raises Undecidable if the reader does not read zeroes, and UsageError if one
-    of the two builds does not work on an image file.
+    If it does not, a difference that it sees later is not the driver's fault. Raises Undecidable if
+    the reader reads something else than the image starts with, and UsageError if one of the two
+    builds does not work on an image file.
     """
     driver, reader = options.driver, options.reader
     if reader is None:
@@ -26,12 +26,13 @@ def try_reader(options: ReplayOptions, size: int) -> None:
         raise UsageError("--reopen-with needs two builds that work on an image file")
     with tempfile.TemporaryDirectory(prefix="blkbox-reader-") as folder, Loop() as loop:
         image, raw = Path(folder) / f"test.{driver.suffix}", Path(folder) / "reference.raw"
-        driver.create_image(image, size)
-        make_raw(raw, size)
-        with reader.start(loop, image, size) as running, FileDevice(raw) as reference:
+        driver.create_image(image, start.size)
+        start.make_reference(raw)
+        with reader.start(loop, image, start.size) as running, FileDevice(raw) as reference:
             found = sweep(
                 loop, reference, running.device, Comparison(),
                 scope=options.scope, timeout=options.timeout,
             )  # fmt: skip
     if not found.clean:
-        raise Undecidable(f"{reader.name} does not read zeroes from a fresh image of {driver.name}")
+        held = "zeroes" if start.raw is None else "the start data"
+        raise Undecidable(f"{reader.name} does not read {held} from a fresh image of {driver.name}")

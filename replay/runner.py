@@ -15,27 +15,30 @@ from replay.outcome import Outcome, Saved, Stage
 from replay.player import Player, PlayOptions, Sides
 from replay.run import Run
 from replay.stages import Ending, until
+from replay.start import plan
 from tracer.disk import sparse
 from tracer.disk.blank import make_blank
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.raw import make_raw
-from tracer.errors import StorageError, Undecidable, UsageError
+from tracer.disk.room import check_room
+from tracer.errors import Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.sweep import sweep
 from tracer.progress import bar
 from tracer.trace.data import TraceWithData
 
-ROOM = 16 << 20
-"""Bytes. If the images' file system has less room, a failure is not blamed on the driver."""
-
 
 class Runner:
-    """Runs prefixes of a trace. Counts the cost, and remembers whether the driver keeps data."""
+    """Runs prefixes of a trace. Counts the cost, and remembers whether the driver keeps data.
+
+    ``start.build`` comes before the first run. Raises UsageError if the driver cannot get the start
+    data as the user wants, TraceError if the trace is damaged.
+    """
 
     def __init__(self, source: TraceWithData, options: ReplayOptions) -> None:
         self.source = source
-        self.options = options
+        self.start = plan(source, options)
+        self.options = replace(options, driver=self.start.driver, reader=self.start.reader)
         self._cost = Cost()
         self._volatile = False
         self._disk_is_ours = False  # a foreign disk was blank, or the user let us blank it
@@ -44,6 +47,11 @@ class Runner:
     def cost(self) -> Cost:
         """The cost of all runs so far."""
         return self._cost
+
+    @property
+    def first(self) -> int:
+        """The position of the first op that a run on fresh images plays."""
+        return self.start.ops
 
     @property
     def volatile(self) -> bool:
@@ -67,9 +75,12 @@ class Runner:
         comparison = Comparison(self.source.trace.header.trim)
         if run.start is not None:
             comparison = run.start.comparison.copy()
+        self.start.repair_base()
         folder = self._make_folder(run)
         try:
             outcome = self._execute(run, folder, comparison)
+            if outcome.clean and self.start.base_changed():
+                outcome = replace(outcome, check="the driver wrote to its backing file")
             if run.save and _can_start_from(run, outcome) and self.can_save:
                 kept = self.options.work / f"{run.label}-saved"
                 shutil.rmtree(kept, ignore_errors=True)
@@ -99,7 +110,7 @@ class Runner:
         driver, size = self.options.driver, self.source.trace.header.size
         image, raw = folder / f"test.{driver.suffix}", folder / "reference.raw"
         if run.start is None:
-            make_raw(raw, size)
+            self.start.make_reference(raw)
             if driver.owns_image:
                 driver.create_image(image, size)
         with (
@@ -112,24 +123,27 @@ class Runner:
                 self._blank(sides)
             outcome = self._play(run, sides)
             if not outcome.clean:
-                _blame_disk(folder)
-            ending = Ending(run, self.source, self.options, sides, running, image, self._volatile)
+                check_room(folder)
+            ending = Ending(
+                run, self.source, self.options, sides, running, image, self.start, self._volatile
+            )
             outcome = ending.finish(outcome)
             if not outcome.clean:
-                _blame_disk(folder)
+                check_room(folder)
             self._volatile = self._volatile or outcome.volatile
             return outcome
 
     def _play(self, run: Run, sides: Sides) -> Outcome:
+        first = max(run.first, self.first)
         options = PlayOptions(
             order=run.order,
-            first=run.first,
+            first=first,
             upto=run.upto,
             timeout=self.options.timeout,
             probe=run.probe,
             stop_early=run.stop_early,
         )
-        total = min(self.source.trace.count, run.upto) - run.first
+        total = max(min(self.source.trace.count, run.upto) - first, 0)
         played = 0
 
         def count(more: int) -> None:
@@ -176,10 +190,3 @@ def _can_start_from(run: Run, outcome: Outcome) -> bool:
     return outcome.stage >= Stage.CHECKED and not (
         run.shows(outcome) or outcome.gone or outcome.stop or outcome.forgot
     )
-
-
-def _blame_disk(folder: Path) -> None:
-    """Raise StorageError if the file system with our images is full: then the driver is not to
-    blame for a failure."""
-    if shutil.disk_usage(folder).free < ROOM:
-        raise StorageError(f"the file system with {folder} is full: make room, or set TMPDIR")

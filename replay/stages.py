@@ -6,6 +6,7 @@ They are those of a guest's shutdown. Each stage adds to the outcome what it fin
 import errno
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from replay.outcome import Outcome, Stage
 from replay.player import Sides
 from replay.run import OutOfTime, Run
 from replay.schedule import schedule
+from replay.start import Start
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
@@ -42,6 +44,7 @@ class Ending:
     sides: Sides
     running: Running
     image: Path
+    start: Start
     volatile: bool
     """Whether the driver is known to keep nothing over a restart."""
 
@@ -103,7 +106,9 @@ class Ending:
             reopened, outcome = self._compare(outcome, sides, again, "reopened")
             if outcome.gone is None:
                 again.stop()  # an orderly stop, so that a later run can start from the image
-        if driver.may_forget and _nothing_survived(sides.reference, reopened.damage):
+        if driver.may_forget and _nothing_survived(
+            sides.reference, reopened.damage, self.start.raw
+        ):
             return replace(outcome, volatile=True)
         if reopened.damage and outcome.unflushed:
             reopened, outcome = self._promised(reopened, outcome)
@@ -181,13 +186,17 @@ def until(deadline: float | None, progress: Callable[[int], None]) -> Callable[[
     return count
 
 
-def _nothing_survived(reference: FileDevice, damage: RangeSet) -> bool:
-    """Return whether everything that was written is damaged: the restart kept none of the data."""
+def _nothing_survived(reference: FileDevice, damage: RangeSet, start: Path | None) -> bool:
+    """Return whether everything that was written is damaged: the restart kept none of the data.
+    ``start`` is the raw image that new images begin with; None if they begin blank."""
     if not damage:
         return False
-    for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):
-        for start, end in damage.outside(first, last) if is_data else ():
-            for at in range(start, end, PIECE):
-                if not is_zero(reference.read(at, min(PIECE, end - at))):
-                    return False
+    with ExitStack() as stack:
+        held = stack.enter_context(FileDevice(start, read_only=True)) if start else None
+        for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):
+            for begin, end in damage.outside(first, last) if is_data else ():
+                for at in range(begin, end, PIECE):
+                    piece = reference.read(at, min(PIECE, end - at))
+                    if piece != held.read(at, len(piece)) if held else not is_zero(piece):
+                        return False
     return True

@@ -86,6 +86,17 @@ class DamageKind(StrEnum):
     FOREIGN = "foreign"
 
 
+class StartKind(StrEnum):
+    """How the test image gets the data that the disk starts with."""
+
+    BACKING = "backing"
+    """It is the driver's backing file."""
+    CONVERTED = "converted"
+    """It is converted into the image."""
+    WRITTEN = "written"
+    """It is written through the driver."""
+
+
 class FaultName(StrEnum):
     """How the two sides of a recording differed: the names of ``tracer.op.Fault``."""
 
@@ -299,12 +310,14 @@ class Verdict(Struct, frozen=True, kw_only=True):
     size: Count
     """Bytes of the disk."""
     ops: Count = 0
-    """Ops of the trace that a whole run replays."""
+    """Ops of the trace that a whole run replays. Start ops count only if they are written."""
     replayed_ops: Count = 0
     """Ops sent to the driver in all runs."""
     runs: Count = 0
     confirm_ops: Count = 0
     """How many of ``replayed_ops`` served to confirm the culprit."""
+    start: StartKind | None = None
+    """How the image got the data that the disk started with; None if it started blank."""
     culprit: CulpritOp | None = None
     confirmed: bool = False
     shown: Count = 0
@@ -340,6 +353,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     first_bad_read: BadRead | None = None
     bytes: SectorBytes | None = None
     """Bytes of the first damaged sector."""
+    hint: str | None = None
+    """What to try if the trace was recorded as bad on this driver and replays clean."""
     log: str = ""
     """The tail of the driver's stderr."""
     plot: str | None = None
@@ -375,7 +390,9 @@ class Recording(Struct, frozen=True, kw_only=True):
     schema: Count = SCHEMA
 
 
-HOW = frozenset({"schema", "trace", "driver", "plot", "log", "command", "environment"})
+HOW = frozenset(
+    {"schema", "trace", "driver", "start", "hint", "plot", "log", "command", "environment"}
+)
 """Keys of a verdict's JSON that say what was judged and where files are, not what was found."""
 
 EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted", "compared"})

@@ -9,6 +9,7 @@ from tracer.verdict import (
     Finding,
     OtherFault,
     SectorBytes,
+    StartKind,
     Suspect,
     SymptomKind,
     Verdict,
@@ -34,6 +35,12 @@ _FAILED = {
     SymptomKind.CRASH, SymptomKind.HANG, SymptomKind.STOP, SymptomKind.CHECK, SymptomKind.STATUS,
 }  # fmt: skip
 """Symptoms that the driver's log may explain."""
+
+_START = {
+    StartKind.BACKING: "; start data in the backing file",
+    StartKind.CONVERTED: "; start data converted into the image",
+    StartKind.WRITTEN: "; start data written through the driver",
+}
 
 Facts = list[tuple[str, list[str]]]
 """The name of each fact, and its lines."""
@@ -72,7 +79,10 @@ def facts(verdict: Verdict) -> Facts:
     """Return what happened, without the damage."""
     found: Facts = [("verdict", [f"{verdict.verdict} ({verdict.driver}): {verdict.reason}"])]
     if verdict.verdict is not VerdictKind.UNDECIDABLE:
-        found.append(("replayed", [_cost(verdict)]))
+        start = _START[verdict.start] if verdict.start is not None else ""
+        found.append(("replayed", [_cost(verdict) + start]))
+    if verdict.hint is not None:
+        found.append(("hint", [verdict.hint]))
     if verdict.volatile:
         note = "the driver keeps nothing over a restart, so nothing was compared after one"
         found.append(("note", [note]))

@@ -26,6 +26,15 @@ def replay(
     locate: Annotated[
         bool, typer.Option("--locate/--no-locate", help="Find the culprit, if anything is wrong.")
     ] = True,
+    start: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|backing|converted|written",
+            help="How the images get the data that the disk starts with: as the driver's backing "
+            "file, converted into the image, or written through the driver. auto: converted if "
+            "the driver can, otherwise written.",
+        ),
+    ] = "auto",
     depth: Annotated[
         str, typer.Option(help="Ops in flight: as recorded, or at most N.", metavar="recorded|N")
     ] = "recorded",
@@ -93,6 +102,7 @@ def replay(
         trace,
         driver=driver,
         locate=locate,
+        start=start,
         depth=None if depth == "recorded" else int(depth),
         runs=runs,
         seed=seed,
@@ -105,9 +115,9 @@ def replay(
     )
     command = ["trace", "replay", str(trace)]
     for option, value, default in (
-        ("--driver", driver, None), ("--depth", depth, "recorded"), ("--runs", runs, 1),
-        ("--seed", seed, 0), ("--reopen-with", reopen_with, None), ("--timeout", timeout, 30.0),
-        ("--upto", upto, None),
+        ("--driver", driver, None), ("--start", start, "auto"), ("--depth", depth, "recorded"),
+        ("--runs", runs, 1), ("--seed", seed, 0), ("--reopen-with", reopen_with, None),
+        ("--timeout", timeout, 30.0), ("--upto", upto, None),
     ):  # fmt: skip
         if value != default:
             command += [option, str(value)]

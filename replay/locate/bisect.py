@@ -21,7 +21,7 @@ def save_base(lab: Lab, trial: Trial, good: int) -> Saved | None:
     """Play about the first ``good`` ops once and save the images. None if that is not possible, or
     if those ops show the sign already."""
     quiet = _quiet(lab.runner, good)
-    place = next((place for place in range(good, 0, -1) if quiet[place]), 0)
+    place = next((place for place in range(good, lab.runner.first, -1) if quiet[place]), 0)
     if not place or not lab.runner.can_save:
         return None
     lab.say(f"playing the first {place} ops once")

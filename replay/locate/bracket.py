@@ -48,6 +48,6 @@ def bracket(
     ]
 
 
-def last_right(watched: list[Watched]) -> int:
+def last_right(runner: Runner, watched: list[Watched]) -> int:
     """Return how many ops at the front are innocent of the damage to these sectors."""
-    return max(0, min((sector.after for sector in watched), default=0) - 1)
+    return max(runner.first, min((sector.after for sector in watched), default=0) - 1)

@@ -84,6 +84,8 @@ class Search:
 
     def locate(self) -> Located:
         """Follow the symptom to an op. While the ops before that op show it too, go on there."""
+        if self._symptom.within <= self._lab.runner.first:
+            return Located(why=NoCulprit.WRONG_FROM_THE_START)
         try:
             culprit = self._follow()
             if isinstance(culprit, NoCulprit):
@@ -102,7 +104,7 @@ class Search:
                 return found
             if found.earlier is None:
                 return NoCulprit.NOT_TRACED
-            if found.position == 0:
+            if found.position <= self._lab.runner.first:
                 return NoCulprit.WRONG_FROM_THE_START
             if not is_same(symptom, found.earlier):
                 self._later.append(found.position)
@@ -122,7 +124,7 @@ class Search:
         hidden = symptom.can_be_watched and not watched
         if symptom.what in (SymptomKind.FLUSH, SymptomKind.REOPEN):
             # most often the last write of a damaged sector was lost
-            position = max(min(sector.after for sector in brackets) - 1, 0)
+            position = last_right(lab.runner, brackets)
         if symptom.what is SymptomKind.READ and not watched and self._stays(symptom):
             position = None  # the read showed the damage and did not do it
         if position is not None:
@@ -131,7 +133,8 @@ class Search:
             if culprit.confirmed or goes_on:
                 return culprit
         self._unsteady = self._unsteady or hidden
-        return self._bisect(symptom, last_right(brackets) if brackets else symptom.right, hidden)
+        good = max(symptom.right, last_right(lab.runner, brackets))
+        return self._bisect(symptom, good, hidden)
 
     def _bracket(self, symptom: Symptom) -> list[Watched]:
         if not symptom.compares_damage:
@@ -219,7 +222,7 @@ class Search:
         if self._alone or at(lab.runner, culprit.position, self._order)[1]:
             return replace(culprit, needs_company=False if self._alone else None)
         trial = Trial(culprit.symptom or self._symptom, self._order)
-        base = save_base(lab, trial, last_right(self._bracket(self._symptom)))
+        base = save_base(lab, trial, last_right(lab.runner, self._bracket(self._symptom)))
         try:
             trial = replace(trial, start=base)
             needs = needs_company(lab, trial, culprit.position, culprit.shown, culprit.runs)

@@ -25,7 +25,7 @@ def watch(
     """Return what watching shows on the live driver, in the order of ops: the position of the op
     after which a sector first reads wrong, and the sector's first byte."""
     watched = sorted(watched, key=lambda sector: sector.after)  # what may have gone wrong first
-    first = watched[0].after
+    first = max(watched[0].after, lab.runner.first)
     del watched[min(MAX_TARGETS, max(1, MAX_LOOKS // max(1, within - first))) :]
     what = "one damaged sector" if len(watched) == 1 else f"{len(watched)} damaged sectors"
     lab.say(f"watching {what} through ops {first} to {within}")
@@ -37,7 +37,7 @@ def watch(
             start=trial.start, probe=probe, last=Stage.PLAYED, deadline=lab.deadline,
         )
     )  # fmt: skip
-    found = [(max(done - 1, 0), start) for done, start in outcome.wrong]
+    found = [(max(done - 1, lab.runner.first), start) for done, start in outcome.wrong]
     for position in {position for position, _ in found}:
         lab.followed[position] += 1
     return found

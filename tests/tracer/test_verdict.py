@@ -54,13 +54,13 @@ def test_what_older_versions_did_not_write_has_its_usual_value() -> None:
     ]
     found = from_json({key: to_json(VERDICT)[key] for key in required}, Verdict)
     assert without(found, *required) == {
-        "ops": 0, "replayed_ops": 0, "runs": 0, "confirm_ops": 0, "culprit": None,
+        "ops": 0, "replayed_ops": 0, "runs": 0, "confirm_ops": 0, "start": None, "culprit": None,
         "confirmed": False,
         "shown": 0, "tries": 0, "clean_without": 0, "detected": 1, "seed": 0, "needs_company": None,
         "company": None, "suspects": [], "also": [],
         "located": True, "symptom": None, "reader": None, "volatile": False, "compared": None,
         "first_bad_read": None,
-        "bytes": None, "log": "", "plot": None, "command": [],
+        "bytes": None, "hint": None, "log": "", "plot": None, "command": [],
         "environment": {"host": {}, "tools": {}, "driver": {}},
     }  # fmt: skip
     for key in required:

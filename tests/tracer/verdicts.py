@@ -17,6 +17,7 @@ from tracer.verdict import (
     Recording,
     SectorBytes,
     SectorRange,
+    StartKind,
     Suspect,
     SymptomKind,
     Verdict,
@@ -37,6 +38,7 @@ VERDICT = Verdict(
     replayed_ops=100,
     runs=5,
     confirm_ops=36,
+    start=StartKind.BACKING,
     culprit=CulpritOp(
         seq=17, kind="write", offset=20480, length=4096, flags=["FUA"], submitted=1700, connection=2
     ),
@@ -88,6 +90,7 @@ VERDICT = Verdict(
     culprit_damage=[],
     first_bad_read=BadRead(seq=21, sector=40),
     bytes=SectorBytes(sector=40, offset=20480, expected="0708", actual="0000"),
+    hint="try --runs 8",
     log="assertion failed\n",
     plot="w.damage.png",
     command=["trace", "replay", "w.trace"],
@@ -106,6 +109,7 @@ VERDICT_JSON = """{
   "replayed_ops": 100,
   "runs": 5,
   "confirm_ops": 36,
+  "start": "backing",
   "culprit": {
     "seq": 17,
     "kind": "write",
@@ -278,6 +282,7 @@ VERDICT_JSON = """{
     "expected": "0708",
     "actual": "0000"
   },
+  "hint": "try --runs 8",
   "log": "assertion failed\\n",
   "plot": "w.damage.png",
   "command": [

@@ -71,4 +71,15 @@ def copy(source: str, target: str) -> None:
         for start, end, is_data in extents(old.fileno(), 0, size):
             at = start
             while is_data and at < end:
-                at += os.copy_file_range(old.fileno(), new.fileno(), end - at, at, at)
+                at += _copy_some(old.fileno(), new.fileno(), at, end - at)
+
+
+def _copy_some(old: int, new: int, at: int, length: int) -> int:
+    """Copy up to ``length`` bytes at ``at``; return how many were copied. Raises OSError."""
+    try:
+        return os.copy_file_range(old, new, length, at, at)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    # the files are on different file systems
+    return os.pwrite(new, os.pread(old, min(length, len(_ZEROES)), at), at)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tracer.disk.blank import make_blank
@@ -18,7 +18,8 @@ from tracer.disk.device import Device
 from tracer.disk.export import NbdDevice
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.raw import make_raw
+from tracer.disk.raw import copy_raw, make_raw
+from tracer.disk.room import check_room
 from tracer.driver.command import exit_text, fill, signal_group, tail
 from tracer.errors import DriverError, NbdError, Unreachable
 from tracer.nbd.uri import Address
@@ -48,7 +49,8 @@ class Driver:
 
     Commands are argument lists in which ``{image}``, ``{size}`` (bytes) and ``{socket}`` are
     replaced. If a .toml file describes the driver, ``{here}`` (the file's folder) and ``{python}``
-    (the Python that runs us) are replaced already.
+    (the Python that runs us) are replaced already. ``{start}`` and ``{base}`` become the paths of
+    ``start_image`` and ``base``.
 
     If ``serve`` is None, the image is raw and served in process. ``address`` is the address of a
     server that already runs, ``fixed_image`` a block device: with either, we make no test image.
@@ -57,6 +59,10 @@ class Driver:
     name: str
     suffix: str = "img"
     create: tuple[str, ...] | None = None
+    convert: tuple[str, ...] | None = None
+    """Creates an image that holds what the raw image ``{start}`` holds."""
+    overlay: tuple[str, ...] | None = None
+    """Creates an image with the backing file ``{base}``, if ``create`` does not."""
     serve: tuple[str, ...] | None = None
     check: tuple[str, ...] | None = None
     check_passes: frozenset[int] = frozenset({0})
@@ -65,6 +71,12 @@ class Driver:
     """Whether a new image reads as zeroes. If not, ``create_image`` writes zeroes to it."""
     may_forget: bool = False
     """Whether it may lose all data on a restart by design, as nbdkit's cow filter does."""
+    base_is_raw: bool = True
+    """Whether a backing file is a raw image; otherwise it is an image of this driver."""
+    start_image: Path | None = None
+    """The raw image whose content a new image gets."""
+    base: Path | None = None
+    """The backing file of a new image."""
     address: Address | None = None
     fixed_image: Path | None = None
 
@@ -73,14 +85,47 @@ class Driver:
         """Whether the test image is a file that we create (and may replace)."""
         return self.address is None and self.fixed_image is None
 
+    @property
+    def can_convert(self) -> bool:
+        """Whether a new image can get the content of a raw image."""
+        return self.owns_image and (self.convert is not None or self.serve is None)
+
+    @property
+    def can_back(self) -> bool:
+        """Whether a new image can have a backing file."""
+        return self.overlay is not None or self.names_base
+
+    @property
+    def names_base(self) -> bool:
+        """Whether ``create`` or ``serve`` names a backing file. Then there must be one, if only a
+        blank one."""
+        return any("{base}" in argument for argument in (*(self.create or ()), *(self.serve or ())))
+
+    def converting(self, start: Path) -> "Driver":
+        """Return this driver with new images that hold what the raw image ``start`` holds."""
+        return replace(self, create=self.convert, start_image=start, starts_blank=True)
+
+    def backed_by(self, base: Path) -> "Driver":
+        """Return this driver with new images that have the backing file ``base``."""
+        return replace(self, create=self.overlay or self.create, base=base)
+
     def create_image(self, image: Path, size: int) -> None:
-        """Create a blank test image of ``size`` bytes. Raises DriverError."""
+        """Create a test image of ``size`` bytes: blank, unless it was said with what it starts.
+
+        Raises DriverError, or StorageError if our own disk fails or is full.
+        """
+        if self.create is None and self.start_image is not None:
+            copy_raw(self.start_image, image)
+            return
         if self.create is None:
             make_raw(image, size)
             return
         done = self._run(self.create, image, size)
         if done.returncode != 0:
-            image.unlink(missing_ok=True)
+            try:
+                check_room(image.parent)
+            finally:
+                image.unlink(missing_ok=True)
             raise DriverError(
                 f"{self.name}: creating the image failed with {exit_text(done.returncode)}",
                 tail(done.stdout),
@@ -114,10 +159,15 @@ class Driver:
         command or open a path that a header names."""
         return {"name": self.name, "serve": list(self.serve or ())}
 
+    def below(self) -> dict[str, Path]:
+        """Return the values of ``{start}`` and ``{base}``, where there are such files."""
+        files = {"start": self.start_image, "base": self.base}
+        return {name: path for name, path in files.items() if path is not None}
+
     def _run(
         self, command: tuple[str, ...], image: Path, size: int
     ) -> subprocess.CompletedProcess[bytes]:
-        argv = fill(command, image=image, size=size)
+        argv = fill(command, image=image, size=size, **self.below())
         try:
             return subprocess.run(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -212,7 +262,7 @@ class Running:
         # not in TMPDIR: a unix socket's path has at most 107 bytes
         self._directory = Path(tempfile.mkdtemp(prefix="blkbox-", dir="/tmp"))
         socket = self._directory / "nbd"
-        argv = fill(serve, image=image, size=size, socket=socket)
+        argv = fill(serve, image=image, size=size, socket=socket, **self.driver.below())
         with (self._directory / "log").open("wb") as log:
             try:
                 process = self._process = subprocess.Popen(

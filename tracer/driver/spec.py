@@ -35,15 +35,17 @@ class Format:
     serve: tuple[str, ...] | None = None
     check: bool = True
     starts_blank: bool = True
+    backing: str | None = None
+    """The format of a backing file; None if images cannot have one."""
 
 
 FORMATS = {
     "raw": Format(check=False),
-    "qcow2": Format(),
-    "qed": Format(),
+    "qcow2": Format(backing="raw"),
+    "qed": Format(backing="raw"),
     "vdi": Format(),
     "vhdx": Format(),
-    "vmdk": Format(),
+    "vmdk": Format(backing="vmdk"),  # qemu-img takes no other format as the parent of a vmdk
     "parallels": Format(),
     # without force_size, vpc rounds the size up to a BIOS geometry
     "vpc": Format(create=("-o", "force_size=on"), check=False),
@@ -96,10 +98,16 @@ def qemu_driver(label: str, name: str, directory: Path | None) -> Driver:
     has_img = directory is not None and (directory / "qemu-img").exists()
     qemu_img = tools.need("qemu-img", directory if has_img else None)
     image = form.serve or (f"--format={name}", "{image}")
+    create = (qemu_img, "create", "-q", "-f", name, *form.create)
+    convert = (qemu_img, "convert", "-q", "-f", "raw", "-O", name, *form.create)
+    backing = ("-b", "{base}", "-F", form.backing or "")
     return Driver(
         label,
         suffix=name,
-        create=(qemu_img, "create", "-q", "-f", name, *form.create, "{image}", "{size}"),
+        create=(*create, "{image}", "{size}"),
+        convert=(*convert, "{start}", "{image}"),
+        overlay=(*create, *backing, "{image}", "{size}") if form.backing else None,
+        base_is_raw=form.backing != name,
         serve=(qemu_nbd, *QEMU_NBD, "--socket={socket}", *image),
         check=(qemu_img, "check", "-f", name, "{image}") if form.check else None,
         check_passes=CHECK_PASSES,
@@ -117,11 +125,10 @@ def load_toml(path: Path) -> Driver:
         raise UsageError(f"cannot open {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
-    unknown = sorted(raw.keys() - {"name", "create", "serve", "check", "env"})
+    known = ("name", "create", "convert", "serve", "check", "env")
+    unknown = sorted(raw.keys() - set(known))
     if unknown:
-        raise UsageError(
-            f"{path}: unknown key {unknown[0]!r}; known are name, create, serve, check, env"
-        )
+        raise UsageError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
     if "serve" not in raw:
         raise UsageError(f"{path}: 'serve' is missing: the command that serves the image")
     serve = _command(path, raw, "serve")
@@ -133,8 +140,13 @@ def load_toml(path: Path) -> Driver:
     name = raw.get("name", path.stem)
     if not isinstance(name, str):
         raise UsageError(f"{path}: 'name' must be a string")
+    convert = _command(path, raw, "convert")
+    if convert is not None and not any("{start}" in argument for argument in convert):
+        raise UsageError(f"{path}: 'convert' must have {{start}} where the raw image's path goes")
     create, check = _command(path, raw, "create"), _command(path, raw, "check")
-    return Driver(name, env=env, create=create, serve=serve, check=check, may_forget=True)
+    return Driver(
+        name, env=env, create=create, convert=convert, serve=serve, check=check, may_forget=True
+    )
 
 
 def _command(path: Path, raw: dict[str, Any], key: str) -> tuple[str, ...] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.raw import make_raw
+from tracer.disk.raw import copy_raw, make_raw
 from tracer.driver.driver import Driver, Running
 from tracer.errors import Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
@@ -18,9 +18,10 @@ from tracer.trace.payloads import payload_path
 
 
 class Images:
-    """The raw and the test image of a recording. An image that exists is used; otherwise it is
-    created.
+    """The raw and the test image of a recording, and the backing file if the driver names one. A
+    file that exists is used; otherwise it is created: the backing file as a copy of the raw image.
 
+    ``driver`` is the driver with that backing file.
     ``size`` is the disk's size in bytes. Raises UsageError if the images cannot be used,
     DriverError if the driver cannot create the test image.
     """
@@ -49,6 +50,13 @@ class Images:
             if not self.raw.exists():
                 self._new.append(self.raw)
                 make_raw(self.raw, self.size)
+            if driver.names_base:
+                base = stem.with_suffix(".base.raw").absolute()
+                if not base.exists():
+                    self._new.append(base)
+                    copy_raw(self.raw, base)
+                driver = driver.backed_by(base)
+            self.driver = driver
             if driver.owns_image and not self.test.exists():
                 self._new.append(self.test)
                 driver.create_image(self.test, self.size)

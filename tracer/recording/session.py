@@ -55,7 +55,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         images = Images(options)
         try:
             reference = stack.enter_context(FileDevice(images.raw, durable=False))
-            running = stack.enter_context(options.driver.start(loop, images.test, images.size))
+            running = stack.enter_context(images.driver.start(loop, images.test, images.size))
             comparison = Comparison(options.trim)
             if not options.trust_start:
                 compare_start(loop, reference, running, comparison, options.scope)

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.blkbox.commands.recorded import DRIVERS, SIZE, rebuild, record
+from tests.kit.command import trace
 from tests.kit.data import MIB, pattern
 from tests.kit.guests import qemu_io
+from tests.kit.overlay import write_overlay
 from tests.kit.peers import need, peer
+from tests.kit.system import entries
 from tests.kit.traces import read_trace
 from tracer.op import Kind
 from tracer.trace.payloads import PayloadReader
@@ -69,3 +72,21 @@ def test_a_recording_can_go_on_where_another_ended(tmp_path: Path) -> None:
     options = ["--force"]
     record(tmp_path, "qcow2", *qemu_io("read -P 1 512 1k", "write -P 2 0 4k"), options=options)
     assert rebuild(tmp_path / "t.trace") == (tmp_path / "t.raw").read_bytes()
+
+
+def test_a_driver_that_names_a_backing_file_gets_a_copy_of_the_raw_image(tmp_path: Path) -> None:
+    data = filled(tmp_path / "t.raw")
+    driver = str(write_overlay(tmp_path))
+    record(tmp_path, driver, *qemu_io("write -P 1 0 4k"))
+    assert (tmp_path / "t.base.raw").read_bytes() == data
+    assert rebuild(tmp_path / "t.trace") == (tmp_path / "t.raw").read_bytes() != data
+    # the image and its backing file are there now, and are used as they are
+    record(tmp_path, driver, *qemu_io("read -P 1 0 4k"), options=["--force"])
+    assert (tmp_path / "t.base.raw").read_bytes() == data
+
+
+def test_a_backing_file_goes_with_a_recording_that_does_not_start(tmp_path: Path) -> None:
+    driver = write_overlay(tmp_path)
+    options = ("--driver", driver, "--size", "1M", "--", "/nowhere/guest")
+    trace("record", "t.trace", *options, cwd=tmp_path, expect=200)
+    assert entries(tmp_path) == ["overlay.toml", "t.test.img.map"]

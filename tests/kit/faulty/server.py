@@ -10,9 +10,10 @@ on that.
 import signal
 import socket
 import sys
+from typing import Protocol
 
 from tests.kit.faulty.defects import find
-from tests.kit.faulty.disk import Disk, Request
+from tests.kit.faulty.disk import Disk, Reply, Request
 from tracer.disk.channel import Channel
 from tracer.disk.loop import Loop
 from tracer.nbd import protocol as p
@@ -32,10 +33,18 @@ SETTLE = 0.005
 kernel in one call, so what is still missing is on its way already."""
 
 
+class Served(Protocol):
+    """What the server serves."""
+
+    size: int
+
+    def do(self, burst: list[Request]) -> list[Reply]: ...
+
+
 class Client:
     """One connection, and the requests of it that wait to be carried out."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, disk: Disk) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, disk: Served) -> None:
         self.disk = disk
         self.server = nbd.Server(p.Export(disk.size, int(ABILITIES)))
         self.waiting: list[nbd.Request] = []
@@ -63,7 +72,7 @@ class Client:
         self.channel.send()
 
 
-def serve(path: str, disk: Disk, patient: bool) -> None:
+def serve(path: str, disk: Served, patient: bool) -> None:
     """Serve a disk on a unix socket, until a signal ends it."""
     clients: list[Client] = []
     with Loop() as loop, socket.socket(socket.AF_UNIX) as listener:

@@ -52,6 +52,8 @@ def test_formats(name: str) -> None:
     assert "--socket={socket}" in driver.serve
     assert "--discard=unmap" in driver.serve
     assert (driver.check is not None) == FORMATS[name].check
+    assert driver.can_convert
+    assert driver.can_back == (name in ("qcow2", "qed", "vmdk"))
 
 
 def test_a_format_from_a_folder(tmp_path: Path) -> None:
@@ -158,7 +160,11 @@ def test_all_that_a_file_can_say(tmp_path: Path) -> None:
         (SERVE + "name = 5", "'name' must be a string"),
         (SERVE + "env = 5", "'env' must be a table of strings"),
         (SERVE + "[env]\nDEBUG = 1", "'env' must be a table of strings"),
-        (SERVE + "sreve = 1", "unknown key 'sreve'; known are name, create, serve, check, env"),
+        (
+            SERVE + "sreve = 1",
+            "unknown key 'sreve'; known are name, create, convert, serve, check, env",
+        ),
+        (SERVE + 'convert = ["copy", "{image}"]', "'convert' must have {start}"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, text: str, why: str) -> None:
@@ -200,6 +206,21 @@ def test_placeholders_are_filled_in() -> None:
 
 def test_commas_are_doubled_for_qemu() -> None:
     assert fill(("{image_option}", "{image}"), image="/a,b") == ["/a,,b", "/a,b"]
+
+
+def test_a_file_may_name_a_raw_image_and_a_backing_file(tmp_path: Path) -> None:
+    plain = parse_driver(toml(tmp_path, SERVE))
+    assert not plain.can_convert
+    assert not plain.can_back
+    text = (
+        SERVE + 'convert = ["cp", "{start}", "{image}"]\ncreate = ["make", "{base}", "{image}"]\n'
+    )
+    driver = parse_driver(toml(tmp_path, text))
+    assert driver.convert == ("cp", "{start}", "{image}")
+    assert driver.can_convert
+    assert driver.can_back
+    assert driver.backed_by(tmp_path).create == driver.create
+    assert driver.backed_by(tmp_path).below() == {"base": tmp_path}
 
 
 def test_what_was_filled_in_is_not_filled_in_again() -> None:
