@@ -132,14 +132,14 @@ class Player:
         probe_at = next(probes, None)
         upcoming = next(steps, None)
         while upcoming is not None or mirror.in_flight:
+            if options.stop_early and self._faults:
+                return
             while upcoming is not None and upcoming[0] != probe_at and self._room(*upcoming):
                 if self._start(*upcoming):
                     progress(1)
                 upcoming = next(steps, None)
             mirror.pump()
             if mirror.test.lost is not None or self._hung is not None:
-                return
-            if options.stop_early and self._faults:
                 return
             if mirror.in_flight:
                 self._wait()
