@@ -17,6 +17,7 @@ from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
 from tracer.trace.data import TraceWithData
 from tracer.verdict import (
     BadRead,
+    Compared,
     CulpritOp,
     Environment,
     Finding,
@@ -59,11 +60,13 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
     ops = _count(source) if options.upto is None else options.upto
     kind, reason, log = VerdictKind.CLEAN, "no difference", ""
     detected: _Detected | None = None
+    compared: Compared | None = None
     culprit: Culprit | None = None
     found = _Damage()
     try:
         try_reader(options, source.trace.header.size)
         detected = _detect(runner, ops, say)
+        compared = runner.compared
         if detected is not None:
             kind, reason = detected.symptom.verdict, detected.symptom.reason
             if options.find:
@@ -99,6 +102,7 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         symptom=detected.symptom.what if detected is not None else None,
         reader=reader.name if reader is not None else None,
         volatile=runner.volatile,
+        compared=compared,
         damage=found.damage,
         culprit_damage=found.culprit_damage,
         first_bad_read=found.first_bad_read,

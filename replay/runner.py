@@ -29,6 +29,7 @@ from tracer.mirror.sweep import sweep
 from tracer.progress import bar
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
+from tracer.verdict import Compared
 
 ROOM = 16 << 20
 """Bytes. If the images' file system has less room, a failure is not blamed on the driver."""
@@ -82,6 +83,7 @@ class Runner:
         self.options = options
         self._cost = Cost()
         self._volatile = False
+        self._compared: Compared | None = None
         self._disk_is_ours = False  # a foreign disk was blank, or the user let us blank it
 
     @property
@@ -93,6 +95,11 @@ class Runner:
     def volatile(self) -> bool:
         """Whether a run showed that the driver keeps nothing over a restart."""
         return self._volatile
+
+    @property
+    def compared(self) -> Compared | None:
+        """What the last comparison of the images after the whole trace read."""
+        return self._compared
 
     @property
     def can_save(self) -> bool:
@@ -227,6 +234,8 @@ class Runner:
             sides.loop, sides.reference, sides.test, sides.comparison,
             scope=self.options.scope, label=f"comparing ({what})", timeout=self.options.timeout,
         )  # fmt: skip
+        if found.compared is not None:
+            self._compared = found.compared
         if found.failed is not None and found.failed.error == errno.ETIMEDOUT:
             raise DriverHung(str(found.failed))
         return found

@@ -58,6 +58,8 @@ def facts(verdict: Verdict) -> Facts:
     found: Facts = [("verdict", [f"{verdict.verdict} ({verdict.driver}): {verdict.reason}"])]
     if verdict.verdict is not VerdictKind.UNDECIDABLE:
         found.append(("replayed", [_cost(verdict)]))
+    if verdict.compared is not None:
+        found.append(("compared", [verdict.compared.describe()]))
     if verdict.volatile:
         note = "the driver keeps nothing over a restart, so nothing was compared after one"
         found.append(("note", [note]))
