@@ -60,6 +60,8 @@ def record(
     on_mismatch: str = "stop",
     trim: str = TrimRule.ANY,
     trust_start: bool = False,
+    compare: str = "touched",
+    thorough: bool = False,
     sync: bool = False,
     force: bool = False,
     say: Say = _silent,
@@ -79,6 +81,10 @@ def record(
     mismatch and goes on.
     ``trim``: what trimmed bytes may read as: ``any``, or ``old-or-zero``.
     ``trust_start``: do not compare the images at the start.
+    ``compare``: ``touched`` compares the images where ops came, where either side has data, and in
+    a sample of other places; ``whole`` compares every byte. docs/finding-culprits.md says what this
+    can miss.
+    ``thorough``: a larger sample, and more of what only the driver calls data.
     ``sync``: a flush or FUA of the guest also flushes the trace to disk.
     ``force``: replace an existing trace.
     ``say``: gets the first mismatches and warnings, a line at a time.
@@ -89,6 +95,7 @@ def record(
     corrupts data or crashes is not an error: the result's ``verdict`` shows it.
     """
     from tracer.driver.spec import parse_driver
+    from tracer.mirror.scope import Compare, Scope
     from tracer.recording.options import OnMismatch, Payloads, RecordOptions
     from tracer.recording.session import record
 
@@ -103,6 +110,7 @@ def record(
         on_mismatch=_choice(OnMismatch, on_mismatch),
         trim=_choice(TrimRule, trim),
         trust_start=trust_start,
+        scope=Scope(_choice(Compare, compare), thorough),
         sync=sync,
         force=force,
     )
@@ -123,6 +131,8 @@ def replay(
     seed: int = 0,
     reopen_with: Pathlike | None = None,
     upto: str | None = None,
+    compare: str = "touched",
+    thorough: bool = False,
     timeout: float = 30.0,
     keep: Pathlike | None = None,
     force: bool = False,
@@ -142,6 +152,7 @@ def replay(
     ``seed``: selects another order for ops that were in flight together; 0: the recorded order.
     ``reopen_with``: the build that reopens the images, if another than the driver.
     ``upto``: replay up to this op (a number as text, like "1234") or mark; None: the whole trace.
+    ``compare``, ``thorough``: what comparisons of the images read, as for ``record``.
     ``timeout``: the time limit for an op, in seconds.
     ``keep``: a new folder that keeps the images of every run; None: the images are removed.
     ``force``: allow the replay to overwrite the data of a server or a block device.
@@ -155,6 +166,7 @@ def replay(
     from blkbox.judge import judge
     from replay.options import Order, ReplayOptions
     from tracer.driver.spec import parse_driver
+    from tracer.mirror.scope import Compare, Scope
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import count_upto
     from tracer.verdict import StartKind
@@ -177,6 +189,7 @@ def replay(
             runs=runs,
             find=locate,
             timeout=timeout,
+            scope=Scope(_choice(Compare, compare), thorough),
             keep=keep is not None,
             force=force,
         )

@@ -21,6 +21,7 @@ from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
 from tracer.trace.data import TraceWithData
 from tracer.verdict import (
     BadRead,
+    Compared,
     CulpritOp,
     Environment,
     Finding,
@@ -82,12 +83,14 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
     kind, reason, log = VerdictKind.CLEAN, "no difference", ""
     detected: _Detected | None = None
     located = Located()
+    compared: Compared | None = None
     found = _Damage()
     try_next: str | None = None
     try:
         start.build(source)
         try_reader(options, start)
         detected = _detect(runner, ops, say)
+        compared = runner.compared
         if detected is not None:
             _try_fresh(runner, detected, say)
             kind, reason = detected.symptom.verdict, detected.symptom.reason
@@ -133,6 +136,7 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         symptom=detected.symptom.what if detected is not None else None,
         reader=reader.name if reader is not None else None,
         volatile=runner.volatile,
+        compared=compared,
         damage=found.damage,
         culprit_damage=found.culprit_damage,
         first_bad_read=found.first_bad_read,
@@ -156,7 +160,7 @@ def _detect(runner: Runner, ops: int, say: Callable[[str], None]) -> _Detected |
             say(f"run {number} of up to {runs}" + (f", order {seed}" if seed else ""))
         label = "full" if number == 1 else f"full-{number}"
         # without a search, one difference is the answer, and what comes after costs time
-        stop_early = not (runner.options.find or runner.options.thorough)
+        stop_early = not (runner.options.find or runner.options.scope.thorough)
         started = time.monotonic()
         run = Run(label, order, ops, everything=not stop_early, stop_early=stop_early)
         outcome = runner.run(run)

@@ -59,8 +59,6 @@ class ReplayOptions:
     30 s."""
     allowed: frozenset[int] = frozenset()
     """The errno values that the driver may return for an op."""
-    thorough: bool = False
-    """Whether a run that is not followed by a search goes on after the first difference."""
     timeout: float = TIMEOUT
     """The time limit for an op, in seconds."""
     keep: bool = False

@@ -14,6 +14,7 @@ from tracer.mirror.evidence import Evidence
 from tracer.mirror.found import Sweep
 from tracer.op import SECTOR, Op
 from tracer.ranges import RangeSet
+from tracer.verdict import Compared
 
 
 class Stage(IntEnum):
@@ -120,6 +121,11 @@ class Outcome:
             if sweep is not None and sweep.evidence:
                 return sorted(sweep.evidence, key=lambda piece: piece.offset)
         return []
+
+    def compared(self) -> Compared | None:
+        """Return what the last comparison of the run read; None if there was none."""
+        done = [sweep.compared for sweep in self._sweeps() if sweep is not None]
+        return next((compared for compared in reversed(done) if compared is not None), None)
 
     def _sweeps(self) -> tuple[Sweep | None, ...]:
         return self.live, self.flushed, self.reopened

@@ -26,6 +26,7 @@ from tracer.mirror.comparison import Comparison
 from tracer.mirror.sweep import sweep
 from tracer.progress import bar
 from tracer.trace.data import TraceWithData
+from tracer.verdict import Compared
 
 
 class Runner:
@@ -41,6 +42,7 @@ class Runner:
         self.options = replace(options, driver=self.start.driver, reader=self.start.reader)
         self._cost = Cost()
         self._volatile = False
+        self._compared: Compared | None = None
         self._disk_is_ours = False  # a foreign disk was blank, or the user let us blank it
 
     @property
@@ -57,6 +59,11 @@ class Runner:
     def volatile(self) -> bool:
         """Whether a run showed that the driver keeps nothing over a restart."""
         return self._volatile
+
+    @property
+    def compared(self) -> Compared | None:
+        """What the last comparison of the images after the whole trace read."""
+        return self._compared
 
     @property
     def can_save(self) -> bool:
@@ -131,6 +138,7 @@ class Runner:
             if not outcome.clean:
                 check_room(folder)
             self._volatile = self._volatile or outcome.volatile
+            self._compared = outcome.compared() or self._compared
             return outcome
 
     def _play(self, run: Run, sides: Sides) -> Outcome:

@@ -10,7 +10,7 @@ NAME = "blake3-128"
 _ZEROES = bytes(1 << 16)
 
 
-def is_zero(data: bytes | bytearray) -> bool:
+def is_zero(data: Buffer) -> bool:
     """Whether all bytes are zero. Empty data counts as zero."""
     if not data or data[0] or data[-1]:
         return not data

@@ -81,6 +81,8 @@ def facts(verdict: Verdict) -> Facts:
     if verdict.verdict is not VerdictKind.UNDECIDABLE:
         start = _START[verdict.start] if verdict.start is not None else ""
         found.append(("replayed", [_cost(verdict) + start]))
+    if verdict.compared is not None:
+        found.append(("compared", [verdict.compared.describe()]))
     if verdict.hint is not None:
         found.append(("hint", [verdict.hint]))
     if verdict.volatile:

@@ -4,4 +4,16 @@ from typing import Annotated
 
 import typer
 
+from tracer.mirror.scope import Compare
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+CompareOption = Annotated[
+    Compare,
+    typer.Option(
+        help="Compare what ops came to, what either side calls data and a sample of the rest, or "
+        "the whole disk."
+    ),
+]
+
+Thorough = Annotated[bool, typer.Option("--thorough", help="Compare more of what no op came to.")]

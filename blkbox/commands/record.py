@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blkbox.commands.options import AsJson
+from blkbox.commands.options import AsJson, CompareOption, Thorough
+from tracer.mirror.scope import Compare, Scope
 from tracer.op import TrimRule
 from tracer.recording.options import OnMismatch, Payloads, RecordOptions
 
@@ -61,6 +62,8 @@ def record(
     trust_start: Annotated[
         bool, typer.Option("--trust-start", help="Do not compare the images at the start.")
     ] = False,
+    compare: CompareOption = Compare.TOUCHED,
+    thorough: Thorough = False,
     sync: Annotated[
         bool,
         typer.Option("--sync", help="Flush the trace to disk at each flush or FUA of the guest."),
@@ -93,6 +96,7 @@ def record(
         trim=trim,
         once=once,
         trust_start=trust_start,
+        scope=Scope(compare, thorough),
         sync=sync,
         force=force,
         command=tuple(command or ()),
@@ -128,5 +132,7 @@ def _page(result: "Recording") -> str:
         lines.append(f"mismatch: {where}, sector {found.sector} ({found.sectors}), {found.fault}")
     if len(result.mismatches) > MISMATCHES:
         lines.append(f"          and {len(result.mismatches) - MISMATCHES} more")
+    if result.compared is not None:
+        lines.append(f"compared: {result.compared.describe()}")
     lines.append(f"verdict:  {result.verdict} ({result.driver}): {result.reason}")
     return "\n".join(lines)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blkbox.commands.options import AsJson
+from blkbox.commands.options import AsJson, CompareOption, Thorough
+from tracer.mirror.scope import Compare
 
 if TYPE_CHECKING:
     from tracer.verdict import Verdict
@@ -73,6 +74,8 @@ def replay(
         typer.Option(help="The damage plot [TRACE.damage.png].", metavar="FILE.png|svg|pdf"),
     ] = None,
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no plot.")] = False,
+    compare: CompareOption = Compare.TOUCHED,
+    thorough: Thorough = False,
     timeout: Annotated[
         float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
     ] = 30.0,
@@ -108,6 +111,8 @@ def replay(
         seed=seed,
         reopen_with=reopen_with,
         upto=upto,
+        compare=compare,
+        thorough=thorough,
         timeout=timeout,
         keep=keep,
         force=force,
@@ -118,9 +123,12 @@ def replay(
         ("--driver", driver, None), ("--start", start, "auto"), ("--depth", depth, "recorded"),
         ("--runs", runs, 1), ("--seed", seed, 0), ("--reopen-with", reopen_with, None),
         ("--timeout", timeout, 30.0), ("--upto", upto, None),
+        ("--compare", compare, Compare.TOUCHED),
     ):  # fmt: skip
         if value != default:
             command += [option, str(value)]
+    if thorough:
+        command.append("--thorough")
     verdict = msgspec.structs.replace(verdict, command=command)
     if picture is not None and (verdict.damage or verdict.culprit):
         verdict = msgspec.structs.replace(verdict, plot=_draw(verdict, picture))

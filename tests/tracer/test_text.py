@@ -23,6 +23,7 @@ from tracer.text import parse_size, seconds, size, table
         ("0.5M", 1 << 19),
         ("1T", 1 << 40),
         ("2p", 2 << 50),
+        ("1E", 1 << 60),
         (" 1M ", 1 << 20),
     ],
 )
@@ -41,9 +42,9 @@ def test_plain_numbers_are_exact(count: int) -> None:
     assert parse_size(str(count)) == count
 
 
-@given(st.integers(0, 1 << 20), st.sampled_from("KMGTP"))
+@given(st.integers(0, 1 << 20), st.sampled_from("KMGTPE"))
 def test_whole_units_are_exact(count: int, unit: str) -> None:
-    assert parse_size(f"{count}{unit}") == count << (10 * (1 + "KMGTP".index(unit)))
+    assert parse_size(f"{count}{unit}") == count << (10 * (1 + "KMGTPE".index(unit)))
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,11 @@ def test_whole_units_are_exact(count: int, unit: str) -> None:
         (1023, "1023 B"),
         (1024, "1.0 KiB"),
         (4096, "4.0 KiB"),
+        ((1 << 30) - 1, "1.0 GiB"),
         (3 << 29, "1.5 GiB"),
         (5 << 40, "5.0 TiB"),
+        (3 << 49, "1.5 PiB"),
+        (4 << 60, "4.0 EiB"),
     ],
 )
 def test_sizes_as_they_are_shown(count: int, text: str) -> None:

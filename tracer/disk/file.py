@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from tracer.closing import Closing
+from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.device import Data, Done
 from tracer.errors import StorageError
@@ -24,12 +25,18 @@ EVERYTHING = (
 """What a file offers: every command, FUA, fast zero, and several connections."""
 
 
+PUNCHED = 1 << 16
+"""Bytes of zeroes that are worth a hole where a write brings them: from here on, a hole takes less
+time than the write (4 KiB over data: 22 us against 4 us)."""
+
+
 class FileDevice(Closing):
     """A raw image file. Every request is done when ``submit`` returns.
 
-    With ``durable=False``, flush and FUA do nothing. That suits a reference image: only this
-    process reads it, and it is useless after a power cut. Raises StorageError if the file cannot be
-    opened.
+    With ``durable=False``, flush and FUA do nothing, and zeroes always make a hole, even if the
+    request is to allocate them. That suits a reference image: only this process reads it, it is
+    useless after a power cut, and it must not grow with what a guest zeroes. Raises StorageError if
+    the file cannot be opened.
     """
 
     has_block_status = True
@@ -79,10 +86,13 @@ class FileDevice(Closing):
     def _change(self, kind: int, flags: int, offset: int, length: int, data: Buffer | None) -> None:
         if kind in (Kind.WRITE, Kind.START):
             assert data is not None
+            if not self._durable and length >= PUNCHED and is_zero(data):
+                sparse.punch(self.fd, offset, length)
+                return
             written = os.pwrite(self.fd, data, offset)
             while written < length:
                 written += os.pwrite(self.fd, memoryview(data)[written:], offset + written)
-        elif kind == Kind.ZERO and flags & Flag.NO_HOLE:
+        elif kind == Kind.ZERO and flags & Flag.NO_HOLE and self._durable:
             sparse.zero(self.fd, offset, length)
         elif kind in (Kind.ZERO, Kind.TRIM):
             sparse.punch(self.fd, offset, length)

@@ -1,9 +1,11 @@
 """Create raw images: sparse files that read as zeroes, or copies of another raw image."""
 
+import errno
 from pathlib import Path
 
 from tracer.disk import sparse
 from tracer.errors import StorageError
+from tracer.text import size as in_words
 
 
 def make_raw(path: Path, size: int) -> None:
@@ -13,9 +15,19 @@ def make_raw(path: Path, size: int) -> None:
     """
     try:
         with path.open("xb") as file:
-            file.truncate(size)
+            try:
+                file.truncate(size)
+            except OSError:
+                path.unlink()
+                raise
     except OSError as error:
-        raise StorageError(f"cannot create {path}: {error.strerror}") from error
+        reason = error.strerror
+        if error.errno == errno.EFBIG:
+            reason = (
+                f"its file system cannot hold a file of {in_words(size)} (EFBIG; ext4 ends below "
+                "16 TiB): use another (XFS, btrfs), or a smaller disk"
+            )
+        raise StorageError(f"cannot create {path}: {reason}") from error
 
 
 def copy_raw(source: Path, path: Path) -> None:

@@ -78,6 +78,27 @@ def test_zeroes_at_the_end_do_not_make_the_file_larger(disk: FileDevice, path: P
     assert path.stat().st_size == SIZE
 
 
+def allocated(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def test_a_reference_stays_sparse(path: Path) -> None:
+    """Whatever zeroes it: a request that asks for blocks, or a write of zeroes."""
+    with FileDevice(path, durable=False) as reference:
+        assert reference.execute(Kind.ZERO, Flag.NO_HOLE, 0, SIZE, None)[0] == 0
+        assert allocated(path) == 0
+        assert reference.execute(Kind.WRITE, 0, 0, SIZE, bytes(SIZE))[0] == 0
+        assert allocated(path) == 0
+    assert path.read_bytes() == bytes(SIZE)
+
+
+def test_a_raw_test_image_keeps_its_blocks_if_it_must(disk: FileDevice, path: Path) -> None:
+    before = allocated(path)
+    assert disk.execute(Kind.ZERO, Flag.NO_HOLE, 0, SIZE, None)[0] == 0
+    assert disk.execute(Kind.WRITE, 0, 0, SIZE, bytes(SIZE))[0] == 0
+    assert allocated(path) == before
+
+
 @pytest.mark.parametrize("kind", [Kind.FLUSH, Kind.CACHE])
 @pytest.mark.parametrize("durable", [True, False])
 def test_requests_that_change_nothing(path: Path, kind: Kind, durable: bool) -> None:
