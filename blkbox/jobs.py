@@ -133,7 +133,9 @@ def replay(
     upto: str | None = None,
     compare: str = "touched",
     thorough: bool = False,
+    time: float | None = None,
     timeout: float = 30.0,
+    allow_errno: str = "",
     keep: Pathlike | None = None,
     force: bool = False,
     say: Say = _silent,
@@ -153,7 +155,11 @@ def replay(
     ``reopen_with``: the build that reopens the images, if another than the driver.
     ``upto``: replay up to this op (a number as text, like "1234") or mark; None: the whole trace.
     ``compare``, ``thorough``: what comparisons of the images read, as for ``record``.
+    ``time``: the most seconds that the search may take; None: five times the first run, and at
+    least 30 s. At the end the verdict has the suspects.
     ``timeout``: the time limit for an op, in seconds.
+    ``allow_errno``: names of errno values that the driver may return, like ``ENOSPC,EDQUOT``. The
+    range of such an op then holds old or new data.
     ``keep``: a new folder that keeps the images of every run; None: the images are removed.
     ``force``: allow the replay to overwrite the data of a server or a block device.
     ``say``: gets a line for each step of the search.
@@ -167,6 +173,7 @@ def replay(
     from replay.options import Order, ReplayOptions
     from tracer.driver.spec import parse_driver
     from tracer.mirror.scope import Compare, Scope
+    from tracer.text import parse_errnos
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import count_upto
     from tracer.verdict import StartKind
@@ -188,7 +195,9 @@ def replay(
             upto=ops,
             runs=runs,
             find=locate,
+            time=time,
             timeout=timeout,
+            allowed=parse_errnos(allow_errno),
             scope=Scope(_choice(Compare, compare), thorough),
             keep=keep is not None,
             force=force,

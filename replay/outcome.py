@@ -67,6 +67,8 @@ class Outcome:
     the watched range."""
     unflushed: Unflushed = field(default_factory=Unflushed)
     """The changes that a restart may lose."""
+    partial: frozenset[int] = frozenset()
+    """Changes that failed as the driver may, perhaps after a part of their work."""
 
     # once the ops were done
 

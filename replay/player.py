@@ -66,6 +66,8 @@ class PlayOptions:
     timeout: float = TIMEOUT
     """The time limit for an op, in seconds."""
     probe: Probe | None = None
+    allowed: frozenset[int] = frozenset()
+    """The errno values that the driver may return for an op."""
     stop_early: bool = False
     """End once something differs."""
 
@@ -84,8 +86,9 @@ class Player:
         self._options = options
         self._depth = min(options.order.depth or MAX_OPS, MAX_OPS)
         self._mirror = Mirror(
-            sides.reference, sides.test, sides.comparison, self._done, insist=True
-        )
+            sides.reference, sides.test, sides.comparison, self._done,
+            insist=True, allowed=options.allowed,
+        )  # fmt: skip
         self._gate = Gate()
         self._bytes = 0
         self._position_of: dict[int, int] = {}
@@ -97,6 +100,9 @@ class Player:
         self._lost: tuple[int, Op] | None = None
         self._hung: tuple[int, Op] | None = None
         self._wrong: list[tuple[int, int]] = []
+        self._partial: set[int] = set()
+        self._open = RangeSet()
+        """What a failed op may have left otherwise than the recording found it."""
         self._watched = list(options.probe.watched) if options.probe is not None else []
         self._unflushed = Unflushed()
         # as in Linux: a disk that cannot be flushed has no cache that could lose anything
@@ -120,6 +126,7 @@ class Player:
             hung=self._hung,
             wrong=tuple(self._wrong),
             unflushed=self._unflushed,
+            partial=frozenset(self._partial),
         )
 
     def _play(self, progress: Callable[[int], None]) -> None:
@@ -180,9 +187,14 @@ class Player:
         """
         recorded = step.op
         self._started = max(self._started, position + 1)
+        changes = recorded.kind in MUTATING
         if recorded.reference_status:
+            if changes:  # it may have done a part of its work
+                self._open.add(recorded.offset, recorded.end)
             self._gate.done(step)
             return False
+        if changes and self._open:
+            self._open.remove(recorded.offset, recorded.end)
         op = Op(
             recorded.seq, recorded.kind, recorded.flags, recorded.offset, recorded.length,
             completed=NO_TIME, connection=recorded.connection, digest=recorded.digest,
@@ -259,16 +271,19 @@ class Player:
             if self._lost is None:  # flights are given up oldest first
                 self._lost = position, op
             return
+        if flight.forgiven and op.kind in MUTATING:
+            self._partial.add(position)
+            self._open.add(op.offset, op.end)
         if op.kind == Kind.FLUSH:
             self._unflushed.flush_done(position, not op.test_status)
         elif op.kind in MUTATING and not (self._durable_at_once or op.flags & Flag.FUA):
             self._unflushed.changed(position)
-        if op.reference_status:
+        if op.reference_status and not flight.forgiven:
             raise StorageError(
                 f"the reference image cannot take op #{op.seq} (errno {op.reference_status}): "
                 "is the disk full?"
             )
-        if op.kind == Kind.READ and self._source.real and not step.op.reference_status:
+        if op.kind == Kind.READ and self._source.real and not op.reference_status:
             self._check_recorded(flight, step.op)
         self._gate.done(step)
 
@@ -280,7 +295,10 @@ class Player:
         data = flight.data
         assert isinstance(data, bytes | bytearray)
         comparison = self._sides.comparison
-        if digest(data) != recorded.digest and comparison.defined(recorded.offset, recorded.end):
+        place = recorded.offset, recorded.end
+        if self._open.overlaps(*place):
+            return
+        if digest(data) != recorded.digest and comparison.defined(*place):
             raise TraceError(
                 f"{self._source.trace.path}: op #{recorded.seq} read other data when it was "
                 "recorded: the trace is not complete"

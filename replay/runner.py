@@ -149,6 +149,7 @@ class Runner:
             upto=run.upto,
             timeout=self.options.timeout,
             probe=run.probe,
+            allowed=self.options.allowed,
             stop_early=run.stop_early,
         )
         total = max(min(self.source.trace.count, run.upto) - first, 0)

@@ -131,12 +131,12 @@ class Ending:
     def _changes(self, outcome: Outcome) -> Iterator[Change]:
         """Yield the changes that the run made, in the order in which they took effect: ops that
         conflict keep the order of submission."""
-        unflushed = outcome.unflushed.numbers()
+        open_ = outcome.unflushed.numbers() | outcome.partial
         steps = islice(schedule(self.source.trace.ops()), self.run.upto)
         for position, op in enumerate(step.op for step in steps):
             if op.kind in MUTATING and not op.reference_status:
                 done = Op(op.seq, op.kind, op.flags, op.offset, op.length, digest=op.digest)
-                yield Change(done, self.source.data(op), position not in unflushed)
+                yield Change(done, self.source.data(op), position not in open_)
 
     def _compare(
         self, outcome: Outcome, sides: Sides, running: Running, what: str

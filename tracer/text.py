@@ -1,5 +1,6 @@
 """Sizes, times, tables and words, as people read and write them."""
 
+import errno
 import re
 import shlex
 from collections.abc import Iterable
@@ -19,6 +20,24 @@ def parse_size(text: str) -> int:
         if "." in match[1]
         else (int(match[1]) * _UNITS[match[2].upper()])
     )
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds in a time like ``90``, ``30s``, ``10m`` or ``2h``. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None or not float(match[1]):
+        raise UsageError(f"{text!r} is not a time: write seconds above 0, or 30s, 10m, 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def parse_errnos(text: str) -> frozenset[int]:
+    """Return the errno values in a list of names like ``ENOSPC,EDQUOT``. Raises UsageError."""
+    names = [name.strip().upper() for name in text.split(",") if name.strip()]
+    numbers = {name: number for number, name in errno.errorcode.items()}
+    for name in names:
+        if name not in numbers:
+            raise UsageError(f"{name!r} is not the name of an errno: write names like ENOSPC,EIO")
+    return frozenset(numbers[name] for name in names)
 
 
 def size(count: int) -> str:

@@ -76,6 +76,22 @@ def replay(
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no plot.")] = False,
     compare: CompareOption = Compare.TOUCHED,
     thorough: Thorough = False,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            help="The most time that the search may take, like 90s or 10m [five times the first "
+            "run, and at least 30s].",
+            metavar="TIME",
+        ),
+    ] = None,
+    allow_errno: Annotated[
+        str,
+        typer.Option(
+            help="Errors that the driver may return, like ENOSPC. Such an op leaves old or new "
+            "data.",
+            metavar="NAME,...",
+        ),
+    ] = "",
     timeout: Annotated[
         float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
     ] = 30.0,
@@ -96,6 +112,7 @@ def replay(
 
     from blkbox.jobs import replay
     from tracer.errors import UsageError
+    from tracer.text import parse_duration
     from tracer.verdict import VerdictKind, to_json
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
@@ -113,7 +130,9 @@ def replay(
         upto=upto,
         compare=compare,
         thorough=thorough,
+        time=None if time is None else parse_duration(time),
         timeout=timeout,
+        allow_errno=allow_errno,
         keep=keep,
         force=force,
         say=_say,
@@ -123,7 +142,8 @@ def replay(
         ("--driver", driver, None), ("--start", start, "auto"), ("--depth", depth, "recorded"),
         ("--runs", runs, 1), ("--seed", seed, 0), ("--reopen-with", reopen_with, None),
         ("--timeout", timeout, 30.0), ("--upto", upto, None),
-        ("--compare", compare, Compare.TOUCHED),
+        ("--compare", compare, Compare.TOUCHED), ("--time", time, None),
+        ("--allow-errno", allow_errno, ""),
     ):  # fmt: skip
         if value != default:
             command += [option, str(value)]

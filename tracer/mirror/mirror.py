@@ -20,6 +20,7 @@ from tracer.disk.file import FileDevice
 from tracer.mirror.block_status import common_extents, false_holes
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
+from tracer.mirror.forgiven import Forgiven
 from tracer.op import (
     FAST_ZERO,
     MUTATING,
@@ -48,7 +49,8 @@ class Flight:
 
     ``data`` is a write's payload, or, once the reference is done, the bytes that it read.
     ``extents`` is the block status for the guest, ``differences`` what the two sides disagree on.
-    ``token`` is for the caller.
+    ``forgiven``: it failed on the test side with an errno that is allowed. ``token`` is for the
+    caller.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Flight:
         "data",
         "differences",
         "extents",
+        "forgiven",
         "op",
         "postponed",
         "referred",
@@ -76,7 +79,7 @@ class Flight:
         self.blockers = 0
         self.waiters: list[Flight] | None = None
         self.started = 0
-        self.tested = self.referred = self.postponed = False
+        self.tested = self.referred = self.postponed = self.forgiven = False
         self.test_data: Data | None = None
         self.test_extents: Extents = []
 
@@ -88,7 +91,8 @@ class Mirror:
     a good time for work of the caller's own. ``done`` gets each flight when both sides are done.
 
     With ``insist``, a fast zero that the driver cannot do fast is repeated as a normal zero. A
-    guest would do that itself, but a replay has no guest.
+    guest would do that itself, but a replay has no guest. ``allowed`` are errno values that the
+    test side may return (tracer/mirror/forgiven.py).
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class Mirror:
         referred: Callable[[Flight], None] | None = None,
         *,
         insist: bool = False,
+        allowed: frozenset[int] = frozenset(),
     ) -> None:
         self.reference = reference
         self.test = test
@@ -107,6 +112,7 @@ class Mirror:
         self._done = done
         self._referred = referred
         self._insist = insist
+        self._allowed = allowed
         self._active: dict[int, Flight] = {}
         self._active_ops: dict[int, Op] = {}
         self._ready: list[Flight] = []
@@ -158,8 +164,14 @@ class Mirror:
     def _refer(self, flight: Flight) -> None:
         """Do an op on the reference."""
         op = flight.op
-        if op.flags & FAST_ZERO and not flight.tested:
+        if flight.forgiven and op.kind in MUTATING:
+            return
+        if not flight.tested and (
             # wait: the driver may refuse with ENOTSUP and do nothing ("NBD_CMD_WRITE_ZEROES")
+            op.flags & FAST_ZERO
+            # or fail as it may: then the reference does what the driver did
+            or (self._allowed and op.kind in MUTATING)
+        ):
             flight.postponed = True
             return
         started = time.monotonic_ns()
@@ -191,15 +203,30 @@ class Mirror:
         op.test_status = error
         flight.test_data, flight.test_extents = data, extents
         flight.tested = True
+        if error and error in self._allowed:
+            flight.forgiven = True
+            if op.kind in MUTATING:
+                done = partial(self._forgive, flight)
+                reference, test, comparison = self.reference, self.test, self.comparison
+                Forgiven(reference, test, comparison, op, flight.data, done).next()
+                return
         if flight.referred:
             self._settle(flight)
         elif flight.postponed:
             self._refer(flight)
 
+    def _forgive(self, flight: Flight, wrong: list[Difference]) -> None:
+        """The reference holds what the failed op has left."""
+        flight.referred = True
+        flight.differences = wrong or NO_DIFFERENCES
+        self._settle(flight)
+
     def _settle(self, flight: Flight) -> None:
         """Both sides are done: compare, and release the ops that waited for this op."""
         op = flight.op
-        if op.test_status or op.reference_status:
+        if flight.forgiven:
+            op.reference_status = op.test_status
+        elif op.test_status or op.reference_status:
             one_side = bool(op.test_status) != bool(op.reference_status)
             if one_side and op.test_status != CONNECTION_LOST:
                 statuses = op.reference_status, op.test_status
@@ -210,7 +237,10 @@ class Mirror:
         elif op.kind == Kind.BLOCK_STATUS:
             flight.differences = self._compare_status(flight)
         if op.kind in MUTATING:
-            self.comparison.done(op)
+            if flight.forgiven:
+                self.comparison.touched.note(op)
+            else:
+                self.comparison.done(op)
         del self._active[op.seq], self._active_ops[op.seq]
         if flight.waiters:
             for waiter in flight.waiters:
