@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from analysis.provenance.changes import Changes
-from analysis.provenance.common import of_ops, of_ranges
+from analysis.provenance.common import are_all, of_ops, of_ranges
 from analysis.provenance.findings import direction, name, sentence_of_all
 from tracer.op import SECTOR, Kind
 from tracer.text import size
@@ -149,8 +149,9 @@ def _together(faults: list[Fault], changes: Changes) -> Cause:
     if rule.counts:
         kinds = {op.kind for op in ops.values()}
         noun = PLURALS.get(kinds.pop(), "ops") if len(kinds) == 1 else "ops"
-        what = f"{len(ops):,} {noun} {rule.words}{how}"
-        common = of_ops(ranges, list(ops), changes)
+        every = "all " if are_all(seqs, changes) else ""
+        what = f"{every}{len(ops):,} {noun} {rule.words}"
+        common = of_ops(ranges, seqs, changes)
         named = ", ".join(f"#{seq}" for seq in seqs[:MAX_NAMED])
         more = f" and {len(seqs) - MAX_NAMED:,} more" if len(seqs) > MAX_NAMED else ""
         where = f"{named}{more}; {amount}"
@@ -159,7 +160,7 @@ def _together(faults: list[Fault], changes: Changes) -> Cause:
         common = of_ranges(ranges, changes)
         last = ranges[-1].sector + ranges[-1].sectors - 1
         where = f"from sector {ranges[0].sector} to {last}, {amount}"
-    text = f"{', '.join([what, *common])}: {where}"
+    text = f"{', '.join([what + how, *common])}: {where}"
     return _cause(ranges, seqs, what, text, common)
 
 

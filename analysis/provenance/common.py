@@ -33,7 +33,7 @@ class _Fact:
 def of_ops(ranges: Sequence[Finding], seqs: Sequence[int], changes: Changes) -> list[str]:
     """Return what several ops and the damaged ranges of their data have in common, as phrases."""
     rows = np.flatnonzero(np.isin(changes.seq, seqs))
-    pool = np.isin(changes.kind, np.unique(changes.kind[rows]))
+    pool = _same_kinds(rows, changes)
     found = _of_damage(ranges, changes)
     # the most specific fact first; a fact that follows from it is then no surprise
     torn = ranges[0].kind is DamageKind.TORN
@@ -47,6 +47,12 @@ def of_ops(ranges: Sequence[Finding], seqs: Sequence[int], changes: Changes) -> 
     return found
 
 
+def are_all(seqs: Sequence[int], changes: Changes) -> bool:
+    """Return whether these ops are all that the trace has of their kinds."""
+    rows = np.flatnonzero(np.isin(changes.seq, seqs))
+    return int(_same_kinds(rows, changes).sum()) == len(rows)
+
+
 def of_ranges(ranges: Sequence[Finding], changes: Changes) -> list[str]:
     """Return what several damaged ranges have in common, as phrases."""
     place = _place(np.array([found.start for found in ranges]))
@@ -56,6 +62,12 @@ def of_ranges(ranges: Sequence[Finding], changes: Changes) -> list[str]:
     # ops may be aligned in the whole trace
     share = max(SECTOR / step, float((changes.offset % step == rest).mean()))
     return [words] if share ** (len(ranges) - 1) <= CHANCE else []
+
+
+def _same_kinds(rows: Ints, changes: Changes) -> Flags:
+    """Return which ops of the trace have the kind of any of those in ``rows``."""
+    found: Flags = np.isin(changes.kind, np.unique(changes.kind[rows]))
+    return found
 
 
 def _chance(holding: int, total: int, count: int) -> float:

@@ -118,8 +118,7 @@ def _causes(verdict: Verdict) -> Markup:
     rows: list[Row] = []
     for when, cause in shown[:MAX_ROWS]:
         size = text.size(cause.sectors * SECTOR)
-        cells = (cause.what, when, f"{cause.ranges:,}", size, "; ".join(cause.common), cause.text)
-        rows.append((cells, ""))
+        rows.append(((cause.what, when, f"{cause.ranges:,}", size, cause.text), ""))
     name = "Causes of the damage"
     if len(shown) > MAX_ROWS:
         name += f" (the first {MAX_ROWS} of {len(shown):,})"
@@ -128,7 +127,6 @@ def _causes(verdict: Verdict) -> Markup:
         "seen": "wrap",
         "ranges": "number",
         "size": "number",
-        "in common": "wrap",
         "in words": "note",
     }
     return table(name, columns, rows)

@@ -76,7 +76,8 @@ def _listed(found: Facts) -> list[str]:
 
 def facts(verdict: Verdict) -> Facts:
     """Return what happened, without the damage."""
-    found: Facts = [("verdict", [f"{verdict.verdict} ({verdict.driver}): {verdict.reason}"])]
+    reason = " ".join(verdict.reason.split())  # a driver's words may have line feeds
+    found: Facts = [("verdict", [f"{verdict.verdict} ({verdict.driver}): {reason}"])]
     if verdict.verdict is not VerdictKind.UNDECIDABLE:
         found.append(("replayed", [_cost(verdict)]))
     if verdict.volatile:

@@ -58,8 +58,8 @@ def test_what_older_versions_did_not_write_has_its_usual_value() -> None:
         "confirmed": False,
         "shown": 0, "tries": 0, "clean_without": 0, "detected": 1, "seed": 0, "needs_company": None,
         "located": True, "symptom": None, "reader": None, "volatile": False, "causes": [],
-        "culprit_causes": [], "first_bad_read": None, "bytes": None, "log": "", "plot": None, "command": [],
-        "environment": {"host": {}, "tools": {}, "driver": {}},
+        "culprit_causes": [], "first_bad_read": None, "bytes": None, "log": "", "plot": None,
+        "command": [], "environment": {"host": {}, "tools": {}, "driver": {}},
     }  # fmt: skip
     for key in required:
         with pytest.raises(UsageError, match=f"this is not a verdict: {key} is missing or wrong"):
