@@ -115,7 +115,7 @@ class SectorRange(Struct, frozen=True, kw_only=True):
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """An op that bytes came from, or should have come from. They begin at byte ``at`` of its data."""
+    """An op that bytes came from, or should have. They begin at byte ``at`` of the op's data."""
 
     seq: Count
     kind: str
