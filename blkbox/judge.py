@@ -21,6 +21,7 @@ from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
 from tracer.trace.data import TraceWithData
 from tracer.verdict import (
     BadRead,
+    Cause,
     Compared,
     CulpritOp,
     Environment,
@@ -65,6 +66,8 @@ class _Damage:
     culprit_damage: list[Finding] = field(default_factory=list)
     first_bad_read: BadRead | None = None
     bytes: SectorBytes | None = None
+    causes: list[Cause] = field(default_factory=list)
+    culprit_causes: list[Cause] = field(default_factory=list)
 
 
 def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], None]) -> Verdict:
@@ -139,6 +142,8 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         compared=compared,
         damage=found.damage,
         culprit_damage=found.culprit_damage,
+        causes=found.causes,
+        culprit_causes=found.culprit_causes,
         first_bad_read=found.first_bad_read,
         bytes=found.bytes,
         hint=try_next,
@@ -256,7 +261,14 @@ def _describe(source: TraceWithData, ops: int, detected: _Detected, located: Loc
     sector_bytes = None
     if shown is not None and shown.expected != shown.actual:
         sector_bytes = _first_sector(shown.offset, shown.expected, shown.actual)
-    return _Damage(damage, culprit_damage, first_bad_read, sector_bytes)
+    return _Damage(
+        damage,
+        culprit_damage,
+        first_bad_read,
+        sector_bytes,
+        explain.causes(damage),
+        explain.causes(culprit_damage),
+    )
 
 
 def _op(op: Op) -> CulpritOp:

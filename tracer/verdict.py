@@ -128,7 +128,7 @@ class SectorRange(Struct, frozen=True, kw_only=True):
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """The op that wrong bytes came from. They begin at byte ``at`` of the op's data."""
+    """An op that bytes came from, or should have. They begin at byte ``at`` of the op's data."""
 
     seq: Count
     kind: str
@@ -148,6 +148,9 @@ class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Torn: the largest power of two that divides the boundary."""
     arrived: str | None = None
     """Torn: which part arrived, "first" or "last"."""
+    room: Count | None = None
+    """Torn: the length of the range in which the boundary may lie, if that is more than a sector,
+    because the data there was the same before. In bytes."""
     bits: Count | None = None
     """Bit-flip: the number of wrong bits."""
     first: list[BitFlips] | None = None
@@ -171,6 +174,31 @@ class Finding(SectorRange, frozen=True, kw_only=True, rename={"kind": "class"}):
     detail: Detail | None = None
     text: str | None = None
     """The explanation as a sentence."""
+    writer: Origin | None = None
+    """The op whose bytes should be in the first sector. If the write of it was lost, that write."""
+
+
+class Cause(Struct, frozen=True, kw_only=True, rename={"kind": "class"}):
+    """Damage that has one explanation, which may be many ranges: what happened to one op, or the
+    same to at least three ops. Unexplained damage is one cause, without a kind."""
+
+    kind: DamageKind | None = None
+    ops: Count = 0
+    """How many ops it happened to; 0 if none is known."""
+    seqs: list[Count] = []
+    """The first of these ops, at most 16."""
+    ranges: Count
+    sectors: Count
+    """Damaged sectors in all ranges."""
+    sector: Count
+    """The first damaged sector."""
+    common: list[str] = []
+    """What all of several ops or ranges have in common, and hardly by chance: ``each at a multiple
+    of 64.0 KiB``."""
+    what: str
+    """The cause in a few words: ``40 writes torn``."""
+    text: str
+    """The cause as a sentence."""
 
 
 class CulpritOp(Struct, frozen=True, kw_only=True):
@@ -350,6 +378,11 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """All damage in the run of the whole trace."""
     culprit_damage: list[Finding]
     """All damage right after the culprit."""
+    causes: list[Cause] = []
+    """``damage`` by cause: the most sectors first, what is unexplained last. Empty in the verdicts
+    of older versions."""
+    culprit_causes: list[Cause] = []
+    """``culprit_damage`` by cause."""
     first_bad_read: BadRead | None = None
     bytes: SectorBytes | None = None
     """Bytes of the first damaged sector."""

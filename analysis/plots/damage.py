@@ -19,10 +19,13 @@ from analysis.plots import style
 from analysis.plots.closeup import CLUSTER, Ranges, Scene, View, find_rows, scene_of, views_of
 from tracer import text
 from tracer.op import SECTOR
-from tracer.verdict import Verdict, VerdictKind
+from tracer.verdict import Cause, Verdict, VerdictKind
 
 MAX_CLUSTER_LINES = 40
 """The most cluster boundaries drawn in one view: more would be a grey wash."""
+
+MAX_LABEL = 52
+"""The most characters of an entry of the legend: two fit beside the kinds of ops."""
 
 _COLUMNS = 1500
 """Columns of the strip: about one per pixel."""
@@ -76,7 +79,7 @@ def damage(trace: Frames, verdict: Verdict) -> Figure:
     if panels:
         _label_rows(panels[0], scene, rows)
     figure.legend(
-        handles=_legend(scene, rows), loc="outside lower left", ncols=10, frameon=False,
+        handles=_legend(scene, rows, verdict), loc="outside lower left", ncols=10, frameon=False,
         title=_caption(trace, scene, views, len(rows), touching), alignment="left",
     )  # fmt: skip
     return figure
@@ -194,13 +197,13 @@ def _label_rows(axes: Axes, scene: Scene, rows: pl.DataFrame) -> None:
     axes.set_ylabel("op number")
 
 
-def _legend(scene: Scene, rows: pl.DataFrame) -> list[Artist]:
+def _legend(scene: Scene, rows: pl.DataFrame, verdict: Verdict) -> list[Artist]:
     handles: list[Artist] = [Patch(color=style.WRITTEN, label="written")]
     if len(scene.damage):
         clear = 1.0
-        for (_, alpha), label in zip(
-            scene.shades, ("damaged", "damaged by the culprit"), strict=False
-        ):
+        every, own = verdict.causes or verdict.culprit_causes, verdict.culprit_causes
+        labels = _of_damage("damaged", every), _of_damage("damaged by the culprit", own)
+        for (_, alpha), label in zip(scene.shades, labels, strict=False):
             clear *= 1 - alpha  # the second shade is drawn on top of the first
             handles.append(
                 Patch(
@@ -219,6 +222,17 @@ def _legend(scene: Scene, rows: pl.DataFrame) -> list[Artist]:
     if rows["together"].any():
         handles.append(Line2D([], [], ls="", label="∥  in flight with the culprit"))
     return handles
+
+
+def _of_damage(name: str, causes: list[Cause]) -> str:
+    """Return the label of damage: as many causes as fit, in a few words."""
+    said = [style.one_line(cause.what) for cause in causes]
+    for named in range(len(said), 0, -1):
+        more = [f"{len(said) - named:,} more"] if named < len(said) else []
+        label = f"{name}: {', '.join([*said[:named], *more])}"
+        if len(label) <= MAX_LABEL:
+            return label
+    return name
 
 
 def _caption(trace: Frames, scene: Scene, views: list[View], drawn: int, touching: int) -> str:

@@ -8,6 +8,8 @@ unexplained:
     elsewhere.py   everything that was ever written: misdirected
     bytewise.py    the bytes themselves: bit-flip, torn, shifted
 
+Then causes.py groups the findings: one cause may have damaged many ranges.
+
 Memory: about four times the evidence, 80 bytes for each op that changed data, one payload block,
 and 16 bytes for each sector ever written whose content equals that of a damaged sector.
 """
@@ -17,10 +19,12 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+from msgspec import structs
 
 from analysis.provenance import patterns
 from analysis.provenance.bytewise import flips, shifts, tears
 from analysis.provenance.case import CLASSES, Case
+from analysis.provenance.causes import group
 from analysis.provenance.changes import Changes, read_changes
 from analysis.provenance.elsewhere import elsewhere
 from analysis.provenance.findings import sentence
@@ -30,7 +34,7 @@ from analysis.provenance.versions import Versions
 from tracer.mirror.evidence import Evidence
 from tracer.op import KIND_BY_NUMBER, sectors
 from tracer.trace.data import TraceWithData
-from tracer.verdict import DamageKind, Detail, Finding, Origin
+from tracer.verdict import Cause, DamageKind, Detail, Finding, Origin
 
 __all__ = ["Explainer", "explain"]
 
@@ -68,6 +72,11 @@ class Explainer:
             same[1:] &= column[1:] == column[:-1]
         edges = [*map(int, np.flatnonzero(~same)), rows.count]
         return [_finding(case, first, stop) for first, stop in pairwise(edges)]
+
+    def causes(self, findings: Sequence[Finding]) -> list[Cause]:
+        """Group findings by cause, as ``analysis.provenance.causes`` describes. Raises
+        TraceError."""
+        return group(findings, self._changes) if findings else []
 
     @cached_property
     def _changes(self) -> Changes:
@@ -112,15 +121,22 @@ def _finding(case: Case, first: int, stop: int) -> Finding:
         case DamageKind.SHIFTED:
             detail = Detail(by=extra)
             at = max(0, at)  # bytes before the op's data were not moved
-    origin = None
-    if j >= 0:
-        op = versions.op(j)
-        kind = KIND_BY_NUMBER[op.kind].label
-        origin = Origin(seq=op.seq, kind=kind, offset=op.offset, length=op.length, at=at)
     touched = sectors(start, int(rows.end[stop - 1]))
-    sector, count = touched.start, len(touched)
-    wrote, brought = (versions.name(index) if index >= 0 else "" for index in (writer, j))
-    text = sentence(damage, sector, count, wrote, brought, detail)
-    return Finding(
-        sector=sector, sectors=count, kind=damage, source=origin, detail=detail, text=text
+    found = Finding(
+        sector=touched.start,
+        sectors=len(touched),
+        kind=damage,
+        source=_origin(versions, j, at),
+        detail=detail,
+        writer=_origin(versions, writer, max(0, start - int(case.starts[writer]))),
     )
+    return structs.replace(found, text=sentence(found))
+
+
+def _origin(versions: Versions, index: int, at: int) -> Origin | None:
+    """Return an op as the origin of bytes, or None for index -1."""
+    if index < 0:
+        return None
+    op = versions.op(index)
+    kind = KIND_BY_NUMBER[op.kind].label
+    return Origin(seq=op.seq, kind=kind, offset=op.offset, length=op.length, at=at)

@@ -89,7 +89,7 @@ def _tear(case: Case, j: int, own: Ints, write: _Write, start: int, end: int) ->
             write.new[part], old[part], write.now[part], write.seen[part], start
         )  # fmt: skip
         if found is not None:
-            boundary, first_part = found
+            boundary, room, first_part = found
             case.explain(own, DamageKind.TORN, j, 0, len(case.torn))
             case.torn.append(
                 Detail(
@@ -97,6 +97,7 @@ def _tear(case: Case, j: int, own: Ints, write: _Write, start: int, end: int) ->
                     into_op=boundary - int(case.versions.start[j]),
                     power_of_two=patterns.power_of_two(boundary),
                     arrived="first" if first_part else "last",
+                    room=room if room > SECTOR else None,
                 )
             )
             return True

@@ -13,8 +13,8 @@ from tracer.op import MUTATING
 from tracer.trace.file import Trace
 
 _COLUMNS = (
-    "seq", "kind", "offset", "length", "submitted", "completed", "reference_status", "payload",
-    "digest",
+    "seq", "kind", "flags", "offset", "length", "submitted", "completed", "reference_status",
+    "payload", "digest",
 )  # fmt: skip
 
 Ints = npt.NDArray[np.int64]
@@ -37,6 +37,7 @@ class Changes:
     """The op's place among all ops of the trace, reads and flushes included."""
     seq: Ints
     kind: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint16]
     offset: Ints
     length: Ints
     completed: Ints
@@ -57,6 +58,7 @@ class Changes:
             position=self.position[:stop],
             seq=self.seq[:stop],
             kind=self.kind[:stop],
+            flags=self.flags[:stop],
             offset=self.offset[:stop],
             length=self.length[:stop],
             completed=self.completed[:stop],

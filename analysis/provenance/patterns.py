@@ -50,14 +50,14 @@ def flipped(expected: Octets, actual: Octets, offset: int) -> list[list[int]]:
 
 def tear(
     new: Octets, old: Octets, now: Octets, seen: Flags, offset: int
-) -> tuple[int, bool] | None:
+) -> tuple[int, int, bool] | None:
     """Return the one boundary between the part of a write that arrived and the part that did not.
 
-    The result is the byte on the disk, and whether the first part arrived; None unless there is
-    exactly one boundary. The arrays are of the same range, which begins at byte ``offset``.
-    ``seen`` is where no later op wrote. Only bytes in which new and old differ count, so the
-    boundary may be known only to lie in a range; the result is then the multiple of the largest
-    power of two in it.
+    The result is the byte on the disk, how many bytes long the range is in which the boundary may
+    lie, and whether the first part arrived; None unless there is exactly one boundary. The arrays
+    are of the same range, which begins at byte ``offset``. ``seen`` is where no later op wrote.
+    Only bytes in which new and old differ count, so the boundary may be known only to lie in a
+    range; the result is then the multiple of the largest power of two in it.
     """
     differing = np.flatnonzero(seen & (new != old))
     if not len(differing):
@@ -69,7 +69,8 @@ def tear(
     if len(switches) != 1:
         return None
     last, first = differing[switches[0]], differing[switches[0] + 1]
-    return roundest(offset + int(last) + 1, offset + int(first)), bool(arrived[0])
+    room = int(first) - int(last)
+    return roundest(offset + int(last) + 1, offset + int(first)), room, bool(arrived[0])
 
 
 def roundest(first: int, last: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.provenance.changes import Changes, Ints
 from tracer.digest import stand_in
-from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, SECTOR, Kind, Op, changing_kinds
+from tracer.op import CARRIES_DATA, SECTOR, Kind, Op, changing_kinds
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 from tracer.trace.payloads import BLOCK
@@ -59,11 +59,6 @@ class Versions:
             int(self.end[index] - self.start[index]), payload=payload,
             digest=self._digest[index].tobytes(),
         )  # fmt: skip
-
-    def name(self, index: int) -> str:
-        """Return ``#12 write``, or "the start image", which is not a request."""
-        kind = KIND_BY_NUMBER[int(self.kind[index])]
-        return "the start image" if kind == Kind.START else f"#{self.seq[index]} {kind.label}"
 
     def data(self, index: int, start: int, end: int) -> bytes:
         """Return what an op left in the bytes ``[start, end)``, which lie within its range.

@@ -31,7 +31,9 @@ def of_verdict(recording: Frames, verdict: Verdict, source: str) -> str:
     if shown or verdict.culprit is not None:
         amount = words.amount(verdict) or "nothing is damaged"
         drawn = sections.damage_map(recording, verdict, amount)
-        parts.append(Section("damage", "Damage", join((drawn, _findings(verdict)))))
+        parts.append(
+            Section("damage", "Damage", join((drawn, _causes(verdict), _findings(verdict))))
+        )
     if verdict.bytes is not None:
         parts.append(_bytes(verdict.bytes))
     if shown:
@@ -105,6 +107,31 @@ def _reproduce(verdict: Verdict) -> Markup:
     return join(parts)
 
 
+def _causes(verdict: Verdict) -> Markup:
+    """Return the table of causes, if any has more than one range."""
+    shown = [
+        *(("right after the culprit", cause) for cause in verdict.culprit_causes),
+        *(("in the end", cause) for cause in verdict.causes),
+    ]
+    if all(cause.ranges == 1 for _, cause in shown):
+        return join(())
+    rows: list[Row] = []
+    for when, cause in shown[:MAX_ROWS]:
+        size = text.size(cause.sectors * SECTOR)
+        rows.append(((cause.what, when, f"{cause.ranges:,}", size, cause.text), ""))
+    name = "Causes of the damage"
+    if len(shown) > MAX_ROWS:
+        name += f" (the first {MAX_ROWS} of {len(shown):,})"
+    columns = {
+        "what": "wrap",
+        "seen": "wrap",
+        "ranges": "number",
+        "size": "number",
+        "in words": "note",
+    }
+    return table(name, columns, rows)
+
+
 def _findings(verdict: Verdict) -> Markup:
     """Return the table of damaged ranges, with where their bytes came from."""
     shown = words.damage(verdict)
@@ -147,11 +174,12 @@ def _bytes(shown: SectorBytes) -> Section:
 
 
 def _histories(recording: Frames, verdict: Verdict, focus: Focus) -> Markup:
-    """Return the history of one sector for each kind and source of damage."""
+    """Return the history of one sector for each cause of damage."""
+    at = {finding.sector: finding for finding in words.damage(verdict)}
     chosen: dict[tuple[DamageKind | None, int | None], Finding] = {}
-    for finding in words.damage(verdict):
-        origin = finding.source.seq if finding.source else None
-        chosen.setdefault((finding.kind, origin), finding)
+    for cause in words.causes(verdict):
+        if (found := at.get(cause.sector)) is not None:
+            chosen.setdefault((found.kind, found.source.seq if found.source else None), found)
     parts = []
     for (kind, origin), finding in list(chosen.items())[: sections.MAX_HISTORIES]:
         first = verdict.first_bad_read

@@ -22,7 +22,8 @@ def damage(
     ``verdict`` is the result of a replay or of a recording: the object, its JSON as a dict, or the
     path of a file with that JSON. Each row is a range: ``sector`` and ``sectors`` (Int64, the first
     sector and how many, of 512 bytes). A replay's verdict has more columns: ``class``, ``source``,
-    ``detail``, ``text``. Raises UsageError if it is not a verdict or the file cannot be read.
+    ``detail``, ``text``, ``writer``. Raises UsageError if it is not a verdict or the file cannot be
+    read.
     """
     found = verdict if isinstance(verdict, Verdict | Recording) else _read(verdict)
     ranges = to_json(found)["damage"]

@@ -1,10 +1,13 @@
 """A verdict in words: what failed, the culprit, the damage, and what to do next."""
 
+from dataclasses import dataclass
+
 from analysis.story import hexdump
 from tracer.op import SECTOR
 from tracer.op import sectors as touched_sectors
 from tracer.text import shell, size
 from tracer.verdict import (
+    Cause,
     CulpritOp,
     Finding,
     OtherFault,
@@ -16,11 +19,9 @@ from tracer.verdict import (
     VerdictKind,
 )
 
-MAX_FINDINGS = 4
-"""The most damaged ranges listed."""
+MAX_LINES = 25
+"""The most lines of a story: it fits on a screen."""
 
-MAX_ROWS = 4
-"""The most rows of the hex dump. The JSON has the whole sector."""
 
 MAX_ALSO = 3
 """The most other faults listed."""
@@ -28,8 +29,21 @@ MAX_ALSO = 3
 MAX_BESIDE = 4
 """The most ops listed that were in flight with a suspect."""
 
-MAX_LOG = 4
-"""The most lines of the driver's log: its end."""
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """The most lines of the parts of a story that may be short."""
+
+    findings: int
+    """Causes of damage. The report has all."""
+    rows: int
+    """Rows of the hex dump. The JSON has the whole sector."""
+    log: int
+    """Lines of the driver's log: its end."""
+
+
+_ROOM = [_Room(4, 4, 4), _Room(4, 2, 4), _Room(4, 2, 2), _Room(2, 2, 2), _Room(1, 1, 1)]
+"""How much room the parts get, from the most to the least: the first that fits is taken."""
 
 _FAILED = {
     SymptomKind.CRASH, SymptomKind.HANG, SymptomKind.STOP, SymptomKind.CHECK, SymptomKind.STATUS,
@@ -47,23 +61,32 @@ Facts = list[tuple[str, list[str]]]
 
 
 def story(verdict: Verdict) -> str:
-    """Return a verdict as text of at most 25 lines."""
+    """Return a verdict as text of at most MAX_LINES lines."""
+    lines: list[str] = []
+    for room in _ROOM:
+        lines = _lines(verdict, room)
+        if len(lines) <= MAX_LINES:
+            break
+    return "\n".join(lines[:MAX_LINES])
+
+
+def _lines(verdict: Verdict, room: _Room) -> list[str]:
     found = facts(verdict)
     if damage(verdict):
-        found.append(("damage", [amount(verdict), *findings(verdict)]))
+        found.append(("damage", [amount(verdict), *findings(verdict, room.findings)]))
     shown = verdict.bytes
     if shown is not None:
         found.append(("bytes", [f"what sector {shown.sector} should hold  |  what it does"]))
     lines = _listed(found)
     if shown is not None:
-        lines += [f"  {row}" for row in dump(shown)[:MAX_ROWS]]
+        lines += [f"  {row}" for row in dump(shown)[: room.rows]]
     rest: Facts = []
     if has_last_words(verdict):
-        words = verdict.log.strip().splitlines()[-MAX_LOG:]
+        words = verdict.log.strip().splitlines()[-room.log :]
         rest.append(("log", ["the driver's last words", *words]))
     if verdict.plot is not None:
         rest.append(("plot", [verdict.plot]))
-    return "\n".join([*lines, *_listed([*rest, ("next", commands(verdict))])])
+    return [*lines, *_listed([*rest, ("next", commands(verdict))])]
 
 
 def _listed(found: Facts) -> list[str]:
@@ -77,7 +100,8 @@ def _listed(found: Facts) -> list[str]:
 
 def facts(verdict: Verdict) -> Facts:
     """Return what happened, without the damage."""
-    found: Facts = [("verdict", [f"{verdict.verdict} ({verdict.driver}): {verdict.reason}"])]
+    reason = " ".join(verdict.reason.split())  # a driver's words may have line feeds
+    found: Facts = [("verdict", [f"{verdict.verdict} ({verdict.driver}): {reason}"])]
     if verdict.verdict is not VerdictKind.UNDECIDABLE:
         start = _START[verdict.start] if verdict.start is not None else ""
         found.append(("replayed", [_cost(verdict) + start]))
@@ -180,9 +204,33 @@ def amount(verdict: Verdict) -> str:
     return own if own == in_all else f"{own} right after the culprit, {in_all} in the end"
 
 
-def finding(found: Finding) -> str:
-    """Return what is wrong with a damaged range."""
-    return found.text or sectors(found.sector, found.sectors)
+def causes(verdict: Verdict) -> list[Cause]:
+    """Return the damage right after the culprit, or at the end if that is not known, by cause.
+
+    The verdicts of older versions have no causes; each range then is one.
+    """
+    grouped = verdict.culprit_causes if verdict.culprit_damage else verdict.causes
+    return grouped or [_cause(found) for found in damage(verdict)]
+
+
+def _cause(found: Finding) -> Cause:
+    place = sectors(found.sector, found.sectors)
+    return Cause(
+        kind=found.kind,
+        ranges=1,
+        sectors=found.sectors,
+        sector=found.sector,
+        what=f"{place} {found.kind.replace('-', ' ') if found.kind else 'damaged'}",
+        text=found.text or place,
+    )
+
+
+def later_causes(verdict: Verdict) -> list[Cause]:
+    """Return the causes of damage at the end that are not among ``causes``."""
+    if not verdict.culprit_damage:
+        return []
+    own = {(cause.kind, *cause.seqs) for cause in causes(verdict)}
+    return [cause for cause in verdict.causes if (cause.kind, *cause.seqs) not in own]
 
 
 def sectors(first: int, count: int) -> str:
@@ -190,12 +238,18 @@ def sectors(first: int, count: int) -> str:
     return f"sector {first}" if count == 1 else f"sectors {first} to {first + count - 1}"
 
 
-def findings(verdict: Verdict) -> list[str]:
-    """Return what is wrong with the damaged ranges, a line each."""
-    shown = damage(verdict)
-    lines = [finding(found) for found in shown[:MAX_FINDINGS]]
-    if len(shown) > MAX_FINDINGS:
-        lines.append(f"and {len(shown) - MAX_FINDINGS:,} more ranges")
+def findings(verdict: Verdict, most: int = _ROOM[0].findings) -> list[str]:
+    """Return the causes of the damage, a line each, at most ``most``, and how many are left out.
+
+    Of ``most`` one is kept for the damage at the end, if that has other causes.
+    """
+    own = [cause.text for cause in causes(verdict)]
+    later = [f"in the end: {cause.text}" for cause in later_causes(verdict)]
+    lines = own[: max(1, most - bool(later))]
+    lines += later[: most - len(lines)]
+    left = len(own) + len(later) - len(lines)
+    if left:
+        lines.append(f"and {left:,} more {'cause' if left == 1 else 'causes'}")
     return lines
 
 

@@ -59,7 +59,7 @@ def test_what_older_versions_did_not_write_has_its_usual_value() -> None:
         "shown": 0, "tries": 0, "clean_without": 0, "detected": 1, "seed": 0, "needs_company": None,
         "company": None, "suspects": [], "also": [],
         "located": True, "symptom": None, "reader": None, "volatile": False, "compared": None,
-        "first_bad_read": None,
+        "causes": [], "culprit_causes": [], "first_bad_read": None,
         "bytes": None, "hint": None, "log": "", "plot": None, "command": [],
         "environment": {"host": {}, "tools": {}, "driver": {}},
     }  # fmt: skip

@@ -4,6 +4,7 @@ import pytest
 
 from tracer.verdict import (
     BadRead,
+    Cause,
     Compared,
     CulpritOp,
     DamageKind,
@@ -63,7 +64,10 @@ VERDICT = Verdict(
     damage=[
         Finding(
             sector=0, sectors=1, kind=DamageKind.TORN, source=ORIGIN, text="torn",
-            detail=Detail(boundary=512, into_op=256, power_of_two=512, arrived="first"),
+            detail=Detail(
+                boundary=512, into_op=256, power_of_two=512, arrived="first", room=4096
+            ),
+            writer=Origin(seq=3, kind="write", offset=4096, length=8192, at=0),
         ),
         Finding(
             sector=1, sectors=2, kind=DamageKind.BIT_FLIP, source=ORIGIN, text="flipped",
@@ -88,6 +92,13 @@ VERDICT = Verdict(
         Finding(sector=9, sectors=4),
     ],
     culprit_damage=[],
+    causes=[
+        Cause(
+            kind=DamageKind.TORN, ops=3, seqs=[3, 4, 5], ranges=4, sectors=6, sector=0,
+            common=["each torn at a multiple of 64.0 KiB"], what="3 writes torn", text="all torn",
+        ),
+        Cause(ranges=1, sectors=4, sector=9, what="1 range unexplained", text="wrong bytes"),
+    ],
     first_bad_read=BadRead(seq=21, sector=40),
     bytes=SectorBytes(sector=40, offset=20480, expected="0708", actual="0000"),
     hint="try --runs 8",
@@ -176,9 +187,17 @@ VERDICT_JSON = """{
         "boundary": 512,
         "into_op": 256,
         "power_of_two": 512,
-        "arrived": "first"
+        "arrived": "first",
+        "room": 4096
       },
-      "text": "torn"
+      "text": "torn",
+      "writer": {
+        "seq": 3,
+        "kind": "write",
+        "offset": 4096,
+        "length": 8192,
+        "at": 0
+      }
     },
     {
       "sector": 1,
@@ -204,7 +223,8 @@ VERDICT_JSON = """{
           ]
         ]
       },
-      "text": "flipped"
+      "text": "flipped",
+      "writer": null
     },
     {
       "sector": 3,
@@ -220,7 +240,8 @@ VERDICT_JSON = """{
       "detail": {
         "by": -16
       },
-      "text": "shifted"
+      "text": "shifted",
+      "writer": null
     },
     {
       "sector": 4,
@@ -236,7 +257,8 @@ VERDICT_JSON = """{
       "detail": {
         "versions_back": 2
       },
-      "text": "stale"
+      "text": "stale",
+      "writer": null
     },
     {
       "sector": 5,
@@ -252,7 +274,8 @@ VERDICT_JSON = """{
       "detail": {
         "meant_for": 4608
       },
-      "text": "misdirected"
+      "text": "misdirected",
+      "writer": null
     },
     {
       "sector": 6,
@@ -260,7 +283,8 @@ VERDICT_JSON = """{
       "class": "foreign",
       "source": null,
       "detail": {},
-      "text": "foreign"
+      "text": "foreign",
+      "writer": null
     },
     {
       "sector": 9,
@@ -268,10 +292,42 @@ VERDICT_JSON = """{
       "class": null,
       "source": null,
       "detail": null,
-      "text": null
+      "text": null,
+      "writer": null
     }
   ],
   "culprit_damage": [],
+  "causes": [
+    {
+      "class": "torn",
+      "ops": 3,
+      "seqs": [
+        3,
+        4,
+        5
+      ],
+      "ranges": 4,
+      "sectors": 6,
+      "sector": 0,
+      "common": [
+        "each torn at a multiple of 64.0 KiB"
+      ],
+      "what": "3 writes torn",
+      "text": "all torn"
+    },
+    {
+      "class": null,
+      "ops": 0,
+      "seqs": [],
+      "ranges": 1,
+      "sectors": 4,
+      "sector": 9,
+      "common": [],
+      "what": "1 range unexplained",
+      "text": "wrong bytes"
+    }
+  ],
+  "culprit_causes": [],
   "first_bad_read": {
     "seq": 21,
     "sector": 40

@@ -240,6 +240,27 @@ def test_what_the_culprit_alone_damaged_stands_out(path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_legend_names_as_many_causes_as_fit(path: Path) -> None:
+    def cause(what: str) -> dict[str, Any]:
+        return {"what": what, "text": what, "ranges": 1, "sectors": 1, "sector": 64}
+
+    def labels(causes: list[str], own: list[str]) -> list[str]:
+        told = verdict(
+            write_op(0, 64), damage=[(64, 8), (100, 8)], culprit_damage=[(64, 8)],
+            causes=[cause(what) for what in causes], culprit_causes=[cause(what) for what in own],
+        )  # fmt: skip
+        figure = draw(path, [write_op(0, 64)], told)
+        return [text.get_text() for text in figure.legends[0].texts][1:3]
+
+    assert labels(["40 writes torn", "#7 write lost"], ["#0 write torn"]) == [
+        "damaged: 40 writes torn, #7 write lost", "damaged by the culprit: #0 write torn",
+    ]  # fmt: skip
+    assert labels(["40 writes torn"] + ["1 range unexplained"] * 8, ["x" * 99]) == [
+        "damaged: 40 writes torn, 1 range unexplained, 7 more", "damaged by the culprit",
+    ]  # fmt: skip
+    assert labels(["$x^2$ \x1b[31m"], [])[0] == "damaged: $x^2$ [31m"
+
+
 def test_every_kind_is_drawn_and_told_apart_without_colour(path: Path) -> None:
     kinds = [kind for kind in Kind if kind != Kind.FLUSH]
     many = [write_op(seq, 64, 8, kind) for seq, kind in enumerate(kinds)]

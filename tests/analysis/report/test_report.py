@@ -137,6 +137,32 @@ def test_ops_around_the_culprit_say_what_they_have_to_do_with_it(tmp_path: Path)
     ]  # fmt: skip
 
 
+def test_ranges_with_one_cause_are_grouped(tmp_path: Path) -> None:
+    ranges: list[dict[str, Any]] = [
+        {"sector": sector, "sectors": 1, "class": "torn", "text": f"sector {sector} is torn"}
+        for sector in (2048, 2050, 2052)
+    ]
+    cause = {"class": "torn", "ranges": 3, "sectors": 3, "sector": 2048, "what": "#1 write torn",
+             "text": "3 sectors of #1 write are torn"}  # fmt: skip
+    every = cause | {"ops": 40, "what": "40 writes torn", "text": "40 writes are torn", "seqs": [1]}
+    lost_write(
+        tmp_path, damage=ranges, culprit_damage=ranges, causes=[every], culprit_causes=[cause]
+    )
+    page = reported(tmp_path, "verdict.json")
+    assert "3 sectors of #1 write are torn\nin the end: 40 writes are torn" in page.sections["what"]
+    assert page.row("#1 write torn") == [
+        "#1 write torn", "right after the culprit", "3", "1.5 KiB", cause["text"],
+    ]  # fmt: skip
+    assert page.row("40 writes torn")[1:3] == ["in the end", "3"]
+    assert page.row("sector 2052")[-1] == "sector 2052 is torn"
+    # one history for the cause
+    assert [row[0] for row in page.rows].count("#1") == 2  # the history and the ops around it
+    # a cause of one range has no table: the ranges say all
+    alone = cause | {"ranges": 1, "sectors": 1}
+    lost_write(tmp_path, damage=ranges[:1], culprit_damage=ranges[:1], culprit_causes=[alone])
+    assert not [row for row in reported(tmp_path, "verdict.json").rows if row[0] == alone["what"]]
+
+
 def test_a_long_history_is_cut_around_the_culprit(tmp_path: Path) -> None:
     """The writer and the source are told of, however long ago they were."""
     requests = [(Kind.WRITE, 0, 4096, 0)] * 3 + [(Kind.READ, 0, 4096, 0)] * 50

@@ -11,7 +11,7 @@ from tests.kit.faulty.defects import DEFECTS, TABLE
 from tests.kit.faulty.disk import Defect
 from tests.kit.faulty.workload import WORKLOAD, WORKLOADS, make_trace, write_driver
 from tests.kit.peers import need
-from tests.kit.verdicts import assert_explained
+from tests.kit.verdicts import assert_explained, assert_grouped
 
 FORMS = {"server": "full", "nbdkit": "hash"}
 """How a defect is served, and the payloads of the trace: in two replays both are tried with
@@ -69,6 +69,7 @@ def test_the_culprit_is_named_and_explained(tmp_path: Path, case: Case) -> None:
     verdict, defect = replay(tmp_path, *case), DEFECTS[case[0]]
     assert_located(verdict, defect)
     assert_explained(verdict["culprit_damage"], defect.damage)
+    assert_grouped(verdict)
 
 
 def test_the_docs_have_a_line_for_each() -> None:
