@@ -1,7 +1,7 @@
 """Play a trace's ops through a mirror, in recorded order and concurrency, and note differences."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -41,7 +41,7 @@ class Probe:
     found wrong is not read again."""
 
     watched: tuple[Watched, ...]
-    positions: range
+    positions: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,17 @@ outcome = runner.run(Run("full", order, upto=100))
 runner.cost                         # of all runs so far
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from replay.cost import Cost, Purpose
+from replay.folders import Folders
 from replay.options import ReplayOptions
 from replay.outcome import Outcome, Saved, Stage
 from replay.player import Player, PlayOptions, Sides
 from replay.run import Run
 from replay.stages import Ending, until
 from replay.start import plan
-from tracer.disk import sparse
 from tracer.disk.blank import make_blank
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
@@ -40,6 +39,7 @@ class Runner:
         self.source = source
         self.start = plan(source, options)
         self.options = replace(options, driver=self.start.driver, reader=self.start.reader)
+        self._folders = Folders(options.work, keep=options.keep)
         self._cost = Cost()
         self._volatile = False
         self._compared: Compared | None = None
@@ -83,34 +83,20 @@ class Runner:
         if run.start is not None:
             comparison = run.start.comparison.copy()
         self.start.repair_base()
-        folder = self._make_folder(run)
+        if run.start is not None:
+            folder = self._folders.restore(run.start.folder)
+        else:
+            folder = self._folders.new(run.label, saves=run.save)
         try:
             outcome = self._execute(run, folder, comparison)
             if outcome.clean and self.start.base_changed():
                 outcome = replace(outcome, check="the driver wrote to its backing file")
             if run.save and _can_start_from(run, outcome) and self.can_save:
-                kept = self.options.work / f"{run.label}-saved"
-                shutil.rmtree(kept, ignore_errors=True)
-                folder.rename(kept)
+                kept = self._folders.save(folder, run.label)
                 outcome = replace(outcome, saved=Saved(outcome.started, kept, comparison))
             return outcome
         finally:
-            if not self.options.keep:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _make_folder(self, run: Run) -> Path:
-        """Make a new folder for a run, with a copy of the images that it starts from."""
-        folder = self.options.work / run.label
-        if run.start is not None or run.save:
-            # always the same path: an image may refer to another by its absolute path
-            shutil.rmtree(folder, ignore_errors=True)
-        elif folder.exists():
-            folder = self.options.work / f"{run.label}-run-{self._cost.runs}"
-        if run.start is not None:
-            shutil.copytree(run.start.folder, folder, symlinks=True, copy_function=sparse.copy)
-        else:
-            folder.mkdir(parents=True)
-        return folder
+            self._folders.done(folder, run.label)
 
     def _execute(self, run: Run, folder: Path, comparison: Comparison) -> Outcome:
         """Play the ops, then do the checks that the run asks for."""

@@ -16,17 +16,29 @@ from replay.schedule import is_quiet, schedule
 
 LABEL = "bisect"
 
+WARM_UP = 256
+"""Ops that are played again after a restart, before the ops in question: a driver that must load
+its metadata first may not show a fault that depends on timing."""
+
+WORTH_SAVING = 64
+"""Ops. If fewer are left to search, it is cheaper to play them again than to copy images."""
+
 
 def save_base(lab: Lab, trial: Trial, good: int) -> Saved | None:
-    """Play about the first ``good`` ops once and save the images. None if that is not possible, or
-    if those ops show the sign already."""
-    quiet = _quiet(lab.runner, good)
-    place = next((place for place in range(good, lab.runner.first, -1) if quiet[place]), 0)
+    """Play nearly the first ``good`` ops once and save the images. None if that is not possible or
+    not worth it, or if those ops show the sign already."""
+    quiet = quiet_positions(lab.runner, good)
+    last = good - WARM_UP
+    place = next((place for place in range(last, lab.runner.first, -1) if quiet[place]), 0)
     if not place or not lab.runner.can_save:
         return None
-    lab.say(f"playing the first {place} ops once")
-    outcome, _ = lab.run(replace(trial, start=None), "base", place, save=True)
-    return outcome.saved
+    key = place, trial.flush
+    if key not in lab.bases:
+        lab.say(f"playing the first {place} ops once")
+        label = f"base-{place}" + ("" if trial.flush else "-unflushed")
+        outcome, _ = lab.run(replace(trial, start=None), label, place, save=True)
+        lab.bases[key] = outcome.saved
+    return lab.bases[key]
 
 
 def bisect(
@@ -40,14 +52,14 @@ def bisect(
     Returns None if the longer prefix does not show it this time.
     """
     start = trial.start
-    quiet = _quiet(lab.runner, bad)
+    quiet = quiet_positions(lab.runner, bad)
     if not restart and not lab.until_bad(trial, LABEL, bad, max(tries, TRIES))[1]:
         return None
     while bad - good > 1:
         middle = _middle(quiet, good, bad) if restart else (good + bad) // 2
         origin = f", from #{start.position} on" if start is not None else ""
         lab.say(f"trying the first {middle} ops{origin}")
-        save = restart and bool(quiet[middle])
+        save = restart and bool(quiet[middle]) and bad - good > WORTH_SAVING
         outcome, wrong = lab.until_bad(replace(trial, start=start), LABEL, middle, tries, save=save)
         if wrong:
             bad = middle
@@ -56,7 +68,7 @@ def bisect(
     return bad - 1, start
 
 
-def _quiet(runner: Runner, count: int) -> bytearray:
+def quiet_positions(runner: Runner, count: int) -> bytearray:
     """Return, for each position up to ``count``, whether nothing was in flight there. A restart
     anywhere else would separate ops that were in flight together, and the fault may need them."""
     quiet = bytearray(count + 1)

@@ -119,8 +119,8 @@ class Search:
         if symptom.can_be_watched:
             seen = watch(lab, trial, brackets, symptom.within, label=f"watch-{number}")
             if seen:
-                self._seen = self._seen or seen
-                position, watched = seen[0][0], True
+                self._seen = self._seen or [(one.last, one.start) for one in seen]
+                position, watched = seen[0].last, True
         hidden = symptom.can_be_watched and not watched
         if symptom.what in (SymptomKind.FLUSH, SymptomKind.REOPEN):
             # most often the last write of a damaged sector was lost
@@ -133,8 +133,15 @@ class Search:
             if culprit.confirmed or goes_on:
                 return culprit
         self._unsteady = self._unsteady or hidden
-        good = max(symptom.right, last_right(lab.runner, brackets))
-        return self._bisect(symptom, good, hidden)
+        good, bad = max(symptom.right, last_right(lab.runner, brackets)), symptom.within
+        if hidden and self._order.depth != 1:
+            lab.say("watching hides the fault: watching only where no op was in flight")
+            group = watch(
+                lab, trial, brackets, bad, label=f"quiet-{number}", quiet=True
+            )  # fmt: skip
+            if group:
+                good, bad = max(good, group[0].first), group[0].last + 1
+        return self._bisect(symptom, good, bad, hidden)
 
     def _bracket(self, symptom: Symptom) -> list[Watched]:
         if not symptom.compares_damage:
@@ -155,29 +162,24 @@ class Search:
         one of its own flushes did."""
         return symptom.what in (SymptomKind.FLUSH, SymptomKind.REOPEN)
 
-    def _bisect(self, symptom: Symptom, good: int, hidden: bool) -> Culprit | None:
+    def _bisect(self, symptom: Symptom, good: int, bad: int, hidden: bool) -> Culprit | None:
         """Bisect prefixes: from saved images if that can be done, else whole ones."""
         lab = self._lab
-        self._window = good, symptom.within
+        self._window = good, bad
         found: Culprit | None = None
         # a flush of ours may do what only a later op of the trace did: at first leave it out
         for flush in (False, True) if symptom.what is SymptomKind.REOPEN else (True,):
             trial = Trial(symptom, self._order, flush=flush)
-            if lab.runner.can_save:
-                base = save_base(lab, trial, good)
-                trial = replace(trial, start=base)
+            base = save_base(lab, trial, good)
+            for restart in (True, False) if lab.runner.can_save else (False,):
+                trial = replace(trial, order=self._order, start=base if restart else None)
                 if hidden and self._order.depth != 1 and self._alone is None:
-                    trial = self._try_alone(trial, symptom.within)
-                found = self._bisect_once(trial, good, symptom.within, restart=True)
+                    trial = self._try_alone(trial, bad)
+                found = self._bisect_once(trial, good, bad, restart=restart)
                 if found is not None and found.confirmed:
                     return found
-                lab.say("saved images lead to no op: trying whole prefixes")
-            elif hidden and self._order.depth != 1 and self._alone is None:
-                trial = self._try_alone(trial, symptom.within)
-            trial = replace(trial, start=None)
-            found = self._bisect_once(trial, good, symptom.within, restart=False)
-            if found is not None and found.confirmed:
-                return found
+                if restart:
+                    lab.say("saved images lead to no op: trying whole prefixes")
         return found
 
     def _try_alone(self, trial: Trial, within: int) -> Trial:
@@ -222,9 +224,8 @@ class Search:
         if self._alone or at(lab.runner, culprit.position, self._order)[1]:
             return replace(culprit, needs_company=False if self._alone else None)
         trial = Trial(culprit.symptom or self._symptom, self._order)
-        base = save_base(lab, trial, last_right(lab.runner, self._bracket(self._symptom)))
         try:
-            trial = replace(trial, start=base)
+            trial = replace(trial, start=save_base(lab, trial, self._window[0]))
             needs = needs_company(lab, trial, culprit.position, culprit.shown, culprit.runs)
             culprit = replace(culprit, needs_company=needs)
             if needs:
@@ -262,7 +263,8 @@ class Search:
         if not sectors:
             return []
         trial = Trial(self._symptom, self._order)
-        return watch(self._lab, trial, sectors, self._ops_played, label="watch-later")
+        seen = watch(self._lab, trial, sectors, self._ops_played, label="watch-later")
+        return [(one.last, one.start) for one in seen]
 
     def _without(self, why: NoCulprit) -> Located:
         """Return the result of a search that confirmed no op: the suspects."""

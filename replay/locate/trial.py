@@ -41,6 +41,8 @@ class Lab:
     """When the search must end, by the monotonic clock."""
     followed: Counter[int] = field(default_factory=Counter)
     """How often damage followed an op, by the op's position."""
+    bases: dict[tuple[int, bool], Saved | None] = field(default_factory=dict)
+    """Saved images, by the number of ops in them and whether the disk was flushed."""
 
     def check_time(self) -> None:
         """Raise OutOfTime if the search has used up its time."""

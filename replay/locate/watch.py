@@ -4,6 +4,10 @@ In its bracket (bracket.py) a sector goes wrong once. A run that reads it after 
 bracket finds the culprit, on the live driver.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from replay.locate.bisect import quiet_positions
 from replay.locate.trial import Lab, Trial
 from replay.outcome import Stage
 from replay.player import Probe, Watched
@@ -19,25 +23,53 @@ down to one. Any damaged sector leads to an op that did damage, and confirmation
 op if there is one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A sector that went wrong while the ops from position ``first`` to ``last`` were done."""
+
+    start: int
+    """The sector's first byte."""
+    first: int
+    last: int
+
+
 def watch(
-    lab: Lab, trial: Trial, watched: list[Watched], within: int, *, label: str
-) -> list[tuple[int, int]]:
-    """Return what watching shows on the live driver, in the order of ops: the position of the op
-    after which a sector first reads wrong, and the sector's first byte."""
+    lab: Lab,
+    trial: Trial,
+    watched: list[Watched],
+    within: int,
+    *,
+    label: str,
+    quiet: bool = False,
+) -> list[Seen]:
+    """Return what watching shows on the live driver, in the order of ops.
+
+    A watched run lets all ops finish before it looks. With ``quiet``, it looks only where the
+    recording had nothing in flight, and so separates no ops.
+    """
     watched = sorted(watched, key=lambda sector: sector.after)  # what may have gone wrong first
     first = max(watched[0].after, lab.runner.first)
-    del watched[min(MAX_TARGETS, max(1, MAX_LOOKS // max(1, within - first))) :]
+    positions: Sequence[int] = range(first, within + 1)
+    if quiet:
+        flags = quiet_positions(lab.runner, within)
+        positions = [place for place in positions if flags[place] or place == within]
+    del watched[min(MAX_TARGETS, max(1, MAX_LOOKS // len(positions))) :]
     what = "one damaged sector" if len(watched) == 1 else f"{len(watched)} damaged sectors"
     lab.say(f"watching {what} through ops {first} to {within}")
     lab.check_time()
-    probe = Probe(tuple(watched), range(first, within + 1))
     outcome = lab.runner.run(
         Run(
             label, trial.order, within,
-            start=trial.start, probe=probe, last=Stage.PLAYED, deadline=lab.deadline,
+            start=trial.start, probe=Probe(tuple(watched), positions), last=Stage.PLAYED,
+            deadline=lab.deadline,
         )
     )  # fmt: skip
-    found = [(max(done - 1, lab.runner.first), start) for done, start in outcome.wrong]
-    for position in {position for position, _ in found}:
+    floor = lab.runner.first
+    before = dict(zip(positions[1:], positions, strict=False))
+    found = [
+        Seen(start, before.get(done, max(done - 1, floor)), max(done - 1, floor))
+        for done, start in outcome.wrong
+    ]
+    for position in {seen.last for seen in found}:
         lab.followed[position] += 1
     return found
