@@ -12,17 +12,17 @@ from enum import Enum, auto
 from pathlib import Path
 
 from replay.cost import Cost, Purpose
+from replay.foreign import ForeignDisk
 from replay.options import Order, ReplayOptions
 from replay.outcome import Outcome, Saved
 from replay.player import Player, PlayOptions, Probe, Sides
 from tracer.digest import is_zero
 from tracer.disk import sparse
-from tracer.disk.blank import make_blank
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.raw import make_raw
 from tracer.driver.driver import Running
-from tracer.errors import DriverError, DriverHung, NbdError, StorageError, Undecidable, UsageError
+from tracer.errors import DriverError, DriverHung, NbdError, StorageError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.found import Sweep
 from tracer.mirror.sweep import sweep
@@ -84,7 +84,7 @@ class Runner:
         self._cost = Cost()
         self._volatile = False
         self._compared: Compared | None = None
-        self._disk_is_ours = False  # a foreign disk was blank, or the user let us blank it
+        self._foreign = ForeignDisk(source, options)
 
     @property
     def cost(self) -> Cost:
@@ -159,7 +159,7 @@ class Runner:
         ):
             sides = Sides(loop, reference, running.device, comparison)
             if not driver.owns_image:
-                self._blank(sides)
+                self._foreign.blank(sides)
             outcome = self._play(run, sides)
             if not outcome.clean:
                 _blame_disk(folder)
@@ -239,31 +239,6 @@ class Runner:
         if found.failed is not None and found.failed.error == errno.ETIMEDOUT:
             raise DriverHung(str(found.failed))
         return found
-
-    def _blank(self, sides: Sides) -> None:
-        """Make sure that a foreign disk reads as zeroes, since a trace starts on zeroes.
-
-        A disk with other data is overwritten only with ``force``, or if an earlier run of ours
-        wrote that data. Raises UsageError if it must not be overwritten, and Undecidable if it
-        does not read as zeroes after being zeroed.
-        """
-        name = self.options.driver.name
-        blank = self._is_blank(sides)
-        if not blank and not (self.options.force or self._disk_is_ours):
-            raise UsageError(
-                f"{name} does not read as zeroes, and a replay would overwrite its data: "
-                "give --force to allow that"
-            )
-        self._disk_is_ours = True
-        if blank:
-            return
-        make_blank(sides.loop, sides.test, self.options.timeout)
-        if not self._is_blank(sides):
-            raise Undecidable(f"{name} does not read as zeroes after being zeroed")
-
-    def _is_blank(self, sides: Sides) -> bool:
-        timeout = self.options.timeout
-        return sweep(sides.loop, sides.reference, sides.test, Comparison(), timeout=timeout).clean
 
 
 def _note_end(outcome: Outcome, running: Running) -> Outcome:
