@@ -15,7 +15,7 @@ from tracer.mirror import sweep as module
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.found import Failed, Sweep
 from tracer.mirror.reads import CHUNK
-from tracer.mirror.scope import MUCH, SAMPLES, THOROUGH, Compare, Scope, sample
+from tracer.mirror.scope import DATA_SAMPLES, MUCH, SAMPLES, THOROUGH, Compare, Scope, sample
 from tracer.mirror.sweep import sweep
 from tracer.mirror.touched import GRAIN
 from tracer.nbd import protocol as p
@@ -134,14 +134,13 @@ def test_a_disk_of_which_little_is_untouched_is_read_whole(tmp_path: Path) -> No
 
 
 def test_a_driver_that_calls_everything_data_is_sampled(
-    large: Large, monkeypatch: pytest.MonkeyPatch
+    large: Large,
 ) -> None:
-    monkeypatch.setattr(module, "MUCH", 100 * GRAIN)
     large.says_all_is_data = True
     found = large.sweep()
     assert found.compared is not None
     # the samples include those that are taken anyway
-    assert (found.compared.samples, found.compared.more) == (100, 0)
+    assert (found.compared.samples, found.compared.more) == (DATA_SAMPLES, 0)
     assert found.compared.left == SIZE - GRAIN
     assert found.compared.describe().endswith("; the driver calls 1.0 TiB of that data")
 
