@@ -92,6 +92,19 @@ def test_a_recording_says_what_it_compared(tmp_path: Path) -> None:
     assert "compared: all 1.0 GiB" in whole.stdout
 
 
+def test_a_recording_warns_of_what_it_could_not_see_at_the_start(tmp_path: Path) -> None:
+    need("nbdkit")
+    socket = tmp_path / "s"
+    with background("nbdkit", "-f", "-U", socket, "--no-sr", "memory", "1G", cwd=tmp_path):
+        wait_until(socket.exists)
+        arguments = ("record", "--driver", f"nbd+unix:///?socket={socket}")
+        guest = ("--", *qemu_io("read 0 4k"))
+        done = trace(*arguments, "t.trace", *guest, cwd=tmp_path)
+        assert "compared at the start: 0 B touched, 64 samples of the other 1.0 GiB" in done.stderr
+        done = trace(*arguments, "u.trace", "--compare", "whole", *guest, cwd=tmp_path)
+        assert "compared at the start" not in done.stderr
+
+
 def huge(folder: Path) -> bool:
     """Whether the file system can hold a file of 1 PiB."""
     try:
