@@ -10,19 +10,17 @@ from pathlib import Path
 
 from replay.cost import Cost, Purpose
 from replay.folders import Folders
+from replay.foreign import ForeignDisk
 from replay.options import ReplayOptions
 from replay.outcome import Outcome, Saved, Stage
 from replay.player import Player, PlayOptions, Sides
 from replay.run import Run
 from replay.stages import Ending, until
 from replay.start import plan
-from tracer.disk.blank import make_blank
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.room import check_room
-from tracer.errors import Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
-from tracer.mirror.sweep import sweep
 from tracer.progress import bar
 from tracer.trace.data import TraceWithData
 from tracer.verdict import Compared
@@ -43,7 +41,7 @@ class Runner:
         self._cost = Cost()
         self._volatile = False
         self._compared: Compared | None = None
-        self._disk_is_ours = False  # a foreign disk was blank, or the user let us blank it
+        self._foreign = ForeignDisk(source, options)
 
     @property
     def cost(self) -> Cost:
@@ -113,7 +111,7 @@ class Runner:
         ):
             sides = Sides(loop, reference, running.device, comparison)
             if not driver.owns_image:
-                self._blank(sides)
+                self._foreign.blank(sides)
             outcome = self._play(run, sides)
             if not outcome.clean:
                 check_room(folder)
@@ -152,31 +150,6 @@ class Runner:
         finally:
             confirming = run.purpose is Purpose.CONFIRM
             self._cost += Cost(ops=played, confirm_ops=played if confirming else 0)
-
-    def _blank(self, sides: Sides) -> None:
-        """Make sure that a foreign disk reads as zeroes, since a trace starts on zeroes.
-
-        A disk with other data is overwritten only with ``force``, or if an earlier run of ours
-        wrote that data. Raises UsageError if it must not be overwritten, and Undecidable if it
-        does not read as zeroes after being zeroed.
-        """
-        name = self.options.driver.name
-        blank = self._is_blank(sides)
-        if not blank and not (self.options.force or self._disk_is_ours):
-            raise UsageError(
-                f"{name} does not read as zeroes, and a replay would overwrite its data: "
-                "give --force to allow that"
-            )
-        self._disk_is_ours = True
-        if blank:
-            return
-        make_blank(sides.loop, sides.test, self.options.timeout)
-        if not self._is_blank(sides):
-            raise Undecidable(f"{name} does not read as zeroes after being zeroed")
-
-    def _is_blank(self, sides: Sides) -> bool:
-        timeout = self.options.timeout
-        return sweep(sides.loop, sides.reference, sides.test, Comparison(), timeout=timeout).clean
 
 
 def _can_start_from(run: Run, outcome: Outcome) -> bool:

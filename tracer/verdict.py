@@ -306,6 +306,11 @@ class Compared(Struct, frozen=True, kw_only=True):
         """Whether every byte was compared."""
         return self.touched + self.more >= self.size
 
+    @property
+    def blind(self) -> bool:
+        """Whether block status left parts of the disk of which only a sample was compared."""
+        return not self.whole and (self.block_status is not Walk.WHOLE or self.left > 0)
+
     def describe(self) -> str:
         """Return it in a line: ``4.0 KiB touched, 64 samples of the other 16.0 GiB``."""
         if self.whole:

@@ -1,20 +1,24 @@
 """Make a new test image read as zeroes, by writing zeroes through its driver."""
 
+from collections.abc import Iterator
+
 from tracer.disk.device import LONG_REQUEST, Data, Device
 from tracer.disk.loop import Loop
 from tracer.disk.waiter import Waiter
 from tracer.errors import DriverError
 from tracer.op import SECTOR, Extents, Kind
+from tracer.ranges import RangeSet
 
 
-def make_blank(loop: Loop, device: Device, timeout: float) -> None:
-    """Write zeroes to the whole device.
+def make_blank(loop: Loop, device: Device, timeout: float, where: RangeSet | None = None) -> None:
+    """Write zeroes to the whole device, or to the ranges ``where``, widened to its block size.
 
     Raises DriverError if a request fails, DriverHung if it does not answer for ``timeout`` s.
     """
     wait = Waiter(loop, timeout)
     size = device.export.size
-    for offset in range(0, size, LONG_REQUEST):
+    disk = where if where is not None else RangeSet([(0, size)])
+    for offset, length in _requests(disk.aligned(device.export.sizes.minimum), size):
         answers: list[int] = []
 
         def done(
@@ -22,9 +26,16 @@ def make_blank(loop: Loop, device: Device, timeout: float) -> None:
         ) -> None:
             answers.append(error)
 
-        device.submit(int(Kind.ZERO), 0, offset, min(LONG_REQUEST, size - offset), None, done)
+        device.submit(int(Kind.ZERO), 0, offset, length, None, done)
         device.kick()
         while not answers:
             wait(f"write zeroes at sector {offset // SECTOR}")
         if answers[0]:
             raise DriverError(f"zeroing the disk failed (errno {answers[0]})")
+
+
+def _requests(where: RangeSet, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the offset and the length of each request, within a disk of ``size`` bytes."""
+    for start, end in where.within(0, size):
+        for offset in range(start, end, LONG_REQUEST):
+            yield offset, min(LONG_REQUEST, end - offset)

@@ -18,6 +18,10 @@ SAMPLES = 64
 disk with a chance of 99.9 %, and cost nothing. A single lost sector they will not find, nor would
 ten times as many."""
 
+DATA_SAMPLES = 512
+"""Reads of a grain each among what the driver calls data, if that is too much to read: it may be
+the whole disk (vhdx)."""
+
 WALK_TIME = 2.0
 """Seconds that a walk over the driver's block status may take. qcow2 takes 0.3 s for 15 TiB, vmdk
 40 s for 2 TiB."""

@@ -14,7 +14,17 @@ from tracer.disk.waiter import Waiter
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.found import Sweep
 from tracer.mirror.reads import Reads, Sides, Stopped
-from tracer.mirror.scope import MUCH, READ_TIME, SAMPLES, USUAL, WALK_TIME, Compare, Scope, sample
+from tracer.mirror.scope import (
+    DATA_SAMPLES,
+    MUCH,
+    READ_TIME,
+    SAMPLES,
+    USUAL,
+    WALK_TIME,
+    Compare,
+    Scope,
+    sample,
+)
 from tracer.mirror.touched import GRAIN
 from tracer.mirror.walk import Walked, walk
 from tracer.ranges import RangeSet
@@ -81,7 +91,7 @@ def _compare(sides: Sides, found: Sweep, reads: Reads, scope: Scope, label: str)
         for start, end in data:
             wanted.add(start, end)
     else:
-        further = sample(data, MUCH * effort // GRAIN, scope.seed).without(samples)
+        further = sample(data, DATA_SAMPLES * effort, scope.seed).without(samples)
         sampled += reads.run(further, label, READ_TIME * effort)
         left = data.total()
     wanted = wanted.without(samples)

@@ -15,6 +15,7 @@ from tracer.op import SECTOR, Fault
 from tracer.recording.options import RecordOptions
 from tracer.trace.header import MAX_SIZE
 from tracer.trace.payloads import payload_path
+from tracer.verdict import Compared
 
 
 class Images:
@@ -70,6 +71,11 @@ class Images:
         with Loop() as loop, driver.start(loop, self.test, 0) as running:
             return running.device.export.size
 
+    @property
+    def test_is_new(self) -> bool:
+        """Whether the test image was made for this recording."""
+        return self.test in self._new
+
     def remove_new(self) -> None:
         """Remove the images that were created, because the recording did not start."""
         for path in self._new:
@@ -78,14 +84,14 @@ class Images:
 
 def compare_start(
     loop: Loop, reference: FileDevice, running: Running, comparison: Comparison, scope: Scope
-) -> None:
-    """Compare both images. Raises UsageError if they differ, Undecidable if the driver cannot read
-    the test image."""
+) -> Compared | None:
+    """Compare both images. Return what was compared. Raises UsageError if they differ, Undecidable
+    if the driver cannot read the test image."""
     start = sweep(loop, reference, running.device, comparison, scope=scope)
     if start.failed is not None:
         raise Undecidable(f"{running.driver.name}: {start.failed}")
     if start.first is None:
-        return
+        return start.compared
     if start.first.fault is Fault.STATUS:
         raise Undecidable(
             f"{running.driver.name} cannot read its image at sector {start.first.offset // SECTOR}"

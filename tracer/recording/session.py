@@ -58,7 +58,13 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             running = stack.enter_context(images.driver.start(loop, images.test, images.size))
             comparison = Comparison(options.trim)
             if not options.trust_start:
-                compare_start(loop, reference, running, comparison, options.scope)
+                compared = compare_start(loop, reference, running, comparison, options.scope)
+                if compared is not None and compared.blind and not images.test_is_new:
+                    say(
+                        f"blkbox: compared at the start: {compared.describe()}. Other data on the "
+                        "disk would count as damage once the guest reads it; --compare whole looks "
+                        "for it"
+                    )
             start = held(reference)
             output = stack.enter_context(open_output(options, reference.export.size, start))
             recorder = Recorder(
