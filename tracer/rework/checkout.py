@@ -85,4 +85,5 @@ def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
                 error, _, _ = device.execute(kind, 0, op.offset, op.length, data)
                 if error:
                     raise OSError(error, os.strerror(error))
-        made.allocated = os.fstat(device.fd).st_blocks * 512  # the unit of st_blocks, always
+    # the device has freed the blocks of zeroes by now; the unit of st_blocks is always 512
+    made.allocated = image.stat().st_blocks * 512
