@@ -25,7 +25,7 @@ def record(
         str,
         typer.Option(
             help="The driver under test: raw, qcow2, vmdk, ..., FORMAT@DIR, an NBD URI, a block "
-            "device, or a .toml file."
+            "device, or a .toml file; none records at full speed, to be judged by a replay."
         ),
     ],
     command: Annotated[
@@ -82,7 +82,7 @@ def record(
 
     options = RecordOptions(
         trace=out,
-        driver=parse_driver(driver),
+        driver=parse_driver(driver, or_none=True),
         raw=raw,
         image=image,
         size=parse_size(size),
@@ -104,11 +104,12 @@ def record(
     if as_json:
         print(json.dumps(to_json(result), indent=2))
     else:
-        print(_page(result))
+        print(_page(result, judged=not options.driver.absent))
     return result.verdict.exit_code
 
 
-def _page(result: "Recording") -> str:
+def _page(result: "Recording", *, judged: bool) -> str:
+    """Return the summary. ``judged``: whether there was a driver to judge."""
     from tracer.text import size, table
 
     rows: list[tuple[str, ...]] = [
@@ -128,5 +129,8 @@ def _page(result: "Recording") -> str:
         lines.append(f"mismatch: {where}, sector {found.sector} ({found.sectors}), {found.fault}")
     if len(result.mismatches) > MISMATCHES:
         lines.append(f"          and {len(result.mismatches) - MISMATCHES} more")
-    lines.append(f"verdict:  {result.verdict} ({result.driver}): {result.reason}")
+    if judged or result.verdict.exit_code:
+        lines.append(f"verdict:  {result.verdict} ({result.driver}): {result.reason}")
+    else:
+        lines.append(f"recorded: {result.reason}; trace replay judges a driver with this trace")
     return "\n".join(lines)

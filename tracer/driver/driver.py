@@ -67,11 +67,13 @@ class Driver:
     """Whether it may lose all data on a restart by design, as nbdkit's cow filter does."""
     address: Address | None = None
     fixed_image: Path | None = None
+    absent: bool = False
+    """Whether there is no driver: a recording then uses the reference image alone."""
 
     @property
     def owns_image(self) -> bool:
         """Whether the test image is a file that we create (and may replace)."""
-        return self.address is None and self.fixed_image is None
+        return self.address is None and self.fixed_image is None and not self.absent
 
     def create_image(self, image: Path, size: int) -> None:
         """Create a blank test image of ``size`` bytes. Raises DriverError."""
