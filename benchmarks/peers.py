@@ -111,7 +111,7 @@ def alone(folder: Path, size: str) -> Iterator[tuple[Path, int]]:
         yield served
 
 
-ALONE = "blkbox, no driver"
+ALONE = "blkbox alone"
 
 PEERS = {
     "blkbox": blkbox,
