@@ -52,14 +52,16 @@ KNOWN = 1 << 18
 """Digests remembered, so that a payload is stored once: 262,144 take about 40 MB. When more come,
 all are forgotten, and a payload may be stored again."""
 
-BEHIND = 8 << 20
-"""Uncompressed bytes that may wait before a writer in a hurry stops compressing: a burst that the
-thread catches up with is still compressed."""
+BEHIND = 32 << 20
+"""Uncompressed bytes that may wait before a writer in a hurry stops compressing: half of what may
+wait at all, so that bursts are compressed and the guest is not held back. With 8 MiB, copying a
+disk to qcow2 stored 53 % more bytes than with compression alone, with 32 MiB 11 %, at the same
+speed."""
 
-CALM = 0.005
-"""Seconds without a new block after which it compresses again. It is less than 200 MB/s then, and
-compression takes half of a core at most. If it began again as soon as nothing waits, the thread
-would take a whole core as long as the load lasts, and the guest would have to do without."""
+CALM = 0.002
+"""Seconds without a new block after which it compresses again: fewer than 500 MB/s come then, about
+what compression can do. If it began again as soon as nothing waits, the thread would take a whole
+core as long as the load lasts, and the guest would have to do without that core."""
 
 QUEUE_LIMIT = 64 << 20
 """Uncompressed bytes that may wait for the thread. Beyond that ``full`` is true, and the caller
