@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 LOOKS = {
     "blkbox": ("#0072B2", ""),
+    "blkbox alone": ("#56B4E9", ".."),
     "qemu-nbd": ("#BBBBBB", ""),
     "nbdkit log": ("#E69F00", "////"),
 }

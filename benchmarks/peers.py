@@ -102,7 +102,24 @@ def blkbox(folder: Path, size: str, *options: str) -> Iterator[tuple[Path, int]]
         yield socket, process.pid
 
 
-PEERS = {"blkbox": blkbox, "blkverify": blkverify, "qemu-nbd": direct, "nbdkit log": nbdkit_log}
+@contextmanager
+def alone(folder: Path, size: str) -> Iterator[tuple[Path, int]]:
+    """Serve with ``trace record --driver none``."""
+    place = folder / "alone"
+    place.mkdir()
+    with blkbox(place, size, "--driver", "none") as served:
+        yield served
+
+
+ALONE = "blkbox alone"
+
+PEERS = {
+    "blkbox": blkbox,
+    ALONE: alone,
+    "blkverify": blkverify,
+    "qemu-nbd": direct,
+    "nbdkit log": nbdkit_log,
+}
 
 
 def cpu_seconds(pid: int) -> float:

@@ -70,7 +70,8 @@ def record(
 
     ``trace``: the trace to write. Its payloads go into a second file beside it.
     ``driver``: the driver under test: ``raw``, ``qcow2``, ``vmdk``, ..., ``FORMAT@DIR`` for a build
-    of QEMU in a folder, an NBD URI, a block device, or a ``.toml`` file (docs/drivers.md).
+    of QEMU in a folder, an NBD URI, a block device, or a ``.toml`` file (docs/drivers.md); ``none``
+    records on the reference image alone, for a replay to judge.
     ``command``: the guest's command line. ``{nbd}`` in it becomes the disk's NBD URI, which is also
     in the environment variable ``NBD_URI``.
     ``raw``, ``image``: the reference image and the test image; None: ``TRACE.raw`` and
@@ -101,7 +102,7 @@ def record(
 
     options = RecordOptions(
         trace=Path(trace),
-        driver=parse_driver(fspath(driver)),
+        driver=parse_driver(fspath(driver), or_none=True),
         command=tuple(command),
         raw=None if raw is None else Path(raw),
         image=None if image is None else Path(image),

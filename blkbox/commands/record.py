@@ -26,7 +26,7 @@ def record(
         str,
         typer.Option(
             help="The driver under test: raw, qcow2, vmdk, ..., FORMAT@DIR, an NBD URI, a block "
-            "device, or a .toml file."
+            "device, or a .toml file; none records at full speed, to be judged by a replay."
         ),
     ],
     command: Annotated[
@@ -85,7 +85,7 @@ def record(
 
     options = RecordOptions(
         trace=out,
-        driver=parse_driver(driver),
+        driver=parse_driver(driver, or_none=True),
         raw=raw,
         image=image,
         size=parse_size(size),
@@ -108,11 +108,12 @@ def record(
     if as_json:
         print(json.dumps(to_json(result), indent=2))
     else:
-        print(_page(result))
+        print(_page(result, judged=not options.driver.absent))
     return result.verdict.exit_code
 
 
-def _page(result: "Recording") -> str:
+def _page(result: "Recording", *, judged: bool) -> str:
+    """Return the summary. ``judged``: whether there was a driver to judge."""
     from tracer.text import size, table
 
     rows: list[tuple[str, ...]] = [
@@ -134,5 +135,8 @@ def _page(result: "Recording") -> str:
         lines.append(f"          and {len(result.mismatches) - MISMATCHES} more")
     if result.compared is not None:
         lines.append(f"compared: {result.compared.describe()}")
-    lines.append(f"verdict:  {result.verdict} ({result.driver}): {result.reason}")
+    if judged or result.verdict.exit_code:
+        lines.append(f"verdict:  {result.verdict} ({result.driver}): {result.reason}")
+    else:
+        lines.append(f"recorded: {result.reason}; trace replay judges a driver with this trace")
     return "\n".join(lines)

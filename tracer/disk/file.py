@@ -2,12 +2,14 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tracer.closing import Closing
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.device import Data, Done
+from tracer.disk.zeroing import Zeroing
 from tracer.errors import StorageError
 from tracer.nbd import protocol as p
 from tracer.op import Buffer, Extents, Flag, Kind
@@ -23,6 +25,12 @@ EVERYTHING = (
     | p.TransmissionFlag.CAN_MULTI_CONN
 )
 """What a file offers: every command, FUA, fast zero, and several connections."""
+
+STATUS_SETTLE = 0.2
+"""Seconds that a block status may spend on freeing what was zeroed, so that it shows as holes."""
+
+CLOSE_SETTLE = 1.0
+"""Seconds that closing may spend on freeing what was zeroed, so that the file stays sparse."""
 
 
 PUNCHED = 1 << 16
@@ -48,6 +56,7 @@ class FileDevice(Closing):
         self.fd = -1
         try:
             self.fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+            self._zeroing = Zeroing(self.fd)
             size = os.lseek(self.fd, 0, os.SEEK_END)
         except OSError as error:
             self.close()
@@ -86,6 +95,8 @@ class FileDevice(Closing):
     def _change(self, kind: int, flags: int, offset: int, length: int, data: Buffer | None) -> None:
         if kind in (Kind.WRITE, Kind.START):
             assert data is not None
+            if self._zeroing.pending:
+                self._zeroing.written(offset, length)
             if not self._durable and length >= PUNCHED and is_zero(data):
                 sparse.punch(self.fd, offset, length)
                 return
@@ -95,12 +106,13 @@ class FileDevice(Closing):
         elif kind == Kind.ZERO and flags & Flag.NO_HOLE and self._durable:
             sparse.zero(self.fd, offset, length)
         elif kind in (Kind.ZERO, Kind.TRIM):
-            sparse.punch(self.fd, offset, length)
+            self._zeroing.zero(offset, length)
         if self._durable and (kind == Kind.FLUSH or flags & Flag.FUA):
             os.fdatasync(self.fd)
 
     def _status(self, offset: int, length: int) -> Extents:
         hole = int(p.State.HOLE | p.State.ZERO)
+        self._zeroing.settle(offset, offset + length, STATUS_SETTLE)
         pieces = sparse.extents(self.fd, offset, offset + length)
         return [(end - start, 0 if is_data else hole) for start, end, is_data in pieces]
 
@@ -110,5 +122,8 @@ class FileDevice(Closing):
     def close(self) -> None:
         """Close the file. A second call does nothing."""
         if self.fd >= 0:
+            if self._zeroing.pending:
+                with suppress(OSError):  # what is not freed takes space, and that is all
+                    self._zeroing.settle(0, self.export.size, CLOSE_SETTLE)
             os.close(self.fd)
             self.fd = -1

@@ -79,11 +79,13 @@ class Driver:
     """The backing file of a new image."""
     address: Address | None = None
     fixed_image: Path | None = None
+    absent: bool = False
+    """Whether there is no driver: a recording then uses the reference image alone."""
 
     @property
     def owns_image(self) -> bool:
         """Whether the test image is a file that we create (and may replace)."""
-        return self.address is None and self.fixed_image is None
+        return self.address is None and self.fixed_image is None and not self.absent
 
     @property
     def can_convert(self) -> bool:

@@ -60,12 +60,20 @@ FORMATS = {
 }  # fmt: skip
 
 
-def parse_driver(text: str) -> Driver:
+NONE = Driver("none", absent=True)
+"""No driver: for recordings that are judged later, by a replay."""
+
+
+def parse_driver(text: str, *, or_none: bool = False) -> Driver:
     """Return the driver that ``--driver TEXT`` names.
 
-    Raises UsageError if nothing has that name or the .toml file is not valid, DriverError if a
-    program that the driver needs is missing.
+    ``or_none`` allows "none". Raises UsageError if nothing has that name or the .toml file is not
+    valid, DriverError if a program that the driver needs is missing.
     """
+    if text == NONE.name:
+        if or_none:
+            return NONE
+        raise UsageError("driver none is for trace record: a replay needs a driver to judge")
     if text == "raw":
         return Driver("raw", suffix="raw")
     name, at, directory = text.partition("@")

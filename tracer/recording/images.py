@@ -31,6 +31,10 @@ class Images:
         stem = options.trace.with_suffix("")
         self.raw = options.raw or stem.with_suffix(".raw")
         self.test = options.image or stem.with_suffix(f".test.{options.driver.suffix}")
+        if options.driver.absent:
+            if options.image is not None:
+                raise UsageError("--driver none uses no test image: leave out --image")
+            self.test = self.raw
         self._new: list[Path] = []
         self.size = options.size
         driver = options.driver
@@ -41,7 +45,7 @@ class Images:
         try:
             if self.raw.exists():
                 self.size = self.raw.stat().st_size
-            elif not driver.owns_image:
+            elif not driver.owns_image and not driver.absent:
                 self.size = self._served_size(driver)
             if not 0 < self.size <= MAX_SIZE or self.size % SECTOR:
                 raise UsageError(

@@ -43,7 +43,7 @@ def open_output(options: RecordOptions, size: int, start: Ranges) -> TraceOutput
         start_image="recorded" if start else "blank",
     )
     try:
-        return TraceOutput(options.trace, header)
+        return TraceOutput(options.trace, header, hurry=True)
     except StorageError:
         remove_outputs(options)
         raise

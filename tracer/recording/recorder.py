@@ -19,6 +19,7 @@ from tracer.disk.device import CONNECTION_LOST, Device
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.errors import StorageError, UsageError
+from tracer.mirror.alone import Alone
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference, describe
 from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
@@ -46,15 +47,16 @@ OURS = 0
 class Recorder:
     """Serves guests from a mirror and records their ops.
 
-    With ``stop_on_mismatch``, a difference fails its op and stops the recording. With ``sync``,
-    each flush and FUA flushes the trace to the disk too. ``say`` shows a difference to the user.
+    Without ``test`` there is no driver: ops are done on the reference alone. With
+    ``stop_on_mismatch``, a difference fails its op and stops the recording. With ``sync``, each
+    flush and FUA flushes the trace to the disk too. ``say`` shows a difference to the user.
     """
 
     def __init__(
         self,
         loop: Loop,
         reference: FileDevice,
-        test: Device,
+        test: Device | None,
         comparison: Comparison,
         output: TraceOutput,
         *,
@@ -62,14 +64,19 @@ class Recorder:
         sync: bool = False,
         say: Callable[[str], None] = print,
     ) -> None:
+        offered = reference.export if test is None else test.export
         self.export = p.Export(
             reference.export.size,
             # all guests share a connection to the driver, so a flush of any guest covers all of
             # them
-            int(test.export.flags | p.TransmissionFlag.CAN_MULTI_CONN),
-            test.export.sizes,
+            int(offered.flags | p.TransmissionFlag.CAN_MULTI_CONN),
+            offered.sizes,
         )
-        self.mirror = Mirror(reference, test, comparison, self._done, self._referred)
+        self.mirror = (
+            Alone(reference, comparison.trim_rule, self._done, self._referred)
+            if test is None
+            else Mirror(reference, test, comparison, self._done, self._referred)
+        )
         self.guests: list[Guest] = []
         """The guests that are connected."""
         self.connections = 0

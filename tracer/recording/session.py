@@ -37,6 +37,9 @@ from tracer.verdict import Compared, FaultName, MismatchSummary, Recording, Sect
 MAX_FINAL = 1000
 """The most damaged ranges that are recorded after the run. More would add nothing."""
 
+NOT_COMPARED = "no driver: nothing was compared"
+"""Why a recording without a driver is clean."""
+
 ANSWER_TIMEOUT = 30.0
 """Seconds in which the driver must answer the ops that are in flight at the end."""
 
@@ -57,7 +60,8 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             reference = stack.enter_context(FileDevice(images.raw, durable=False))
             running = stack.enter_context(images.driver.start(loop, images.test, images.size))
             comparison = Comparison(options.trim)
-            if not options.trust_start:
+            alone = options.driver.absent
+            if not options.trust_start and not alone:
                 compared = compare_start(loop, reference, running, comparison, options.scope)
                 if compared is not None and compared.blind and not images.test_is_new:
                     say(
@@ -68,7 +72,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             start = held(reference)
             output = stack.enter_context(open_output(options, reference.export.size, start))
             recorder = Recorder(
-                loop, reference, running.device, comparison, output,
+                loop, reference, None if alone else running.device, comparison, output,
                 stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
             )  # fmt: skip
             record_start(recorder, reference, start)
@@ -187,11 +191,13 @@ class _Session:
     def _finish(self) -> None:
         """Flush, compare both images, stop the driver, close the trace. Raises what stopped the
         recording, or StorageError if the trace cannot be closed."""
-        recorder, device = self.recorder, self.running.device
+        options, recorder, device = self.options, self.recorder, self.running.device
         failure: BlkboxError | None = recorder.error
         try:
             if recorder.error is None:
-                if device.lost is None and self.verdict is VerdictKind.CLEAN:
+                if options.driver.absent:
+                    self.reason = NOT_COMPARED
+                elif device.lost is None and self.verdict is VerdictKind.CLEAN:
                     self._compare_end()
                 if device.lost is not None:
                     cause = self.running.exited() or device.lost
@@ -205,9 +211,11 @@ class _Session:
                     self._judge(verdict, "the test image differs from the reference")
                 guest = self.guest.exited if self.guest is not None else None
                 if self.verdict is VerdictKind.CLEAN and guest:
-                    reason = f"no difference, but the guest's exit status is {guest}"
+                    reason = f"{self.reason}, but the guest's exit status is {guest}"
                     self._judge(VerdictKind.UNDECIDABLE, reason)
             how = str(self.verdict) if failure is None else "incomplete"
+            if how == VerdictKind.CLEAN and options.driver.absent:
+                how = "recorded"
             duration = time.monotonic_ns() - recorder.started
             self.output.close(End(recorder.seq, recorder.mismatches, duration, how))
         except BlkboxError as error:

@@ -66,23 +66,26 @@ def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
     """Apply the ops to an image as the recording applied them to the reference. Raises OSError."""
     trace = source.trace
     changing = changing_kinds(trace.header.trim)
-    with FileDevice(image, durable=False) as device:
-        with bar("checking out", made.before, "ops") as progress:
-            for op in by_seq(trace.ops()):
-                if op.seq >= made.before:
-                    break
-                progress(1)
-                if op.kind in changing and op.reference_status:
-                    made.failed += 1
-                leaves = effect(op, trace.header.trim).leaves
-                if leaves is Leaves.OLD:
-                    continue
-                made.applied += 1
-                is_data = leaves is Leaves.DATA
-                # every op that leaves zeroes makes a hole, so that the image stays sparse
-                kind = Kind.WRITE if is_data else Kind.TRIM
-                data = source.data(op) if is_data else None
-                error, _, _ = device.execute(kind, 0, op.offset, op.length, data)
-                if error:
-                    raise OSError(error, os.strerror(error))
-        made.allocated = os.fstat(device.fd).st_blocks * 512  # the unit of st_blocks, always
+    with (
+        FileDevice(image, durable=False) as device,
+        bar("checking out", made.before, "ops") as progress,
+    ):
+        for op in by_seq(trace.ops()):
+            if op.seq >= made.before:
+                break
+            progress(1)
+            if op.kind in changing and op.reference_status:
+                made.failed += 1
+            leaves = effect(op, trace.header.trim).leaves
+            if leaves is Leaves.OLD:
+                continue
+            made.applied += 1
+            is_data = leaves is Leaves.DATA
+            # every op that leaves zeroes makes a hole, so that the image stays sparse
+            kind = Kind.WRITE if is_data else Kind.TRIM
+            data = source.data(op) if is_data else None
+            error, _, _ = device.execute(kind, 0, op.offset, op.length, data)
+            if error:
+                raise OSError(error, os.strerror(error))
+    # the device has freed the blocks of zeroes by now; the unit of st_blocks is always 512
+    made.allocated = image.stat().st_blocks * 512

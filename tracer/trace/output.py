@@ -23,9 +23,10 @@ class TraceOutput:
     A context manager. If the block does not call ``close``, the trace has no end record.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
+    def __init__(self, path: Path, header: Header, *, hurry: bool = False) -> None:
         """Create the trace's files. If it has digests alone, remove a payload store of the same
-        name: it would belong to another trace."""
+        name: it would belong to another trace. With ``hurry``, because a guest waits, rather keep
+        up than compress."""
         self.id = header.id
         self.payloads: PayloadWriter | None = None
         """The payload store; None if the trace has digests alone."""
@@ -37,7 +38,7 @@ class TraceOutput:
         try:
             store = payload_path(path)
             if header.payloads == "full":
-                self.payloads = PayloadWriter(store, header.id)
+                self.payloads = PayloadWriter(store, header.id, hurry=hurry)
             else:
                 store.unlink(missing_ok=True)
         except OSError as error:

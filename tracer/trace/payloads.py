@@ -1,6 +1,7 @@
 """The payload store beside a trace: the written data, compressed, each distinct payload once.
 
-The store is an append-only stream of bytes, cut into blocks that are compressed separately. A
+The store is an append-only stream of bytes, cut into blocks that are compressed separately. While
+a recording's thread cannot keep up, blocks are stored as they are, in frames that zstd reads too. A
 payload is identified by its position in the uncompressed stream. The position is known before the
 data is written: the recorder puts it into the op's record and leaves compression to a thread. The
 file (docs/trace-format.md) is a msgpack header map, then an array ``[position, length, zstd
@@ -23,8 +24,9 @@ import zstandard
 
 from tracer.closing import Closing
 from tracer.errors import StorageError, TraceError, UsageError
-from tracer.op import NO_PAYLOAD, ZERO_DIGEST
+from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Buffer
 from tracer.trace.header import MAX_HEADER, unpack_header
+from tracer.trace.stored import stored_frame
 
 FORMAT = "blkbox-payloads"
 VERSION = 1
@@ -49,6 +51,17 @@ LINGER = 0.02
 KNOWN = 1 << 18
 """Digests remembered, so that a payload is stored once: 262,144 take about 40 MB. When more come,
 all are forgotten, and a payload may be stored again."""
+
+BEHIND = 32 << 20
+"""Uncompressed bytes that may wait before a writer in a hurry stops compressing: half of what may
+wait at all, so that bursts are compressed and the guest is not held back. With 8 MiB, copying a
+disk to qcow2 stored 53 % more bytes than with compression alone, with 32 MiB 11 %, at the same
+speed."""
+
+CALM = 0.002
+"""Seconds without a new block after which it compresses again: fewer than 500 MB/s come then, about
+what compression can do. If it began again as soon as nothing waits, the thread would take a whole
+core as long as the load lasts, and the guest would have to do without that core."""
 
 QUEUE_LIMIT = 64 << 20
 """Uncompressed bytes that may wait for the thread. Beyond that ``full`` is true, and the caller
@@ -80,10 +93,14 @@ def new_payload_path(trace: Path) -> Path:
 
 
 class PayloadWriter:
-    """Creates a payload store. A thread compresses and writes the payloads."""
+    """Creates a payload store. A thread compresses and writes the payloads.
 
-    def __init__(self, path: Path, trace_id: str) -> None:
+    With ``hurry``, blocks are stored as they are while the thread cannot keep up.
+    """
+
+    def __init__(self, path: Path, trace_id: str, *, hurry: bool = False) -> None:
         self.path = path
+        self._hurry = hurry
         self.error: StorageError | None = None
         """Why the thread could not write. After an error nothing more is stored."""
         self._position = 0
@@ -95,6 +112,7 @@ class PayloadWriter:
             queue.SimpleQueue()
         )
         self._written = 0
+        self._behind = False
         header = {"format": FORMAT, "version": VERSION, "trace": trace_id, "codec": "zstd"}
         try:
             self._file = path.open("wb", buffering=0)
@@ -191,24 +209,40 @@ class PayloadWriter:
     def _run(self) -> None:
         """Compress and write blocks, in the thread, until an empty block comes."""
         compressor = zstandard.ZstdCompressor(level=LEVEL)
-        while block := self._queue.get():
+        while block := self._next():
             if isinstance(block, threading.Event):
                 self._sync()
                 block.set()
                 continue
             data = block[0] if len(block) == 1 else b"".join(block)
             if self.error is None:
-                frame = compressor.compress(data)
+                if self._behind:
+                    frame, size = stored_frame(data)
+                else:
+                    compressed = compressor.compress(data)
+                    frame, size = [compressed], len(compressed)
                 try:
-                    self._write(pack_block_head(self._written, len(data), len(frame)) + frame)
+                    self._write(pack_block_head(self._written, len(data), size), *frame)
                 except OSError as error:
                     self.error = self._failure(error)
             self._written += len(data)
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+    def _next(self) -> list[bytes | bytearray] | threading.Event:
+        """Wait for a block, and note whether the thread keeps up. In the thread."""
+        waited = time.monotonic()
+        block = self._queue.get()
+        if time.monotonic() - waited > CALM:
+            self._behind = False
+        elif self._hurry and self._position - self._written > BEHIND:
+            self._behind = True
+        return block
+
+    def _write(self, *buffers: Buffer) -> None:
+        written = os.writev(self._file.fileno(), buffers)
+        if written < sum(map(len, buffers)):  # rare: the disk is nearly full
+            view = memoryview(b"".join(buffers))[written:]
+            while view:
+                view = view[self._file.write(view) :]
 
 
 @dataclass(frozen=True, slots=True)

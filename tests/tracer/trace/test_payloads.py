@@ -164,6 +164,46 @@ def test_it_asks_to_be_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -
 # ---------------------------------------------------------------- torn
 
 
+@pytest.mark.parametrize(
+    ("hurry", "behind", "calm", "stored"),
+    [
+        (True, 0, 60, True),  # data waits, and no pause is long enough
+        (False, 0, 60, False),  # nobody waits for this writer
+        (True, 100 * BLOCK, 60, False),  # it keeps up
+        (True, 0, -1, False),  # every pause is long enough
+    ],
+)
+def test_a_writer_that_cannot_keep_up_stores_data_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch, hurry: bool, behind: int, calm: float, stored: bool
+) -> None:
+    monkeypatch.setattr(payloads, "BEHIND", behind)
+    monkeypatch.setattr(payloads, "CALM", calm)
+    contents = [pattern(BLOCK // 2, seed) for seed in range(7)]
+    writer = PayloadWriter(path, ID, hurry=hurry)
+    positions = [writer.put(digest(data), data) for data in contents]
+    writer.close()
+    total = sum(map(len, contents))
+    assert load(path, [(at, len(d)) for at, d in zip(positions, contents, strict=True)]) == contents
+    assert (path.stat().st_size > total) == stored
+    assert path.stat().st_size < (total + 1000 if stored else total // 2)
+
+
+def test_it_compresses_again_after_a_pause(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payloads, "BEHIND", 0)
+    monkeypatch.setattr(payloads, "CALM", 60)
+    first, second = pattern(BLOCK, 1), pattern(BLOCK, 2)
+    writer = PayloadWriter(path, ID, hurry=True)
+    places = [(writer.put(digest(first), first), BLOCK)]
+    writer.sync()
+    assert path.stat().st_size > BLOCK
+    monkeypatch.setattr(payloads, "CALM", -1)
+    writer.sync()  # so that the thread waits with the new patience
+    places.append((writer.put(digest(second), second), BLOCK))
+    writer.close()
+    assert path.stat().st_size < BLOCK * 3 // 2
+    assert load(path, places) == [first, second]
+
+
 def test_cut_anywhere_the_payloads_in_whole_blocks_read(path: Path) -> None:
     contents = [pattern(700, seed) for seed in range(3)]
     handmade(path, *[(at * 700, 700, frame(data)) for at, data in enumerate(contents)])
