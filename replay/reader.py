@@ -29,8 +29,11 @@ def try_reader(options: ReplayOptions, size: int) -> None:
         driver.create_image(image, size)
         make_raw(raw, size)
         with reader.start(loop, image, size) as running, FileDevice(raw) as reference:
+            comparison = Comparison()
+            if driver.noisy:
+                comparison.unknown.add(0, size)
             found = sweep(
-                loop, reference, running.device, Comparison(),
+                loop, reference, running.device, comparison,
                 scope=options.scope, timeout=options.timeout,
             )  # fmt: skip
     if not found.clean:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tracer.disk.blank import make_blank
@@ -63,6 +63,9 @@ class Driver:
     env: dict[str, str] = field(default_factory=dict)
     starts_blank: bool = True
     """Whether a new image reads as zeroes. If not, ``create_image`` writes zeroes to it."""
+    noisy: bool = False
+    """Whether a new image reads as noise where nothing was written, so that nothing can be compared
+    there."""
     may_forget: bool = False
     """Whether it may lose all data on a restart by design, as nbdkit's cow filter does."""
     address: Address | None = None
@@ -73,8 +76,12 @@ class Driver:
         """Whether the test image is a file that we create (and may replace)."""
         return self.address is None and self.fixed_image is None
 
+    def left_noisy(self) -> "Driver":
+        """Return this driver without the zeroes that make its new images blank, if it needs any."""
+        return self if self.starts_blank else replace(self, starts_blank=True, noisy=True)
+
     def create_image(self, image: Path, size: int) -> None:
-        """Create a blank test image of ``size`` bytes. Raises DriverError."""
+        """Create a test image of ``size`` bytes, blank unless ``noisy``. Raises DriverError."""
         if self.create is None:
             make_raw(image, size)
             return
