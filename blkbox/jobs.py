@@ -187,8 +187,12 @@ def replay(
         source = stack.enter_context(TraceWithData(Path(trace)))
         ops = count_upto(source.trace, upto) if upto is not None else None
         work = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="blkbox-replay-"))
+        scope = Scope(_choice(Compare, compare), thorough)
+        build = parse_driver(fspath(driver))
+        if scope.leaves_noise(source.trace.header.size):
+            build = build.left_noisy()
         options = ReplayOptions(
-            driver=parse_driver(fspath(driver)),
+            driver=build,
             work=Path(work),
             reader=parse_driver(fspath(reopen_with)) if reopen_with is not None else None,
             start=None if start == "auto" else _choice(StartKind, start, "auto"),
@@ -199,7 +203,7 @@ def replay(
             time=time,
             timeout=timeout,
             allowed=parse_errnos(allow_errno),
-            scope=Scope(_choice(Compare, compare), thorough),
+            scope=scope,
             keep=keep is not None,
             force=force,
         )

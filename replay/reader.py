@@ -29,8 +29,11 @@ def try_reader(options: ReplayOptions, start: Start) -> None:
         driver.create_image(image, start.size)
         start.make_reference(raw)
         with reader.start(loop, image, start.size) as running, FileDevice(raw) as reference:
+            comparison = Comparison()
+            if driver.noisy:
+                comparison.unknown.add(0, start.size)
             found = sweep(
-                loop, reference, running.device, Comparison(),
+                loop, reference, running.device, comparison,
                 scope=options.scope, timeout=options.timeout,
             )  # fmt: skip
     if not found.clean:

@@ -78,6 +78,8 @@ class Runner:
         """
         self._cost += Cost(runs=1)
         comparison = Comparison(self.source.trace.header.trim)
+        if self.options.driver.noisy:
+            comparison.unknown.add(0, self.source.trace.header.size)
         if run.start is not None:
             comparison = run.start.comparison.copy()
         self.start.repair_base()

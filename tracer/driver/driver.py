@@ -69,6 +69,9 @@ class Driver:
     env: dict[str, str] = field(default_factory=dict)
     starts_blank: bool = True
     """Whether a new image reads as zeroes. If not, ``create_image`` writes zeroes to it."""
+    noisy: bool = False
+    """Whether a new image reads as noise where nothing was written, so that nothing can be compared
+    there."""
     may_forget: bool = False
     """Whether it may lose all data on a restart by design, as nbdkit's cow filter does."""
     base_is_raw: bool = True
@@ -105,14 +108,19 @@ class Driver:
 
     def converting(self, start: Path) -> "Driver":
         """Return this driver with new images that hold what the raw image ``start`` holds."""
-        return replace(self, create=self.convert, start_image=start, starts_blank=True)
+        return replace(self, create=self.convert, start_image=start, starts_blank=True, noisy=False)
 
     def backed_by(self, base: Path) -> "Driver":
         """Return this driver with new images that have the backing file ``base``."""
         return replace(self, create=self.overlay or self.create, base=base)
 
+    def left_noisy(self) -> "Driver":
+        """Return this driver without the zeroes that make its new images blank, if it needs any."""
+        return self if self.starts_blank else replace(self, starts_blank=True, noisy=True)
+
     def create_image(self, image: Path, size: int) -> None:
-        """Create a test image of ``size`` bytes: blank, unless it was said with what it starts.
+        """Create a test image of ``size`` bytes: blank unless ``noisy``, or unless it was said
+        with what it starts.
 
         Raises DriverError, or StorageError if our own disk fails or is full.
         """

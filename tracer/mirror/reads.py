@@ -65,16 +65,11 @@ Piece = tuple[int, int, bool]
 
 
 class Reads:
-    """Compares ranges, and notes in ``found`` what is wrong.
+    """Compares ranges, and notes in ``found`` what is wrong."""
 
-    With ``adopt``, the reference takes over the test side's undefined bytes (trimmed, or of a
-    failed write).
-    """
-
-    def __init__(self, sides: Sides, found: Sweep, *, adopt: bool = False) -> None:
+    def __init__(self, sides: Sides, found: Sweep) -> None:
         self._sides = sides
         self._found = found
-        self._adopt = adopt
         sizes = sides.test.export.sizes
         self._unit = sizes.minimum
         self._chunk = min(CHUNK, sizes.maximum) // self._unit * self._unit
@@ -84,16 +79,20 @@ class Reads:
         """The halves of reads that failed."""
         self._narrowed = 0
         self._lost: Failed | None = None
+        self._adopt = False
         self._bytes = 0
         self._progress: Callable[[int], None] = lambda more: None
 
-    def run(self, where: RangeSet, label: str, seconds: float | None = None) -> int:
+    def run(
+        self, where: RangeSet, label: str, *, seconds: float | None = None, adopt: bool = False
+    ) -> int:
         """Compare the ranges. ``label`` names the progress bar. Return how many bytes were read.
 
-        Ranges that are not begun ``seconds`` after the start are left out. Raises Stopped, and
-        OSError if the reference fails.
+        Ranges that are not begun ``seconds`` after the start are left out. With ``adopt``, the
+        reference takes over the test side's undefined bytes (trimmed, or of a failed write). Raises
+        Stopped, and OSError if the reference fails.
         """
-        self._bytes = 0
+        self._bytes, self._adopt = 0, adopt
         deadline = None if seconds is None else time.monotonic() + seconds
         try:
             with bar(label, where.total()) as self._progress:

@@ -59,6 +59,11 @@ class Scope:
         """The factor for all limits."""
         return THOROUGH if self.thorough else 1
 
+    def leaves_noise(self, size: int) -> bool:
+        """Whether new images of a disk of ``size`` bytes may hold noise: writing zeroes to all of
+        it would cost more than the comparison."""
+        return self.compare is Compare.TOUCHED and size > MUCH * self.effort
+
 
 USUAL = Scope()
 

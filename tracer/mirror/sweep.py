@@ -45,35 +45,37 @@ def sweep(
     """Compare the test side with the reference, and check its block status.
 
     With ``adopt``, the reference takes over the test side's undefined bytes (trimmed, or of a
-    failed write), so that both images can be used together again. ``label`` names the progress
-    bars. If the connection is lost, or an answer takes longer than ``timeout`` seconds, the result
-    has what was found until then, and the question in ``failed``. Raises OSError if the reference
-    fails.
+    failed write) except in samples, so that both images can be used together again. ``label`` names
+    the progress bars. If the connection is lost, or an answer takes longer than ``timeout``
+    seconds, the result has what was found until then, and the question in ``failed``. Raises
+    OSError if the reference fails.
     """
     found = Sweep()
     sides = Sides(reference, test, comparison, Waiter(loop, timeout))
-    reads = Reads(sides, found, adopt=adopt)
+    reads = Reads(sides, found)
     try:
         if scope.only is not None:
-            reads.run(scope.only, label)
+            reads.run(scope.only, label, adopt=adopt)
             walk(sides, found, scope.only, label, None)
         else:
-            found.compared = _compare(sides, found, reads, scope, label)
+            found.compared = _compare(sides, found, reads, scope, label, adopt)
     except Stopped as stopped:
         found.failed = stopped.failed
     return found
 
 
-def _compare(sides: Sides, found: Sweep, reads: Reads, scope: Scope, label: str) -> Compared:
+def _compare(
+    sides: Sides, found: Sweep, reads: Reads, scope: Scope, label: str, adopt: bool
+) -> Compared:
     """Compare what the scope asks for. Raises Stopped and OSError."""
     size = sides.reference.export.size
     disk = RangeSet([(0, size)])
     effort, complete = scope.effort, scope.compare is Compare.WHOLE
     touched = _touched(sides)
     rest = disk.without(touched)
-    compared = reads.run(touched, label)
+    compared = reads.run(touched, label, adopt=adopt)
     if complete or rest.total() <= MUCH * effort:
-        more = reads.run(rest, label)
+        more = reads.run(rest, label, adopt=adopt)
         walked = _walk(sides, found, disk, None if complete else WALK_TIME * effort)
         return Compared(
             size=size, touched=compared, more=more, block_status=_how(sides, walked, size)
@@ -92,10 +94,10 @@ def _compare(sides: Sides, found: Sweep, reads: Reads, scope: Scope, label: str)
             wanted.add(start, end)
     else:
         further = sample(data, DATA_SAMPLES * effort, scope.seed).without(samples)
-        sampled += reads.run(further, label, READ_TIME * effort)
+        sampled += reads.run(further, label, seconds=READ_TIME * effort)
         left = data.total()
     wanted = wanted.without(samples)
-    more = reads.run(wanted, label, READ_TIME * effort)
+    more = reads.run(wanted, label, seconds=READ_TIME * effort, adopt=adopt)
     left += wanted.total() - more
     return Compared(
         size=size, touched=compared, more=more, samples=-(-sampled // GRAIN), sampled=sampled,

@@ -3,6 +3,7 @@ data."""
 
 from pathlib import Path
 
+from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.raw import copy_raw, make_raw
@@ -11,7 +12,8 @@ from tracer.errors import Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.scope import Scope
 from tracer.mirror.sweep import sweep
-from tracer.op import SECTOR, Fault
+from tracer.op import SECTOR, Fault, TrimRule
+from tracer.ranges import RangeSet
 from tracer.recording.options import RecordOptions
 from tracer.trace.header import MAX_SIZE
 from tracer.trace.payloads import payload_path
@@ -37,7 +39,7 @@ class Images:
             self.test = self.raw
         self._new: list[Path] = []
         self.size = options.size
-        driver = options.driver
+        driver = self.driver = options.driver
         outputs = {options.trace.resolve(), payload_path(options.trace).resolve()}
         for image in (self.raw, self.test) if driver.owns_image else (self.raw,):
             if image.resolve() in outputs:
@@ -47,6 +49,8 @@ class Images:
                 self.size = self.raw.stat().st_size
             elif not driver.owns_image and not driver.absent:
                 self.size = self._served_size(driver)
+            if options.scope.leaves_noise(self.size):
+                driver = self.driver = driver.left_noisy()
             if not 0 < self.size <= MAX_SIZE or self.size % SECTOR:
                 raise UsageError(
                     f"the disk's size, {self.size} bytes, must be a multiple of {SECTOR} above 0, "
@@ -74,6 +78,15 @@ class Images:
     def _served_size(self, driver: Driver) -> int:
         with Loop() as loop, driver.start(loop, self.test, 0) as running:
             return running.device.export.size
+
+    def comparison(self, trim: TrimRule, reference: FileDevice) -> Comparison:
+        """Return what may differ at the start: nothing, or, if the driver's images hold noise where
+        nothing was written, the reference's holes. Raises OSError."""
+        comparison = Comparison(trim)
+        if self.driver.noisy:
+            pieces = sparse.extents(reference.fd, 0, self.size)
+            comparison.unknown = RangeSet((start, end) for start, end, data in pieces if not data)
+        return comparison
 
     @property
     def test_is_new(self) -> bool:

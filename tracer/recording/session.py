@@ -59,11 +59,12 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         try:
             reference = stack.enter_context(FileDevice(images.raw, durable=False))
             running = stack.enter_context(images.driver.start(loop, images.test, images.size))
-            comparison = Comparison(options.trim)
+            comparison = images.comparison(options.trim, reference)
             alone = options.driver.absent
             if not options.trust_start and not alone:
                 compared = compare_start(loop, reference, running, comparison, options.scope)
-                if compared is not None and compared.blind and not images.test_is_new:
+                known = images.test_is_new or images.driver.noisy
+                if compared is not None and compared.blind and not known:
                     say(
                         f"blkbox: compared at the start: {compared.describe()}. Other data on the "
                         "disk would count as damage once the guest reads it; --compare whole looks "

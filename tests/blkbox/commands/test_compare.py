@@ -105,6 +105,30 @@ def test_a_recording_warns_of_what_it_could_not_see_at_the_start(tmp_path: Path)
         assert "compared at the start" not in done.stderr
 
 
+def test_a_large_image_that_starts_with_noise_is_not_written_whole(tmp_path: Path) -> None:
+    """Reads of what was never written are not compared, in a later recording either."""
+    need("qemu-nbd", "qemu-img", "qemu-io")
+    driver = ("--driver", "luks")
+    guest = qemu_io("write -P 1 1k 5k", "read -P 0 700M 4k", "read -P 0 8k 4k")
+    trace("record", "t.trace", *driver, "--size", "1G", "--", *guest, cwd=tmp_path)
+    image, raw = tmp_path / "t.test.luks", tmp_path / "t.raw"
+    assert image.stat().st_blocks * 512 < 8 << 20
+    assert raw.stat().st_blocks * 512 < 1 << 20
+    again = qemu_io("read -P 1 1k 5k", "write -P 2 64k 5k", "read -P 0 700M 4k")
+    images = ("--raw", raw, "--image", image)
+    done = trace("record", "u.trace", *driver, *images, "--", *again, cwd=tmp_path)
+    assert "at the start" not in done.stderr
+    for name in ("t.trace", "u.trace"):
+        trace("replay", name, *driver, cwd=tmp_path)
+
+
+def test_a_small_image_that_starts_with_noise_is_made_blank(tmp_path: Path) -> None:
+    need("qemu-nbd", "qemu-img", "qemu-io")
+    arguments = ("--driver", "luks", "--size", "4M", "--", *qemu_io("write -P 1 0 4k"))
+    trace("record", "t.trace", *arguments, cwd=tmp_path)
+    assert (tmp_path / "t.test.luks").stat().st_blocks * 512 >= 4 << 20
+
+
 def huge(folder: Path) -> bool:
     """Whether the file system can hold a file of 1 PiB."""
     try:

@@ -47,12 +47,16 @@ class Large:
             file.seek(at)
             file.write(data)
 
-    def sweep(self, scope: Scope | None = None, *, has_block_status: bool = True) -> Sweep:
+    def sweep(
+        self, scope: Scope | None = None, *, has_block_status: bool = True, adopt: bool = False
+    ) -> Sweep:
         self.reads, self.walked = RangeSet(), 0
         with Loop() as loop, FileDevice(self.raw) as reference, Bad(self.test) as test:
             test.has_block_status = has_block_status
             test.defect = self.defect
-            return sweep(loop, reference, test, self.comparison, scope=scope or Scope())
+            return sweep(
+                loop, reference, test, self.comparison, scope=scope or Scope(), adopt=adopt
+            )
 
     def defect(self, kind: int, offset: int, length: int) -> Answer | None:
         if kind == Kind.READ:
@@ -216,6 +220,19 @@ def test_only_some_ranges_and_their_block_status(large: Large) -> None:
     assert asked == [
         (Kind.READ, FAR, 2 * SECTOR), (Kind.BLOCK_STATUS, FAR, 2 * SECTOR),
     ]  # fmt: skip
+
+
+def test_undefined_bytes_are_adopted_where_ops_came_and_not_in_samples(large: Large) -> None:
+    large.comparison.unknown.add(8192, SIZE)
+    large.defect = lambda kind, offset, length: (  # type: ignore[method-assign]
+        (0, b"?" * length, []) if kind == Kind.READ and offset >= GRAIN else None
+    )
+    large.put(large.test, 8192, b"!" * SECTOR)
+    assert large.sweep(has_block_status=False, adopt=True).clean
+    with large.raw.open("rb") as file:
+        file.seek(8192)
+        assert file.read(SECTOR) == b"!" * SECTOR
+    assert large.raw.stat().st_blocks * 512 <= GRAIN
 
 
 # ---------------------------------------------------------------- the sample
