@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from blkbox.explain import explained
 from replay.interleave import seeds
@@ -13,8 +14,9 @@ from replay.runner import Checks, Run, Runner
 from replay.symptom import Symptom, symptom_of
 from tracer.driver import environment
 from tracer.errors import DriverError, Undecidable
-from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
+from tracer.op import KIND_BY_NUMBER, SECTOR, Kind, Op, flag_names
 from tracer.trace.data import TraceWithData
+from tracer.trace.order import by_seq
 from tracer.verdict import (
     BadRead,
     CulpritOp,
@@ -62,6 +64,8 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
     culprit: Culprit | None = None
     found = _Damage()
     try:
+        if not _tests_something(source, ops):
+            raise Undecidable("the trace has no op to replay: nothing was tested")
         try_reader(options, source.trace.header.size)
         detected = _detect(runner, ops, say)
         if detected is not None:
@@ -131,6 +135,13 @@ def _count(source: TraceWithData) -> int:
     """Return how many ops the trace has. Raises TraceError."""
     end = source.trace.end
     return end.ops if end is not None else sum(1 for _ in source.trace.ops())
+
+
+def _tests_something(source: TraceWithData, ops: int) -> bool:
+    """Return whether the first ``ops`` ops include one that says something of the driver: neither
+    the start image does, nor the flush with which a recording ends. Raises TraceError."""
+    first = islice(by_seq(source.trace.ops()), ops)
+    return any(op.kind != Kind.START and (op.kind != Kind.FLUSH or op.connection) for op in first)
 
 
 def _describe(

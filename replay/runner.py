@@ -20,16 +20,16 @@ from tracer.disk.blank import make_blank
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.raw import make_raw
+from tracer.disk.room import check_room
 from tracer.driver.driver import Running
-from tracer.errors import DriverError, DriverHung, NbdError, StorageError, Undecidable, UsageError
+from tracer.errors import DriverError, DriverHung, NbdError, Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.sweep import Sweep, sweep
 from tracer.progress import bar
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
-ROOM = 16 << 20
-"""Bytes. If the images' file system has less room, a failure is not blamed on the driver."""
+REMEDY = "make room, or set TMPDIR"
 
 PIECE = 1 << 20
 """Bytes of the reference that are read at a time."""
@@ -111,12 +111,17 @@ class Runner:
         folder = self._make_folder(run)
         try:
             outcome = self._execute(run, folder, comparison)
+            if not outcome.clean:
+                check_room(folder, REMEDY)
             if run.save and outcome.clean and self.can_save:
                 kept = self.options.work / f"{run.label}-saved"
                 shutil.rmtree(kept, ignore_errors=True)
                 folder.rename(kept)
                 outcome = replace(outcome, saved=Saved(outcome.started, kept, comparison))
             return outcome
+        except (Undecidable, DriverHung):
+            check_room(folder, REMEDY)
+            raise
         finally:
             if not self.options.keep:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -153,7 +158,7 @@ class Runner:
                 self._blank(sides)
             outcome = self._play(run, sides)
             if not outcome.clean:
-                _blame_disk(folder)
+                check_room(folder, REMEDY)
             outcome = _note_end(outcome, running)
             if outcome.gone or outcome.hung or run.checks is Checks.NONE:
                 return outcome
@@ -264,13 +269,6 @@ def _note_end(outcome: Outcome, running: Running) -> Outcome:
     else:
         gone = f"the driver went away ({ended or lost})"
     return replace(outcome, gone=gone, log=log)
-
-
-def _blame_disk(folder: Path) -> None:
-    """Raise StorageError if the file system with our images is full: then the driver is not to
-    blame for a failure."""
-    if shutil.disk_usage(folder).free < ROOM:
-        raise StorageError(f"the file system with {folder} is full: make room, or set TMPDIR")
 
 
 def _nothing_survived(reference: FileDevice, damage: RangeSet) -> bool:

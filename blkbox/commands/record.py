@@ -105,7 +105,7 @@ def record(
         print(json.dumps(to_json(result), indent=2))
     else:
         print(_page(result))
-    return result.verdict.exit_code
+    return result.exit_code
 
 
 def _page(result: "Recording") -> str:

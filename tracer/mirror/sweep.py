@@ -60,15 +60,17 @@ def sweep(
     timeout: float = 30.0,
     only: RangeSet | None = None,
     adopt: bool = False,
+    into: Sweep | None = None,
 ) -> Sweep:
     """Read the whole test side, or the ranges ``only``, and compare it with the reference.
 
     With ``adopt``, the reference takes over the test side's undefined bytes (trimmed, or of a
     failed write), so that both images can be used together again. Block status is checked only
-    after a clean comparison of the whole disk. Raises DriverHung if the driver does not answer for
-    ``timeout`` seconds.
+    after a clean comparison of the whole disk. ``into`` is a new Sweep to fill: it holds what was
+    found even if an exception ends the comparison. Raises DriverHung if the driver does not answer
+    for ``timeout`` seconds.
     """
-    result = Sweep()
+    result = into if into is not None else Sweep()
     whole = RangeSet([(0, reference.export.size)])
     unit = test.export.sizes.minimum
     chunk = min(CHUNK, test.export.sizes.maximum) // unit * unit

@@ -6,10 +6,11 @@ import signal
 import pytest
 
 from tracer.disk.loop import Loop
-from tracer.recording.signals import FORWARDED, Signals
+from tracer.interrupts import ENDING
+from tracer.recording.signals import Signals
 
 
-@pytest.mark.parametrize("number", FORWARDED)
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_that_comes_before_the_guest_reaches_it(number: int) -> None:
     passed_on: list[int] = []
     with Loop() as loop, Signals(loop) as signals:
@@ -30,7 +31,7 @@ def test_a_later_signal_is_passed_on_once() -> None:
 
 
 def test_the_handlers_from_before_come_back() -> None:
-    before = [signal.getsignal(number) for number in FORWARDED]
+    before = [signal.getsignal(number) for number in ENDING]
     with Loop() as loop, Signals(loop):
-        assert [signal.getsignal(number) for number in FORWARDED] != before
-    assert [signal.getsignal(number) for number in FORWARDED] == before
+        assert [signal.getsignal(number) for number in ENDING] != before
+    assert [signal.getsignal(number) for number in ENDING] == before
