@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         interrupts.ignore()
     except interrupts.Interrupted as error:  # it came while the output was written
         code = error.exit_code
+        interrupts.ignore()
     sys.exit(code)
 
 

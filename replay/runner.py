@@ -5,6 +5,7 @@ outcome = runner.run(Run("full", order, upto=100))
 runner.cost                         # of all runs so far
 """
 
+import errno
 import shutil
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -158,7 +159,7 @@ class Runner:
                 self._blank(sides)
             outcome = self._play(run, sides)
             if not outcome.clean:
-                check_room(folder, REMEDY)
+                check_room(folder, REMEDY, _most_needed(outcome))
             outcome = _note_end(outcome, running)
             if outcome.gone or outcome.hung or run.checks is Checks.NONE:
                 return outcome
@@ -269,6 +270,12 @@ def _note_end(outcome: Outcome, running: Running) -> Outcome:
     else:
         gone = f"the driver went away ({ended or lost})"
     return replace(outcome, gone=gone, log=log)
+
+
+def _most_needed(outcome: Outcome) -> int:
+    """Return the bytes of the largest op that failed with ENOSPC."""
+    faults = (difference for _, difference in outcome.faults)
+    return max((one.length for one in faults if one.actual_status == errno.ENOSPC), default=0)
 
 
 def _nothing_survived(reference: FileDevice, damage: RangeSet) -> bool:

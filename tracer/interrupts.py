@@ -51,10 +51,9 @@ def install() -> None:
 
 
 def ignore() -> None:
-    """Ignore the signals from now on: the exit code is settled."""
-    for number in handled():
-        # a function, not SIG_IGN: that would pass to the programs that we start
-        signal.signal(number, _ignored)
+    """Ignore the signals from now on, even while Python ends: the exit code is settled."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -72,7 +71,9 @@ def held() -> Iterator[None]:
 
 
 def _caught(number: int, _: FrameType | None) -> None:
-    ignore()
+    for each in handled():
+        # not SIG_IGN: Python complains if it ignores a signal that has just arrived
+        signal.signal(each, _ignored)
     if _Gate.depth:
         _Gate.waiting = number
     else:

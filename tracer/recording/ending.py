@@ -38,7 +38,7 @@ class Ending:
     recorder: Recorder
     comparison: Comparison
     say: Callable[[str], None]
-    check_room: Callable[[], None]
+    check_room: Callable[[int], None]
     """Raises StorageError if the driver's disk is full: then the driver is not to blame."""
     signals: Signals | None
     verdict: VerdictKind = VerdictKind.CLEAN
@@ -117,7 +117,7 @@ class Ending:
                 self._set(VerdictKind.FAILED, str(error))
         if result.first is None:
             return
-        self.check_room()
+        self.check_room(0)
         self.damage = result.damage
         recorder.note(result.first)
         for start, end in islice(self.damage, MAX_FINAL):
@@ -168,14 +168,14 @@ class Ending:
         if self._compared:
             done = f"{size(self._compared)} of {total} were compared"
         if self.verdict is VerdictKind.CLEAN:
-            self._set(VerdictKind.UNDECIDABLE, f"{self.interrupted}: {done}, without a difference")
+            self._set(VerdictKind.UNDECIDABLE, f"{self.interrupted} at the end: {done}, no difference")
         else:
-            self.reason += f"; {self.interrupted}: {done}"
+            self.reason += f"; {self.interrupted} at the end: {done}"
 
     def _set(self, verdict: VerdictKind, reason: str) -> None:
         """Set the verdict and its reason, unless an earlier problem has set them. Raises
         StorageError if the driver would be blamed while its disk is full."""
         if self.verdict is VerdictKind.CLEAN:
             if verdict is not VerdictKind.UNDECIDABLE:
-                self.check_room()
+                self.check_room(0)
             self.verdict, self.reason = verdict, reason

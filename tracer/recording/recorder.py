@@ -48,8 +48,8 @@ class Recorder:
 
     With ``stop_on_mismatch``, a difference fails its op and stops the recording. With ``sync``,
     each flush and FUA flushes the trace to the disk too. ``say`` shows a difference to the user.
-    ``check_room`` raises StorageError if a difference is not the driver's fault, since its disk is
-    full.
+    ``check_room(needed)`` raises StorageError if a difference is not the driver's fault, since its
+    disk is full; ``needed`` is the bytes of a request that failed with ENOSPC.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Recorder:
         stop_on_mismatch: bool = True,
         sync: bool = False,
         say: Callable[[str], None] = print,
-        check_room: Callable[[], None] = lambda: None,
+        check_room: Callable[[int], None] = lambda needed: None,
     ) -> None:
         self.export = p.Export(
             reference.export.size,
@@ -299,7 +299,8 @@ class Recorder:
             self._output.sync()
         for flight in finished:
             if flight.differences:
-                self._check_room()
+                full = flight.op.test_status == errno.ENOSPC
+                self._check_room(flight.op.length if full else 0)
             for difference in flight.differences:
                 self.note(difference, now)
                 if self._stop_on_mismatch and self.stopped is None:

@@ -65,7 +65,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             if not options.trust_start:
                 compare_start(loop, reference, running, comparison)
         except Undecidable:
-            check()
+            check(0)
             raise
         start = held(reference)
         with signals_wait():
@@ -89,7 +89,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         return session.run()
 
 
-def _nothing() -> None:
+def _nothing(_needed: int) -> None:
     pass
 
 
@@ -197,8 +197,10 @@ class _Session:
 
     def _hint(self) -> str:
         """What the user may have done wrong if no guest used the disk."""
-        forgotten = self.options.command and not any("{nbd}" in w for w in self.options.command)
-        return "; is {nbd} in the guest's command?" if forgotten else ""
+        command = self.options.command
+        if not command or self.recorder.connections or any("{nbd}" in word for word in command):
+            return ""
+        return "; is {nbd} in the guest's command?"
 
     def _summary(self) -> Recording:
         recorder, options, ending = self.recorder, self.options, self.ending

@@ -47,8 +47,10 @@ def test_a_guest_that_cannot_be_run_leaves_nothing_behind(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_passed_on_to_the_guest(tmp_path: Path, number: signal.Signals) -> None:
+    need("qemu-io")
     guest = shell(
-        f"trap 'echo got it >got; exit 0' {number.name[3:]}; echo >up; while :; do sleep 0.05; done"
+        f"trap 'echo got it >got; exit 0' {number.name[3:]}; qemu-io -f raw -c 'read 0 512' $1; "
+        "echo >up; while :; do sleep 0.05; done"
     )
     # a shell cannot trap a signal that is ignored when it starts: nohup and "&" leave us such
     command = ["env", "--default-signal", sys.executable, "-m", "blkbox"]
