@@ -134,7 +134,8 @@ class Ending:
         problem = None
         with self._interruptible():
             problem = self.running.stop()
-        if problem is not None:
+        # stopped amid our reads, it is not stopped as a guest would stop it
+        if problem is not None and self.interrupted is None:
             self._set(VerdictKind.FAILED, f"the driver: {problem}")
 
     def _signalled(self) -> bool:
