@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from blkbox.explain import explained
 from blkbox.hint import hint
@@ -17,8 +18,9 @@ from replay.runner import Runner
 from replay.symptom import Symptom, is_same, symptoms
 from tracer.driver import environment
 from tracer.errors import DriverError, Undecidable
-from tracer.op import KIND_BY_NUMBER, SECTOR, Op, flag_names
+from tracer.op import KIND_BY_NUMBER, SECTOR, Kind, Op, flag_names
 from tracer.trace.data import TraceWithData
+from tracer.trace.order import by_seq
 from tracer.verdict import (
     BadRead,
     Cause,
@@ -90,6 +92,8 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
     found = _Damage()
     try_next: str | None = None
     try:
+        if not _tests_something(source, start.ops, ops):
+            raise Undecidable("the trace has no op to replay: nothing was tested")
         start.build(source)
         try_reader(options, start)
         detected = _detect(runner, ops, say)
@@ -200,6 +204,14 @@ def _count(source: TraceWithData) -> int:
     """Return how many ops the trace has. Raises TraceError."""
     end = source.trace.end
     return end.ops if end is not None else sum(1 for _ in source.trace.ops())
+
+
+def _tests_something(source: TraceWithData, first: int, ops: int) -> bool:
+    """Return whether the ops from ``first`` to ``ops`` include one that says something of the
+    driver: neither the start image does, nor the flush with which a recording ends. Raises
+    TraceError."""
+    played = islice(by_seq(source.trace.ops()), first, ops)
+    return any(op.kind != Kind.START and (op.kind != Kind.FLUSH or op.connection) for op in played)
 
 
 def _suspects(runner: Runner, located: Located) -> list[Suspect]:

@@ -1,16 +1,18 @@
 """The command ``trace``: its table of verbs, and the exit code for each kind of error."""
 
 import importlib
-import os
+import io
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, TyperException
 
-from tracer import progress
+from blkbox import output
+from tracer import interrupts, progress
 from tracer.errors import BlkboxError, DriverError, Exit
 
 VERBS = {
@@ -70,19 +72,36 @@ for _verb, _name in VERBS.items():
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code."""
-    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+    try:
+        interrupts.install()
+        output.prepare()
+        code = run(list(sys.argv[1:] if argv is None else argv))
+        interrupts.ignore()
+    except interrupts.Interrupted as error:  # it came while the output was written
+        code = error.exit_code
+        interrupts.ignore()
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
     """Run the command; return its exit code.
 
+    What a verb prints is kept until its exit code is known, and printed then: whoever reads it
+    cannot change the code (see blkbox/output.py).
+    """
+    with redirect_stdout(io.StringIO()) as printed, progress.shown():
+        code = _run(argv)
+    return output.deliver(printed.getvalue(), code)
+
+
+def _run(argv: list[str]) -> int:
+    """Run the command, without printing its output; return its exit code.
+
     Typer would exit with 1 for a bug and 2 for wrong usage. ``git bisect run`` takes both for a bad
     driver, so this maps them to codes of our own.
     """
     try:
-        with progress.shown():
-            code = app(argv or ["--help"], standalone_mode=False)
-        sys.stdout.flush()
+        code = app(argv or ["--help"], standalone_mode=False)
     except TyperException as error:
         print(f"trace: {_one_line(error.format_message())} (try: trace --help)", file=sys.stderr)
         return Exit.USAGE
@@ -91,12 +110,15 @@ def run(argv: list[str]) -> int:
         if isinstance(error, DriverError) and error.log.strip():
             print(error.log.rstrip(), file=sys.stderr)
         return error.exit_code
+    except interrupts.Interrupted as error:
+        print(f"trace: {error}", file=sys.stderr)
+        return error.exit_code
     except (KeyboardInterrupt, Abort):
         print("trace: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has closed it. Keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # typer ends so when it sees EPIPE. That was not our stdout, which is written later
+        print("trace: a connection or a pipe broke", file=sys.stderr)
         return Exit.STORAGE
     except OSError as error:
         print(

@@ -5,6 +5,7 @@ outcome = runner.run(Run("full", order, upto=100))
 runner.cost                         # of all runs so far
 """
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from replay.start import plan
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.room import check_room
+from tracer.errors import DriverHung, Undecidable
 from tracer.mirror.comparison import Comparison
 from tracer.progress import bar
 from tracer.trace.data import TraceWithData
 from tracer.verdict import Compared
+
+REMEDY = "make room, or set TMPDIR"
 
 
 class Runner:
@@ -91,10 +95,15 @@ class Runner:
             outcome = self._execute(run, folder, comparison)
             if outcome.clean and self.start.base_changed():
                 outcome = replace(outcome, check="the driver wrote to its backing file")
+            if not outcome.clean:
+                check_room(folder, REMEDY)
             if run.save and _can_start_from(run, outcome) and self.can_save:
                 kept = self._folders.save(folder, run.label)
                 outcome = replace(outcome, saved=Saved(outcome.started, kept, comparison))
             return outcome
+        except (Undecidable, DriverHung):
+            check_room(folder, REMEDY)
+            raise
         finally:
             self._folders.done(folder, run.label)
 
@@ -116,13 +125,11 @@ class Runner:
                 self._foreign.blank(sides)
             outcome = self._play(run, sides)
             if not outcome.clean:
-                check_room(folder)
+                check_room(folder, REMEDY, _most_needed(outcome))
             ending = Ending(
                 run, self.source, self.options, sides, running, image, self.start, self._volatile
             )
             outcome = ending.finish(outcome)
-            if not outcome.clean:
-                check_room(folder)
             self._volatile = self._volatile or outcome.volatile
             self._compared = outcome.compared() or self._compared
             return outcome
@@ -160,3 +167,9 @@ def _can_start_from(run: Run, outcome: Outcome) -> bool:
     return outcome.stage >= Stage.CHECKED and not (
         run.shows(outcome) or outcome.gone or outcome.stop or outcome.forgot
     )
+
+
+def _most_needed(outcome: Outcome) -> int:
+    """Return the bytes of the largest op that failed with ENOSPC."""
+    faults = (difference for _, difference in outcome.faults)
+    return max((one.length for one in faults if one.actual_status == errno.ENOSPC), default=0)

@@ -8,6 +8,7 @@ Offsets and lengths are bytes, sectors have 512 bytes, times are ns since the tr
 """
 
 import json
+import signal
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
@@ -425,7 +426,17 @@ class Recording(Struct, frozen=True, kw_only=True):
     """The exit status of the guest's command, if there was a command."""
     compared: Compared | None = None
     """What the comparison of the images at the end read; None if there was none."""
+    interrupted: str | None = None
+    """The signal that came before everything was compared, such as "SIGINT"."""
     schema: Count = SCHEMA
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of ``trace record``: the verdict's, or 128 + the signal's number if a
+        signal came before the driver could be judged."""
+        if self.verdict is VerdictKind.UNDECIDABLE and self.interrupted is not None:
+            return 128 + signal.Signals[self.interrupted]
+        return self.verdict.exit_code
 
 
 HOW = frozenset(

@@ -109,7 +109,7 @@ def record(
         print(json.dumps(to_json(result), indent=2))
     else:
         print(_page(result, judged=not options.driver.absent))
-    return result.verdict.exit_code
+    return result.exit_code
 
 
 def _page(result: "Recording", *, judged: bool) -> str:

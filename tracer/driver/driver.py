@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tracer.disk.raw import copy_raw, make_raw
 from tracer.disk.room import check_room
 from tracer.driver.command import exit_text, fill, signal_group, tail
 from tracer.errors import DriverError, NbdError, Unreachable
+from tracer.interrupts import held
 from tracer.nbd.uri import Address
 
 START_TIMEOUT = 15.0
@@ -133,7 +135,7 @@ class Driver:
         done = self._run(self.create, image, size)
         if done.returncode != 0:
             try:
-                check_room(image.parent)
+                check_room(image)  # before what was made is removed
             finally:
                 image.unlink(missing_ok=True)
             raise DriverError(
@@ -178,13 +180,18 @@ class Driver:
         self, command: tuple[str, ...], image: Path, size: int
     ) -> subprocess.CompletedProcess[bytes]:
         argv = fill(command, image=image, size=size, **self.below())
-        try:
-            return subprocess.run(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                env={**os.environ, **self.env}, check=False,
-            )  # fmt: skip
-        except OSError as error:
-            raise DriverError(f"{self.name}: cannot run {argv[0]}: {error.strerror}") from error
+        with ExitStack() as stack:
+            try:
+                with held():  # a command that outlived us might make its image again
+                    process = stack.enter_context(subprocess.Popen(
+                        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT, env={**os.environ, **self.env},
+                    ))  # fmt: skip
+                    stack.callback(process.kill)  # does nothing once it has ended
+            except OSError as error:
+                raise DriverError(f"{self.name}: cannot run {argv[0]}: {error.strerror}") from error
+            printed, _ = process.communicate()
+        return subprocess.CompletedProcess(argv, process.returncode, printed)
 
 
 class Running:
@@ -269,11 +276,12 @@ class Running:
         return problem
 
     def _spawn(self, serve: tuple[str, ...], loop: Loop, image: Path, size: int) -> NbdDevice:
-        # not in TMPDIR: a unix socket's path has at most 107 bytes
-        self._directory = Path(tempfile.mkdtemp(prefix="blkbox-", dir="/tmp"))
+        with held():
+            # not in TMPDIR: a unix socket's path has at most 107 bytes
+            self._directory = Path(tempfile.mkdtemp(prefix="blkbox-", dir="/tmp"))
         socket = self._directory / "nbd"
         argv = fill(serve, image=image, size=size, socket=socket, **self.driver.below())
-        with (self._directory / "log").open("wb") as log:
+        with held(), (self._directory / "log").open("wb") as log:
             try:
                 process = self._process = subprocess.Popen(
                     argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -283,10 +291,10 @@ class Running:
                 raise DriverError(
                     f"{self.driver.name}: cannot run {argv[0]}: {error.strerror}"
                 ) from error
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, "guard", str(process.pid), str(self._directory)],
-            stdin=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", GUARD, "guard", str(process.pid), str(self._directory)],
+                stdin=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             if process.poll() is not None:

@@ -57,6 +57,8 @@ class Sweep:
     """What the driver did not answer. A lost connection or a lack of answers ends a comparison."""
     compared: Compared | None = None
     """What was compared how. None if the comparison did not get to its end."""
+    read: int = 0
+    """Bytes that were compared so far."""
     _kept: int = 0  # bytes of evidence
 
     @property

@@ -135,6 +135,7 @@ class Reads:
         assert data is not None
         length = end - start
         self._bytes += length
+        self._found.read += length
         self._progress(length)
         if is_data:
             expected = self._sides.reference.read(start, length)

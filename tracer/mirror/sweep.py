@@ -41,6 +41,7 @@ def sweep(
     label: str = "comparing the images",
     timeout: float = 30.0,
     adopt: bool = False,
+    into: Sweep | None = None,
 ) -> Sweep:
     """Compare the test side with the reference, and check its block status.
 
@@ -48,9 +49,10 @@ def sweep(
     failed write) except in samples, so that both images can be used together again. ``label`` names
     the progress bars. If the connection is lost, or an answer takes longer than ``timeout``
     seconds, the result has what was found until then, and the question in ``failed``. Raises
-    OSError if the reference fails.
+    OSError if the reference fails. ``into`` is a new Sweep to fill: it holds what was found even if
+    an exception ends the comparison.
     """
-    found = Sweep()
+    found = into if into is not None else Sweep()
     sides = Sides(reference, test, comparison, Waiter(loop, timeout))
     reads = Reads(sides, found)
     try:

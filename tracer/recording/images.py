@@ -1,6 +1,8 @@
 """The images of a recording: create the missing ones, and check that both start with the same
 data."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from tracer.disk import sparse
@@ -14,6 +16,7 @@ from tracer.mirror.scope import Scope
 from tracer.mirror.sweep import sweep
 from tracer.op import SECTOR, Fault, TrimRule
 from tracer.ranges import RangeSet
+from tracer.recording.locks import Locks, one_at_a_time
 from tracer.recording.options import RecordOptions
 from tracer.trace.header import MAX_SIZE
 from tracer.trace.payloads import payload_path
@@ -22,14 +25,15 @@ from tracer.verdict import Compared
 
 class Images:
     """The raw and the test image of a recording, and the backing file if the driver names one. A
-    file that exists is used; otherwise it is created: the backing file as a copy of the raw image.
+    file that exists is used; otherwise it is created, the backing file as a copy of the raw image,
+    and ``undo`` removes it. All are locked.
 
     ``driver`` is the driver with that backing file.
-    ``size`` is the disk's size in bytes. Raises UsageError if the images cannot be used,
-    DriverError if the driver cannot create the test image.
+    ``size`` is the disk's size in bytes. Raises UsageError if the images cannot be used or another
+    recording uses them, DriverError if the driver cannot create the test image.
     """
 
-    def __init__(self, options: RecordOptions) -> None:
+    def __init__(self, options: RecordOptions, locks: Locks, undo: ExitStack) -> None:
         stem = options.trace.with_suffix("")
         self.raw = options.raw or stem.with_suffix(".raw")
         self.test = options.image or stem.with_suffix(f".test.{options.driver.suffix}")
@@ -37,6 +41,7 @@ class Images:
             if options.image is not None:
                 raise UsageError("--driver none uses no test image: leave out --image")
             self.test = self.raw
+        self._locks = locks
         self._new: list[Path] = []
         self.size = options.size
         driver = self.driver = options.driver
@@ -44,36 +49,38 @@ class Images:
         for image in (self.raw, self.test) if driver.owns_image else (self.raw,):
             if image.resolve() in outputs:
                 raise UsageError(f"{image} cannot be both an image and the trace or its payloads")
-        try:
-            if self.raw.exists():
-                self.size = self.raw.stat().st_size
-            elif not driver.owns_image and not driver.absent:
-                self.size = self._served_size(driver)
-            if options.scope.leaves_noise(self.size):
-                driver = self.driver = driver.left_noisy()
-            if not 0 < self.size <= MAX_SIZE or self.size % SECTOR:
-                raise UsageError(
-                    f"the disk's size, {self.size} bytes, must be a multiple of {SECTOR} above 0, "
-                    "and at most 4 EiB"
-                )
-            if not self.raw.exists():
-                self._new.append(self.raw)
-                make_raw(self.raw, self.size)
-            if driver.names_base:
-                base = stem.with_suffix(".base.raw").absolute()
-                if not base.exists():
-                    self._new.append(base)
-                    copy_raw(self.raw, base)
-                driver = driver.backed_by(base)
-            self.driver = driver
-            if driver.owns_image and not self.test.exists():
-                self._new.append(self.test)
-                driver.create_image(self.test, self.size)
-            if driver.owns_image and self.test.samefile(self.raw):
-                raise UsageError(f"{self.raw} cannot be both the raw and the test image")
-        except BaseException:
-            self.remove_new()
-            raise
+        if driver.owns_image and self.test.resolve() == self.raw.resolve():
+            raise UsageError(f"{self.raw} cannot be both the raw and the test image")
+        if driver.fixed_image is not None:
+            locks.take(driver.fixed_image)
+        undo.callback(self.remove_new)
+        if self.raw.exists():
+            self.size = self.raw.stat().st_size
+        elif not driver.owns_image and not driver.absent:
+            self.size = self._served_size(driver)
+        if options.scope.leaves_noise(self.size):
+            driver = driver.left_noisy()
+        if not 0 < self.size <= MAX_SIZE or self.size % SECTOR:
+            raise UsageError(
+                f"the disk's size, {self.size} bytes, must be a multiple of {SECTOR} above 0, "
+                "and at most 4 EiB"
+            )
+        self._get(self.raw, make_raw)
+        if driver.names_base:
+            base = stem.with_suffix(".base.raw").absolute()
+            self._get(base, lambda path, _: copy_raw(self.raw, path))
+            driver = driver.backed_by(base)
+        self.driver = driver
+        if driver.owns_image:
+            self._get(self.test, driver.create_image)
+
+    def _get(self, image: Path, create: Callable[[Path, int], None]) -> None:
+        """Lock an image; create it if it does not exist."""
+        with one_at_a_time(image.parent):
+            if not image.exists():
+                self._new.append(image)
+                create(image, self.size)
+            self._locks.take(image)
 
     def _served_size(self, driver: Driver) -> int:
         with Loop() as loop, driver.start(loop, self.test, 0) as running:

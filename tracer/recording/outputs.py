@@ -1,19 +1,23 @@
-"""The trace of a recording: create it, record the start image, remove it if the recording does not
-start."""
+"""The trace of a recording: reserve its files, create it, record the start image, remove it if the
+recording does not start."""
 
 import time
+from contextlib import ExitStack
 
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.driver import environment
 from tracer.errors import StorageError
+from tracer.files import check_free
+from tracer.interrupts import held as signals_wait
 from tracer.progress import bar
-from tracer.recording.options import RecordOptions
+from tracer.recording.locks import Locks
+from tracer.recording.options import Payloads, RecordOptions
 from tracer.recording.recorder import Recorder
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
-from tracer.trace.payloads import payload_path
+from tracer.trace.payloads import new_payload_path, payload_path
 
 START_PIECE = 1 << 20
 """The most bytes of the start image in one op."""
@@ -21,6 +25,23 @@ START_PIECE = 1 << 20
 
 Ranges = list[tuple[int, int]]
 """Byte ranges ``(start, end)``, in the order of the disk."""
+
+
+def reserve_outputs(options: RecordOptions, locks: Locks, undo: ExitStack) -> None:
+    """Lock the trace and its payload store before anything is touched. Missing ones are created, so
+    that no other recording takes their names; ``undo`` removes these.
+
+    Raises UsageError if another recording has one, or if one exists without ``force``.
+    """
+    paths = options.trace, new_payload_path(options.trace)
+    for path in paths:
+        locks.take(path)
+        check_free(path, options.force)
+    for path in paths if options.payloads is Payloads.FULL else paths[:1]:
+        if not path.exists():
+            with signals_wait():
+                if locks.take(path, create=True):
+                    undo.callback(path.unlink, missing_ok=True)
 
 
 def held(reference: FileDevice) -> Ranges:

@@ -50,6 +50,8 @@ class Recorder:
     Without ``test`` there is no driver: ops are done on the reference alone. With
     ``stop_on_mismatch``, a difference fails its op and stops the recording. With ``sync``, each
     flush and FUA flushes the trace to the disk too. ``say`` shows a difference to the user.
+    ``check_room(needed)`` raises StorageError if a difference is not the driver's fault, since its
+    disk is full; ``needed`` is the bytes of a request that failed with ENOSPC.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Recorder:
         stop_on_mismatch: bool = True,
         sync: bool = False,
         say: Callable[[str], None] = print,
+        check_room: Callable[[int], None] = lambda needed: None,
     ) -> None:
         offered = reference.export if test is None else test.export
         self.export = p.Export(
@@ -83,6 +86,8 @@ class Recorder:
         """The number of guests that have connected so far."""
         self.counts: Counter[int] = Counter()
         """By kind, the number of recorded ops."""
+        self.guest_ops = 0
+        """The number of recorded ops that came from guests."""
         self.bytes: Counter[int] = Counter()
         """By kind, the bytes of recorded ops."""
         self.differences: list[Difference] = []
@@ -103,6 +108,7 @@ class Recorder:
         self._stop_on_mismatch = stop_on_mismatch
         self._sync = sync
         self._say = say
+        self._check_room = check_room
         self.started = time.monotonic_ns()
         """The trace's start on the monotonic clock, in ns. Times in the trace count from it."""
         self._finished: list[Flight] = []
@@ -143,8 +149,9 @@ class Recorder:
 
     @property
     def idle(self) -> bool:
-        """Whether no request is in flight or waits."""
-        return not self.mirror.in_flight and not any(guest.backlog for guest in self.guests)
+        """Whether no op is in flight. Requests that wait are not with the driver yet: a guest that
+        does not fetch its replies holds them back, not the driver."""
+        return not self.mirror.in_flight
 
     def add(self, op: Op, data: bytes | None = None) -> None:
         """Submit an op of our own. It is mirrored and recorded like a guest's op."""
@@ -176,6 +183,11 @@ class Recorder:
             self.stopped = str(error)
             raise
         return mark
+
+    def end(self) -> None:
+        """Take no more requests: those that wait and those that come fail with ESHUTDOWN."""
+        if self.stopped is None:
+            self.stopped = "its guests are done"
 
     def disconnect_guests(self) -> None:
         """Close all connections, after a last attempt to send the replies that wait."""
@@ -282,6 +294,7 @@ class Recorder:
             records.append(pack_op(op))
             self.counts[op.kind] += 1
             self.bytes[op.kind] += op.length
+            self.guest_ops += flight.token is not None
             if op.reference_status and not op.refused:
                 broken = op
         self._output.write(records)
@@ -292,6 +305,9 @@ class Recorder:
         if self._sync and any(f.op.kind == Kind.FLUSH or f.op.flags & Flag.FUA for f in finished):
             self._output.sync()
         for flight in finished:
+            if flight.differences:
+                full = flight.op.test_status == errno.ENOSPC
+                self._check_room(flight.op.length if full else 0)
             for difference in flight.differences:
                 self.note(difference, now)
                 if self._stop_on_mismatch and self.stopped is None:

@@ -1,14 +1,19 @@
 """SIGINT, SIGTERM and SIGHUP during a recording: they wake the loop and are passed on to the
-guest."""
+guest, or interrupt what comes after the guest."""
 
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
+from tracer import interrupts
 from tracer.disk.loop import Loop
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BURST = 0.5
+"""Seconds. Signals that follow each other more closely are one request: timeout(1) signals its
+child and then their group, and a terminal that closes signals the shell, which signals its jobs."""
 
 
 class Signals:
@@ -20,7 +25,9 @@ class Signals:
 
     def __init__(self, loop: Loop) -> None:
         self.received: int | None = None
-        """The number of the last signal, or None."""
+        """The number of the last signal since ``forget``, or None."""
+        self._burst = -BURST  # when the last burst of signals began, in seconds
+        self._raises = False
         self._forward: Callable[[int], None] | None = None
         self._early: list[int] = []
         self._loop = loop
@@ -29,7 +36,7 @@ class Signals:
     def __enter__(self) -> "Signals":
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._loop.add(self._read, lambda _: self._drain())
-        for number in FORWARDED:
+        for number in interrupts.handled():
             self._before[number] = signal.signal(number, self._caught)
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self
@@ -49,6 +56,21 @@ class Signals:
         for number in early:
             guest(number)
 
+    def forget(self) -> None:
+        """Forget the signals so far: they have had their effect."""
+        self.received = None
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Within the block a signal raises Interrupted, at once if one is there already."""
+        try:
+            self._raises = True
+            if self.received is not None:
+                raise interrupts.Interrupted(self.received)
+            yield
+        finally:
+            self._raises = False
+
     def _drain(self) -> None:
         try:
             os.read(self._read, 4096)
@@ -56,11 +78,18 @@ class Signals:
             return
 
     def _caught(self, number: int, _: FrameType | None) -> None:
-        self.received = number
+        now = time.monotonic()
+        repeated = now - self._burst < BURST
+        if not repeated:
+            self._burst = now
+        if not repeated or self.received is not None:
+            self.received = number
         if self._forward is None:
             self._early.append(number)
         elif not (number == signal.SIGINT and _in_foreground()):
             self._forward(number)
+        if self._raises and not repeated:
+            raise interrupts.Interrupted(number)
 
 
 def _in_foreground() -> bool:

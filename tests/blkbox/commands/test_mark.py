@@ -66,7 +66,9 @@ def test_marks_stand_between_the_ops_around_them(tmp_path: Path) -> None:
 
 
 def test_a_guest_s_command_marks_its_own_recording(tmp_path: Path) -> None:
-    script = f"test -S $BLKBOX_CONTROL && {sys.executable} -m blkbox mark inside"
+    need("qemu-io")
+    script = f"test -S $BLKBOX_CONTROL && {sys.executable} -m blkbox mark inside && "
+    script += "qemu-io -f raw -c 'read 0 512' $NBD_URI"
     with recording("other.trace", *RAW, cwd=tmp_path):
         trace("record", "t.trace", *RAW, "--", "sh", "-c", script, cwd=tmp_path)
     assert marks(tmp_path / "t.trace") == [("inside", 0)]

@@ -8,7 +8,7 @@ import pytest
 from tests.blkbox.commands.recorded import DRIVERS, SIZE, mine, rebuild, record
 from tests.kit.command import trace
 from tests.kit.data import MIB
-from tests.kit.guests import nbdsh, qemu_io
+from tests.kit.guests import nbdsh, qemu_io, shell
 from tests.kit.peers import need
 from tests.kit.traces import kinds, read_trace
 from tracer.digest import digest, is_zero
@@ -94,7 +94,8 @@ def test_the_summary_as_json(tmp_path: Path) -> None:
     result = record(tmp_path, "raw", *qemu_io("write -P 1 0 4k", "read 0 512", "discard 0 512"))
     assert set(result) == {
         "verdict", "reason", "trace", "driver", "size", "ops", "bytes", "mismatches", "damage",
-        "trace_bytes", "payload_bytes", "connections", "guest_exit", "compared", "schema",
+        "trace_bytes", "payload_bytes", "connections", "guest_exit", "compared", "interrupted",
+        "schema",
     }  # fmt: skip
     assert result["schema"] == 1
     assert (result["verdict"], result["driver"], result["trace"]) == ("clean", "raw", "t.trace")
@@ -111,7 +112,8 @@ def test_the_summary_as_json(tmp_path: Path) -> None:
 
 def test_the_summary_as_json_is_all_that_is_on_stdout(tmp_path: Path) -> None:
     options = ["--driver", "raw", "--size", "1M", "--json"]
-    done = trace("record", "t.trace", *options, "--", "echo", "hello", cwd=tmp_path)
+    guest = shell('echo hello; qemu-io -f raw -c "read 0 512" "$1"')
+    done = trace("record", "t.trace", *options, "--", *guest, cwd=tmp_path)
     assert json.loads(done.stdout)["verdict"] == "clean"
 
 
@@ -133,7 +135,7 @@ def test_the_summary_for_people(tmp_path: Path) -> None:
 
 
 def test_the_address_is_in_the_environment_too(tmp_path: Path) -> None:
-    script = "import nbd, os; nbd.NBD().connect_uri(os.environ['NBD_URI'])"
+    script = "import nbd, os; h = nbd.NBD(); h.connect_uri(os.environ['NBD_URI']); h.pread(1, 0)"
     need("nbdsh")
     assert record(tmp_path, "raw", "nbdsh", "-c", script)["connections"] == 1
 

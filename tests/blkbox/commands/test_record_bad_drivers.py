@@ -9,6 +9,7 @@ from tests.blkbox.commands.recorded import SIZE, summary
 from tests.kit.command import trace
 from tests.kit.data import MIB
 from tests.kit.drivers import IN_MEMORY, serve, toml
+from tests.kit.guests import qemu_io
 from tests.kit.peers import background, need
 from tests.kit.processes import is_gone
 from tests.kit.system import entries, wait_until
@@ -201,7 +202,6 @@ def test_nothing_that_a_driver_started_outlives_it(tmp_path: Path) -> None:
     text = "sleep 1000 & echo $! >pid; " + IN_MEMORY
     trace(
         "record", "t.trace", "--driver", toml(tmp_path, serve=serve(text)), "--size", SIZE, "--",
-        "true",
-        cwd=tmp_path,
+        *qemu_io("read 0 512"), cwd=tmp_path,
     )  # fmt: skip
     wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())))

@@ -20,6 +20,7 @@ from tracer.disk.loop import Loop
 from tracer.errors import Exit
 from tracer.nbd.uri import parse_uri
 from tracer.op import Kind
+from tracer.recording.recorder import MAX_UNSENT
 
 # ---------------------------------------------------------------- the guest
 
@@ -47,8 +48,10 @@ def test_a_guest_that_cannot_be_run_leaves_nothing_behind(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_passed_on_to_the_guest(tmp_path: Path, number: signal.Signals) -> None:
+    need("qemu-io")
     guest = shell(
-        f"trap 'echo got it >got; exit 0' {number.name[3:]}; echo >up; while :; do sleep 0.05; done"
+        f"trap 'echo got it >got; exit 0' {number.name[3:]}; qemu-io -f raw -c 'read 0 512' $1; "
+        "echo >up; while :; do sleep 0.05; done"
     )
     # a shell cannot trap a signal that is ignored when it starts: nohup and "&" leave us such
     command = ["env", "--default-signal", sys.executable, "-m", "blkbox"]
@@ -60,6 +63,48 @@ def test_a_signal_is_passed_on_to_the_guest(tmp_path: Path, number: signal.Signa
     assert (tmp_path / "got").exists()
     end = read_trace(tmp_path / "t.trace")[0].end
     assert end is not None
+
+
+@pytest.mark.parametrize(
+    ("guest", "why"),
+    [
+        ("exit 0", "; is {nbd} in the guest's command?"),
+        ("exit 3", "; the guest's exit status is 3"),
+        ("nbdinfo --size $NBD_URI >info", ""),
+    ],
+)
+def test_a_guest_without_an_op_tests_nothing(tmp_path: Path, guest: str, why: str) -> None:
+    need("nbdinfo")
+    done = trace(
+        "record", "t.trace", "--driver", "raw", "--size", SIZE, "--json", "--", "sh", "-c", guest,
+        cwd=tmp_path, expect=Exit.UNDECIDABLE,
+    )  # fmt: skip
+    result = summary(done.stdout)
+    assert result["reason"] == f"no guest op: nothing was tested{why}"
+    trace("verify", "t.trace", cwd=tmp_path)
+    done = trace("replay", "t.trace", "--driver", "raw", cwd=tmp_path, expect=Exit.UNDECIDABLE)
+    assert "trace: the trace has no op to replay: nothing was tested\n" in done.stderr
+
+
+@pytest.mark.parametrize("driver", ["raw", "qcow2"])
+def test_a_guest_that_does_not_fetch_its_replies_is_not_the_driver_s_fault(
+    tmp_path: Path, driver: str
+) -> None:
+    need("qemu-nbd", "qemu-img")
+    options = ["t.trace", "--driver", driver, "--size", "32M"]
+    with (
+        recording(*options, cwd=tmp_path) as (process, uri),
+        Loop() as loop,
+        NbdDevice.connect(loop, parse_uri(uri)) as device,
+    ):
+        for _ in range(200):  # far more than the recorder keeps for a guest
+            device.submit(Kind.READ, 0, 0, MIB, None, lambda *_: None)
+        device.kick()
+        enough = MAX_UNSENT // MIB
+        wait_until(lambda: len(read_trace(tmp_path / "t.trace")[1]) >= enough)
+        code, out, err = finish(process)
+    assert code == Exit.CLEAN, err
+    assert "verdict:  clean" in out
 
 
 # ---------------------------------------------------------------- signals without a guest command

@@ -75,6 +75,40 @@ def test_a_full_disk_for_the_reference_is_not_the_drivers_fault(
     assert opened.mismatches == []
 
 
+@pytest.mark.parametrize("mode", ["stop", "continue"])
+@pytest.mark.parametrize("driver", ["raw", "qcow2"])
+def test_a_full_disk_for_the_test_image_is_not_the_drivers_fault(
+    tmp_path: Path, small: Path, driver: str, mode: str
+) -> None:
+    need("nbdsh", "qemu-nbd", "qemu-img")
+    done = trace(
+        "record", "t.trace", "--driver", driver, "--size", SIZE, "--image", small / "test.img",
+        "--on-mismatch", mode, "--", "nbdsh", "-u", "{nbd}", "-c", WRITES,
+        cwd=tmp_path, expect=Exit.STORAGE,
+    )  # fmt: skip
+    full = f"trace: the file system with {small}/test.img is full: make room, or give another"
+    assert done.stderr == f"{full} --image\n"
+    assert done.stdout.split()[1] == "EIO"
+    opened, _ = read_trace(tmp_path / "t.trace")
+    assert opened.mismatches == []
+    assert opened.end is not None
+    assert opened.end.verdict == "incomplete"
+
+
+def test_an_image_that_cannot_be_made_on_a_full_disk_is_not_the_drivers_fault(
+    tmp_path: Path, small: Path
+) -> None:
+    need("qemu-img")
+    (small / "filler").write_bytes(bytes(200 << 10))
+    done = trace(
+        "record", "t.trace", "--driver", "qcow2", "--size", SIZE, "--image", small / "test.img",
+        "--", "true", cwd=tmp_path, expect=Exit.STORAGE,
+    )  # fmt: skip
+    assert done.stderr == f"trace: the file system with {small}/test.img is full: make room\n"
+    assert entries(tmp_path) == []
+    assert entries(small) == ["filler"]
+
+
 def test_an_image_that_cannot_be_made_is_not_the_drivers_fault(tmp_path: Path) -> None:
     options = ["--driver", "raw", "--size", "1M", "--raw", "no/folder/x.raw"]
     done = trace("record", "t.trace", *options, "--", "true", cwd=tmp_path, expect=Exit.STORAGE)

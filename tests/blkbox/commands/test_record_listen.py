@@ -59,7 +59,7 @@ def test_a_private_socket_is_removed(tmp_path: Path) -> None:
     with recording("t.trace", "--driver", "raw", "--size", "1M", cwd=tmp_path) as (process, uri):
         folder = Path(uri.partition("socket=")[2]).parent
         assert folder.stat().st_mode & 0o777 == 0o700
-        assert finish(process)[0] == 0
+        finish(process)
     assert not folder.exists()
 
 

@@ -1,10 +1,11 @@
 """The recorder's turn: record, then reply; and what it does when there is too much to do."""
 
+import errno
 import os
 import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.kit.machines import drain, feed
 from tracer.disk.device import Done
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
+from tracer.errors import StorageError
 from tracer.mirror.comparison import Comparison
 from tracer.nbd.client import Client, Reply
 from tracer.nbd.server import Request, Server
@@ -85,7 +87,13 @@ class Visitor:
 
 class Bench:
     def __init__(
-        self, folder: Path, stack: ExitStack, payloads: str = "hash", *, stop: bool = True
+        self,
+        folder: Path,
+        stack: ExitStack,
+        payloads: str = "hash",
+        *,
+        stop: bool = True,
+        check_room: Callable[[int], None] = lambda needed: None,
     ) -> None:
         for name in ("good.raw", "test.raw"):
             (folder / name).write_bytes(bytes(SIZE))
@@ -97,7 +105,7 @@ class Bench:
         self.output = stack.enter_context(TraceOutput(self.path, Header(SIZE, payloads)))
         self.recorder = Recorder(
             self.loop, self.reference, self.test, Comparison(), self.output,
-            stop_on_mismatch=stop, say=lambda _: None,
+            stop_on_mismatch=stop, say=lambda _: None, check_room=check_room,
         )  # fmt: skip
         stack.callback(self.recorder.disconnect_guests)
 
@@ -258,6 +266,55 @@ def test_a_guest_that_is_gone_costs_nothing(bench: Bench) -> None:
     assert bench.recorder.idle
     assert bench.recorded() == [0]
     assert bench.test.read(0, 512) == b"a" * 512
+
+
+def test_what_waits_at_the_end_is_not_the_driver_s(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest that does not fetch its replies holds its own requests back."""
+    monkeypatch.setattr(module, "MAX_UNSENT", 0)
+    monkeypatch.setattr(module, "MAX_OPS", 2)
+    guest = bench.visitor()
+    for at in range(4):
+        guest.client.request(Kind.READ, 0, at * 512, 512)
+    guest.talk()
+    recorder = bench.recorder
+    assert (recorder.mirror.in_flight, len(recorder.guests[0].backlog)) == (2, 2)
+    recorder.end()
+    recorder.turn(0)
+    assert not recorder.idle
+    bench.test.release()
+    recorder.turn(0)
+    assert recorder.idle
+    guest.client.request(Kind.READ, 0, 0, 512)
+    guest.talk()
+    errors = sorted(reply.error for reply in guest.replies)
+    assert errors == [0, 0, errno.ESHUTDOWN, errno.ESHUTDOWN, errno.ESHUTDOWN]
+    assert sorted(bench.recorded()) == [0, 1]
+    assert recorder.guest_ops == 2
+
+
+def test_a_difference_on_a_full_disk_is_ours(tmp_path: Path) -> None:
+    asked = []
+
+    def full(needed: int) -> None:
+        asked.append(needed)
+        raise StorageError("full")
+
+    with ExitStack() as stack:
+        bench = Bench(tmp_path, stack, check_room=full)
+        guest = bench.visitor()
+        guest.client.request(Kind.WRITE, 0, 0, 4096, bytes(4096))
+        guest.talk()
+        [(*_, done)] = bench.test.held
+        done(errno.ENOSPC, None, [])
+        guest.talk()
+        assert asked == [4096]
+        assert [reply.error for reply in guest.replies] == [errno.EIO]
+        assert str(bench.recorder.error) == "full"
+        assert bench.recorder.differences == []
+        with Trace(bench.path) as trace:
+            assert trace.mismatches() == []
 
 
 def test_reads_and_flags_that_shape_replies_are_no_part_of_the_op(bench: Bench) -> None:
