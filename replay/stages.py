@@ -106,9 +106,7 @@ class Ending:
             reopened, outcome = self._compare(outcome, sides, again, "reopened")
             if outcome.gone is None:
                 again.stop()  # an orderly stop, so that a later run can start from the image
-        if driver.may_forget and _nothing_survived(
-            sides.reference, reopened.damage, self.start.raw
-        ):
+        if driver.may_forget and _nothing_survived(sides, reopened.damage, self.start.raw):
             return replace(outcome, volatile=True)
         if reopened.damage and outcome.unflushed:
             reopened, outcome = self._promised(reopened, outcome)
@@ -186,15 +184,19 @@ def until(deadline: float | None, progress: Callable[[int], None]) -> Callable[[
     return count
 
 
-def _nothing_survived(reference: FileDevice, damage: RangeSet, start: Path | None) -> bool:
+def _nothing_survived(sides: Sides, damage: RangeSet, start: Path | None) -> bool:
     """Return whether everything that was written is damaged: the restart kept none of the data.
     ``start`` is the raw image that new images begin with; None if they begin blank."""
     if not damage:
         return False
+    reference, size = sides.reference, sides.reference.export.size
+    lost = damage.copy()
+    for begin, end in sides.comparison.undefined(0, size):  # these prove nothing
+        lost.add(begin, end)
     with ExitStack() as stack:
         held = stack.enter_context(FileDevice(start, read_only=True)) if start else None
-        for first, last, is_data in sparse.extents(reference.fd, 0, reference.export.size):
-            for begin, end in damage.outside(first, last) if is_data else ():
+        for first, last, is_data in sparse.extents(reference.fd, 0, size):
+            for begin, end in lost.outside(first, last) if is_data else ():
                 for at in range(begin, end, PIECE):
                     piece = reference.read(at, min(PIECE, end - at))
                     if piece != held.read(at, len(piece)) if held else not is_zero(piece):
