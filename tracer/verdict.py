@@ -95,6 +95,14 @@ class FaultName(StrEnum):
     LOST = "lost"
 
 
+class SignalName(StrEnum):
+    """A signal that interrupts a recording."""
+
+    SIGINT = "SIGINT"
+    SIGTERM = "SIGTERM"
+    SIGHUP = "SIGHUP"
+
+
 # ---------------------------------------------------------------- parts
 
 
@@ -289,8 +297,9 @@ class Recording(Struct, frozen=True, kw_only=True):
     connections: Count
     guest_exit: int | None
     """The exit status of the guest's command, if there was a command."""
-    interrupted: str | None = None
-    """The signal that came before everything was compared, such as "SIGINT"."""
+    interrupted: SignalName | None = None
+    """The signal that came after the guests were done, before everything was compared and the
+    driver had stopped."""
     schema: Count = SCHEMA
 
     @property

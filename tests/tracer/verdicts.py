@@ -321,6 +321,7 @@ RECORDING_JSON = """{
   "payload_bytes": 0,
   "connections": 1,
   "guest_exit": null,
+  "interrupted": null,
   "schema": 1
 }"""
 

@@ -169,7 +169,9 @@ class Ending:
         if self._compared:
             done = f"{size(self._compared)} of {total} were compared"
         if self.verdict is VerdictKind.CLEAN:
-            self._set(VerdictKind.UNDECIDABLE, f"{self.interrupted} at the end: {done}, no difference")
+            self._set(
+                VerdictKind.UNDECIDABLE, f"{self.interrupted} at the end: {done}, no difference"
+            )
         else:
             self.reason += f"; {self.interrupted} at the end: {done}"
 
