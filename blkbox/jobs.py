@@ -90,10 +90,12 @@ def record(
     ``force``: replace an existing trace.
     ``say``: gets the first mismatches and warnings, a line at a time.
 
-    Raises UsageError if an argument is wrong, the trace exists or the images differ at the start;
-    Undecidable if the driver does not make, start or serve its image; StorageError if our own disk
-    fails or is full. After a StorageError the trace reads back up to that point. A driver that
-    corrupts data or crashes is not an error: the result's ``verdict`` shows it.
+    If the guest sends no request, nothing is tested, and the verdict is undecidable. Raises
+    UsageError if an argument is wrong, the trace exists, another recording uses one of the files or
+    the images differ at the start; Undecidable if the driver does not make, start or serve its
+    image; StorageError if our own disk fails or is full. After a StorageError the trace reads back
+    up to that point. A driver that corrupts data or crashes is not an error: the result's
+    ``verdict`` shows it.
     """
     from tracer.driver.spec import parse_driver
     from tracer.mirror.scope import Compare, Scope

@@ -108,6 +108,14 @@ class FaultName(StrEnum):
     LOST = "lost"
 
 
+class SignalName(StrEnum):
+    """A signal that interrupts a recording."""
+
+    SIGINT = "SIGINT"
+    SIGTERM = "SIGTERM"
+    SIGHUP = "SIGHUP"
+
+
 # ---------------------------------------------------------------- parts
 
 
@@ -426,8 +434,9 @@ class Recording(Struct, frozen=True, kw_only=True):
     """The exit status of the guest's command, if there was a command."""
     compared: Compared | None = None
     """What the comparison of the images at the end read; None if there was none."""
-    interrupted: str | None = None
-    """The signal that came before everything was compared, such as "SIGINT"."""
+    interrupted: SignalName | None = None
+    """The signal that came after the guests were done, before everything was compared and the
+    driver had stopped."""
     schema: Count = SCHEMA
 
     @property

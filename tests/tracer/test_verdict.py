@@ -123,13 +123,35 @@ def test_damage_may_reach_to_the_last_sector(size: int) -> None:
 
 
 def test_a_recording_that_is_none_is_refused_by_name() -> None:
-    for key in without(RECORDING, "compared"):
+    for key in without(RECORDING, "compared", "interrupted"):  # which are newer
         with pytest.raises(UsageError, match=f"not a verdict: {key} is missing or wrong"):
             from_json(without(RECORDING, key), Recording)
     with pytest.raises(UsageError, match="not a verdict: damage is missing or wrong"):
         from_json(to_json(RECORDING) | {"damage": [{"sector": 2047, "sectors": 2}]}, Recording)
     with pytest.raises(UsageError, match="has schema 2; this version reads 1"):
         from_json(to_json(RECORDING) | {"schema": 2}, Recording)
+    with pytest.raises(UsageError, match="not a verdict: interrupted is missing or wrong"):
+        from_json(to_json(RECORDING) | {"interrupted": "SIGSEGV"}, Recording)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "interrupted", "code"),
+    [
+        ("clean", None, 0),
+        ("failed", None, 1),
+        ("undecidable", None, 125),
+        ("undecidable", "SIGINT", 130),
+        ("undecidable", "SIGTERM", 143),
+        ("undecidable", "SIGHUP", 129),
+        ("damaged", "SIGINT", 1),
+        ("failed", "SIGTERM", 1),
+    ],
+)
+def test_a_difference_counts_more_than_an_interruption(
+    verdict: str, interrupted: str | None, code: int
+) -> None:
+    found = to_json(RECORDING) | {"verdict": verdict, "interrupted": interrupted}
+    assert from_json(found, Recording).exit_code == code
 
 
 def test_bytes_of_a_file_s_name_that_are_no_text_are_kept() -> None:

@@ -37,7 +37,7 @@ from tracer.recording.signals import Signals
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import payload_path
 from tracer.trace.records import End
-from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange
+from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, SignalName
 
 REMEDY = "make room, or give another --image"
 
@@ -213,6 +213,7 @@ class _Session:
 
     def _summary(self) -> Recording:
         recorder, options, ending = self.recorder, self.options, self.ending
+        signal = ending.interrupted
         payloads = payload_path(options.trace)
         return Recording(
             verdict=ending.verdict,
@@ -234,7 +235,7 @@ class _Session:
             connections=recorder.connections,
             guest_exit=self.guest.exited if self.guest is not None else None,
             compared=ending.compared,
-            interrupted=ending.interrupted.name if ending.interrupted is not None else None,
+            interrupted=SignalName(signal.name) if signal is not None else None,
         )
 
 
