@@ -15,7 +15,7 @@ from replay.outcome import Outcome
 from replay.reader import try_reader
 from replay.run import Run
 from replay.runner import Runner
-from replay.symptom import Symptom, is_same, symptoms
+from replay.symptom import Symptom, again, is_same, symptoms
 from tracer.driver import environment
 from tracer.errors import DriverError, Undecidable
 from tracer.op import KIND_BY_NUMBER, SECTOR, Kind, Op, flag_names
@@ -187,9 +187,10 @@ def _try_fresh(runner: Runner, detected: _Detected, say: Callable[[str], None]) 
         return  # an op showed it: a fresh image cannot
     say("looking at a fresh image")
     run = Run("fresh", detected.order, runner.first, sign=symptom, last=symptom.stage)
-    if run.shows(runner.run(run)):
+    shown = again(symptom, runner.run(run), runner.first)
+    if shown is not None:
         name = runner.options.driver.name
-        raise Undecidable(f"{name}: a fresh image is wrong before the first op ({symptom.reason})")
+        raise Undecidable(f"{name}: wrong before the first op, on a fresh image: {shown.reason}")
 
 
 def _deadline(options: ReplayOptions, detected: _Detected) -> float:

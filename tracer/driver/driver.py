@@ -268,7 +268,7 @@ class Running:
             except subprocess.TimeoutExpired:
                 problem = f"it did not end within {STOP_TIMEOUT:g} s of being asked to"
             else:
-                if early is not None:
+                if early:  # 0: it may end by itself once its last client has left
                     problem = f"it ended by itself ({exit_text(early)})"
                 elif code not in STOPPED:
                     problem = f"it ended with {exit_text(code)} when asked to stop"

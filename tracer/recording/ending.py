@@ -96,7 +96,10 @@ class Ending:
         if recorder.differences:
             failed = recorder.faults <= {Fault.STATUS, Fault.LOST}
             verdict = VerdictKind.FAILED if failed else VerdictKind.DAMAGED
-            self._set(verdict, "the test image differs from the reference")
+            reason = "the test image differs from the reference"
+            if failed:
+                reason = "an op failed on one side and succeeded on the other"
+            self._set(verdict, reason)
         if self.interrupted is not None:
             self._note_interruption()
         else:

@@ -100,6 +100,11 @@ class Images:
         """Whether the test image was made for this recording."""
         return self.test in self._new
 
+    @property
+    def both_new(self) -> bool:
+        """Whether both images were made for this recording."""
+        return self.raw in self._new and self.test_is_new
+
     def remove_new(self) -> None:
         """Remove the images that were created, because the recording did not start."""
         for path in self._new:
@@ -107,10 +112,17 @@ class Images:
 
 
 def compare_start(
-    loop: Loop, reference: FileDevice, running: Running, comparison: Comparison, scope: Scope
+    loop: Loop,
+    reference: FileDevice,
+    running: Running,
+    comparison: Comparison,
+    scope: Scope,
+    *,
+    both_new: bool = False,
 ) -> Compared | None:
-    """Compare both images. Return what was compared. Raises UsageError if they differ, Undecidable
-    if the driver cannot read the test image."""
+    """Compare both images. Return what was compared. Raises UsageError if they differ; Undecidable
+    if the driver cannot read the test image, or if both are new: then nobody else made them
+    differ."""
     start = sweep(loop, reference, running.device, comparison, scope=scope)
     if start.failed is not None:
         raise Undecidable(f"{running.driver.name}: {start.failed}")
@@ -119,6 +131,11 @@ def compare_start(
     if start.first.fault is Fault.STATUS:
         raise Undecidable(
             f"{running.driver.name} cannot read its image at sector {start.first.offset // SECTOR}"
+        )
+    if both_new:
+        raise Undecidable(
+            f"{running.driver.name}: a new image does not read as zeroes, first in sector "
+            f"{start.first.offset // SECTOR}"
         )
     raise UsageError(
         f"the raw and the test image differ, first in sector {start.first.offset // SECTOR}: make "

@@ -63,7 +63,9 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             comparison = images.comparison(options.trim, reference)
             alone = options.driver.absent
             if not options.trust_start and not alone:
-                compared = compare_start(loop, reference, running, comparison, options.scope)
+                compared = compare_start(
+                    loop, reference, running, comparison, options.scope, both_new=images.both_new
+                )
                 known = images.test_is_new or images.driver.noisy
                 if compared is not None and compared.blind and not known:
                     say(
