@@ -8,7 +8,7 @@ import pytest
 
 from tests.kit.command import trace
 from tests.kit.drivers import NBDKIT, toml
-from tests.kit.faulty.workload import KIB, WORKLOAD, Request, make_trace, write_driver
+from tests.kit.faulty.workload import KIB, REWRITES, WORKLOAD, Request, make_trace, write_driver
 from tests.kit.peers import need
 from tracer.op import Flag, Kind
 
@@ -72,6 +72,14 @@ def test_two_damages_are_both_named(tmp_path: Path) -> None:
     verdict = replayed(tmp_path, write_driver(tmp_path, "overwritten-after-another", "server"))
     assert verdict["culprit"]["seq"] == 17
     assert [other["seq"] for other in verdict["also"]] == [23]
+
+
+def test_a_damage_that_was_overwritten_hides_no_later_one(tmp_path: Path) -> None:
+    """A read saw the first, then it was written over, and the second struck the same place."""
+    make_trace(tmp_path / "w.trace", REWRITES)
+    verdict = replayed(tmp_path, write_driver(tmp_path, "seen-then-overwritten"))
+    assert (verdict["culprit"]["seq"], verdict["confirmed"]) == (6, True)
+    assert [other["seq"] for other in verdict["also"]] == [9]
 
 
 # ---------------------------------------------------------------- what was never flushed

@@ -100,6 +100,9 @@ TABLE = [
            later=(WRITE_23, do.lose)),
     Defect("overwritten-before-another", WRITE_25, do.lose, 25, lost(900, 4, 14),
            later=(WRITE_17, do.zero(60, 12))),
+    # a read sees what the first damages, before it is written over; then the second strikes
+    rewrites("seen-then-overwritten", write(60, nth=2), do.lose, 6, lost(60, 8, 3),
+             later=(REWRITE_9, do.keep_older)),
     # seen only once the driver has stopped
     Defect("lost-on-close", WRITE_17, do.lose, 17, lost(20, 4, 0), "reopen"),
     Defect("flush-zeroes-on-reopen", FLUSH_22, do.zero(60, 12), 22, zeroed(60, 12), "reopen"),
