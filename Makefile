@@ -39,6 +39,7 @@ bench: $(READY) peers
 	$(BIN)/python -m benchmarks.chart benchmarks/out/datapath.json benchmarks/out/datapath.png
 	$(BIN)/python -m benchmarks.replay --rounds 3
 	$(BIN)/python -m benchmarks.long_trace
+	$(BIN)/python -m benchmarks.disk_sizes
 	$(BIN)/python -m benchmarks.frames
 	$(BIN)/python -m benchmarks.provenance --rounds 3
 

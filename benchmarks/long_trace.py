@@ -71,6 +71,8 @@ def make(path: Path, count: int, out_of_order: bool = False) -> None:
 class NullDevice:
     """A device that completes every request at once and does nothing."""
 
+    has_block_status = False
+
     def __init__(self, size: int) -> None:
         self.export = Export(size, int(EVERYTHING))
         self.lost: Exception | None = None
