@@ -26,6 +26,14 @@ settings.register_profile(
 settings.load_profile("blkbox")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _runtime_folder() -> Iterator[None]:
+    """A runtime folder for each worker: recordings of one are none of another's business."""
+    with tempfile.TemporaryDirectory(prefix="blkbox-tests-") as folder:
+        PEER_ENV["XDG_RUNTIME_DIR"] = os.environ["XDG_RUNTIME_DIR"] = folder
+        yield
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Where a test may write a trace."""

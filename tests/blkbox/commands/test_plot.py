@@ -117,7 +117,8 @@ def test_what_cannot_be_drawn_is_one_line(
 
 def test_a_verdict_reads_back(folder: Path) -> None:
     read = to_json(load(folder / "v.json"))
-    damage = [one | {"class": None, "source": None, "detail": None, "text": None} for one in DAMAGE]
+    unexplained = dict.fromkeys(("class", "source", "detail", "text", "writer"))
+    damage = [one | unexplained for one in DAMAGE]
     written = VERDICT | {"culprit": CULPRIT | {"connection": 0}, "damage": damage}
     assert written.pop("more")
     assert {name: read[name] for name in written} == written

@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,8 @@ from tests.kit.system import PATIENCE, entries, wait_until
 from tests.kit.traces import read_trace
 from tracer.driver.spec import parse_driver
 from tracer.errors import Exit
-from tracer.mirror.sweep import CHUNK
+from tracer.mirror.reads import Reads
 from tracer.op import Kind
-from tracer.recording.ending import Ending
 from tracer.recording.options import RecordOptions
 from tracer.recording.session import record
 
@@ -104,24 +104,25 @@ def test_a_difference_from_before_the_interruption_counts(tmp_path: Path) -> Non
 def test_a_difference_that_the_comparison_had_found_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "t.test.raw").write_bytes(b"x" * 4096 + bytes(CHUNK * 4 - 4096))
-    advance, seen = Ending._advance, []
+    size = 16 << 20  # more reads than are in flight at a time
+    (tmp_path / "t.test.raw").write_bytes(b"x" * 4096 + bytes(size - 4096))
+    done, seen = Reads._done, []
 
-    def interrupt(self: Ending, progress: Callable[[int], None], more: int) -> None:
-        advance(self, progress, more)
-        seen.append(more)
-        if len(seen) == 2:  # the first piece is compared by now
+    def interrupt(self: Reads, piece: tuple[int, int, bool], *answer: Any) -> None:
+        done(self, piece, *answer)
+        seen.append(piece)
+        if piece[0] == 0:  # where the difference is
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Ending, "_advance", interrupt)
+    monkeypatch.setattr(Reads, "_done", interrupt)
     options = RecordOptions(
-        tmp_path / "t.trace", parse_driver("raw"), size=CHUNK * 4, trust_start=True,
+        tmp_path / "t.trace", parse_driver("raw"), size=size, trust_start=True,
         command=tuple(qemu_io("write 64k 4k")), handle_signals=True,
     )  # fmt: skip
     found = record(options, lambda _: None)
     assert (found.exit_code, found.verdict, found.interrupted) == (1, "damaged", "SIGINT")
     assert [(one.sector, one.sectors) for one in found.damage] == [(0, 8)]
-    assert len(seen) == 2
+    assert max(end for _, end, _ in seen) < size
     assert len(read_trace(tmp_path / "t.trace")[0].mismatches) == 1
 
 

@@ -116,8 +116,9 @@ def test_another_build_reads_start_data_too(tmp_path: Path) -> None:
 
 def test_up_to_an_op_of_the_start_data_nothing_is_played(tmp_path: Path) -> None:
     odd_trace(tmp_path)
-    verdict = replayed(tmp_path, "raw", "--upto", "1", expect=0)
+    verdict = replayed(tmp_path, "raw", "--upto", "1", expect=125)
     assert (verdict["ops"], verdict["replayed_ops"], verdict["start"]) == (0, 0, "converted")
+    assert "nothing was tested" in verdict["reason"]
 
 
 def test_a_part_of_a_trace_begins_with_its_start_data(tmp_path: Path) -> None:

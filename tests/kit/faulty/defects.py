@@ -123,9 +123,12 @@ TABLE = [
 CHANCE = Defect("chance", WRITE_17, do.lose, 17, lost(20, 4, 0), luck="1001000100100100")
 """It shows in some runs only: for tests/test_locate.py."""
 
+RARE = Defect("rare", WRITE_17, do.lose, 17, lost(20, 4, 0), luck="1" + 24 * "0")
+"""It shows in so few runs that nothing can be confirmed."""
+
 DEFECTS = {defect.name: defect for defect in TABLE}
 
 
 def find(name: str) -> Defect | None:
     """The defect of a name; None for "none", which is a disk that does everything right."""
-    return None if name == "none" else {**DEFECTS, CHANCE.name: CHANCE}[name]
+    return None if name == "none" else {**DEFECTS, CHANCE.name: CHANCE, RARE.name: RARE}[name]

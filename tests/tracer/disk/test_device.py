@@ -201,9 +201,15 @@ def device(loop: Loop, tmp_path: Path) -> Iterator[NbdDevice]:
                "1M",
                "blocksize-maximum=64K", "blocksize-error-policy=error"]  # fmt: skip
     with background(*command, cwd=tmp_path):
-        wait_until(path.exists)
+        wait_until(lambda: listens(path))
         with NbdDevice.connect(loop, Address(path=str(path))) as device:
             yield device
+
+
+def listens(path: Path) -> bool:
+    """Whether a server listens: its socket appears a little earlier."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
 
 
 def do(
