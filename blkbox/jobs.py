@@ -62,6 +62,7 @@ def record(
     trust_start: bool = False,
     compare: str = "touched",
     thorough: bool = False,
+    allow_errno: str = "",
     sync: bool = False,
     force: bool = False,
     say: Say = _silent,
@@ -86,6 +87,8 @@ def record(
     a sample of other places; ``whole`` compares every byte. docs/finding-culprits.md says what this
     can miss.
     ``thorough``: a larger sample, and more of what only the driver calls data.
+    ``allow_errno``: names of errno values that the driver may return, like ``ENOSPC,EDQUOT``. The
+    range of such an op then holds old or new data, and the guest gets the error.
     ``sync``: a flush or FUA of the guest also flushes the trace to disk.
     ``force``: replace an existing trace.
     ``say``: gets the first mismatches and warnings, a line at a time.
@@ -101,6 +104,7 @@ def record(
     from tracer.mirror.scope import Compare, Scope
     from tracer.recording.options import OnMismatch, Payloads, RecordOptions
     from tracer.recording.session import record
+    from tracer.text import parse_errnos
 
     options = RecordOptions(
         trace=Path(trace),
@@ -114,6 +118,7 @@ def record(
         trim=_choice(TrimRule, trim),
         trust_start=trust_start,
         scope=Scope(_choice(Compare, compare), thorough),
+        allowed=parse_errnos(allow_errno),
         sync=sync,
         force=force,
     )
@@ -161,16 +166,14 @@ def replay(
     ``time``: the most seconds that the search may take; None: five times the first run, and at
     least 30 s. At the end the verdict has the suspects.
     ``timeout``: the time limit for an op, in seconds.
-    ``allow_errno``: names of errno values that the driver may return, like ``ENOSPC,EDQUOT``. The
-    range of such an op then holds old or new data.
+    ``allow_errno``: errors that the driver may return, as for ``record``.
     ``keep``: a new folder that keeps the images of every run; None: the images are removed.
     ``force``: allow the replay to overwrite the data of a server or a block device.
     ``say``: gets a line for each step of the search.
 
     A driver that cannot be judged gives an undecidable verdict, not an error. Raises UsageError if
     an argument is wrong or a disk must not be overwritten, TraceError if the trace or a payload
-    cannot be read, StorageError if our own disk fails or is full, DriverHung if the driver stops
-    answering while the search reads its disk.
+    cannot be read, StorageError if our own disk fails or is full.
     """
     from blkbox.judge import judge
     from replay.options import Order, ReplayOptions

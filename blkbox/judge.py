@@ -17,7 +17,7 @@ from replay.run import Run
 from replay.runner import Runner
 from replay.symptom import Symptom, again, is_same, symptoms
 from tracer.driver import environment
-from tracer.errors import DriverError, Undecidable
+from tracer.errors import DriverError, DriverHung, Undecidable
 from tracer.op import KIND_BY_NUMBER, SECTOR, Kind, Op, flag_names
 from tracer.trace.data import TraceWithData
 from tracer.trace.order import by_seq
@@ -78,8 +78,7 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
 
     If the driver cannot be judged, the verdict is undecidable. Raises TraceError if the trace or a
     payload cannot be read, UsageError if a disk must not be overwritten, StorageError if our own
-    disk fails or is full, and DriverHung if the driver stops answering while the search reads its
-    disk.
+    disk fails or is full.
     """
     runner, driver, reader = Runner(source, options), options.driver, options.reader
     start, options = runner.start, runner.options
@@ -102,17 +101,20 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
             _try_fresh(runner, detected, say)
             kind, reason = detected.symptom.verdict, detected.symptom.reason
             if options.find:
-                located = locate(
-                    runner, detected.symptom, detected.outcome,
-                    ops=ops, order=detected.order, deadline=_deadline(options, detected), say=say,
-                )  # fmt: skip
+                try:
+                    located = locate(
+                        runner, detected.symptom, detected.outcome, ops=ops,
+                        order=detected.order, deadline=_deadline(options, detected), say=say,
+                    )  # fmt: skip
+                except (Undecidable, DriverHung) as error:  # the fault stays proven
+                    reason += f"; the search ended early: {error}"
                 if located.why is not None:
                     reason += f"; {located.why}"
             found = _describe(source, ops, detected, located)
             log = detected.outcome.log
         else:
             try_next = hint(source.trace, options, start)
-    except Undecidable as error:
+    except (Undecidable, DriverHung) as error:
         kind, reason = VerdictKind.UNDECIDABLE, str(error)
         log = error.log if isinstance(error, DriverError) else ""
         detected = None

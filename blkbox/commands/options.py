@@ -17,3 +17,11 @@ CompareOption = Annotated[
 ]
 
 Thorough = Annotated[bool, typer.Option("--thorough", help="Compare more of what no op came to.")]
+
+AllowErrno = Annotated[
+    str,
+    typer.Option(
+        help="Errors that the driver may return, like ENOSPC. Such an op leaves old or new data.",
+        metavar="NAME,...",
+    ),
+]

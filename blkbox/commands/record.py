@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blkbox.commands.options import AsJson, CompareOption, Thorough
+from blkbox.commands.options import AllowErrno, AsJson, CompareOption, Thorough
 from tracer.mirror.scope import Compare, Scope
 from tracer.op import TrimRule
 from tracer.recording.options import OnMismatch, Payloads, RecordOptions
@@ -64,6 +64,7 @@ def record(
     ] = False,
     compare: CompareOption = Compare.TOUCHED,
     thorough: Thorough = False,
+    allow_errno: AllowErrno = "",
     sync: Annotated[
         bool,
         typer.Option("--sync", help="Flush the trace to disk at each flush or FUA of the guest."),
@@ -80,7 +81,7 @@ def record(
     """
     from tracer.driver.spec import parse_driver
     from tracer.recording.session import record
-    from tracer.text import parse_size
+    from tracer.text import parse_errnos, parse_size
     from tracer.verdict import to_json
 
     options = RecordOptions(
@@ -97,6 +98,7 @@ def record(
         once=once,
         trust_start=trust_start,
         scope=Scope(compare, thorough),
+        allowed=parse_errnos(allow_errno),
         sync=sync,
         force=force,
         command=tuple(command or ()),

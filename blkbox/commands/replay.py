@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blkbox.commands.options import AsJson, CompareOption, Thorough
+from blkbox.commands.options import AllowErrno, AsJson, CompareOption, Thorough
 from tracer.mirror.scope import Compare
 
 if TYPE_CHECKING:
@@ -84,14 +84,7 @@ def replay(
             metavar="TIME",
         ),
     ] = None,
-    allow_errno: Annotated[
-        str,
-        typer.Option(
-            help="Errors that the driver may return, like ENOSPC. Such an op leaves old or new "
-            "data.",
-            metavar="NAME,...",
-        ),
-    ] = "",
+    allow_errno: AllowErrno = "",
     timeout: Annotated[
         float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
     ] = 30.0,

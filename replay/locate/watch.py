@@ -12,6 +12,7 @@ from replay.locate.trial import Lab, Trial
 from replay.outcome import Stage
 from replay.player import Probe, Watched
 from replay.run import Run
+from tracer.errors import DriverHung
 
 MAX_TARGETS = 64
 """The most sectors watched: the sectors that may have gone wrong earliest. The others can only hide
@@ -57,13 +58,16 @@ def watch(
     what = "one damaged sector" if len(watched) == 1 else f"{len(watched)} damaged sectors"
     lab.say(f"watching {what} through ops {first} to {within}")
     lab.check_time()
-    outcome = lab.runner.run(
-        Run(
-            label, trial.order, within,
-            start=trial.start, probe=Probe(tuple(watched), positions), last=Stage.PLAYED,
-            deadline=lab.deadline,
-        )
+    run = Run(
+        label, trial.order, within,
+        start=trial.start, probe=Probe(tuple(watched), positions), last=Stage.PLAYED,
+        deadline=lab.deadline,
     )  # fmt: skip
+    try:
+        outcome = lab.runner.run(run)
+    except DriverHung as error:
+        lab.say(f"watching ended: {error}")
+        return []
     floor = lab.runner.first
     before = dict(zip(positions[1:], positions, strict=False))
     found = [

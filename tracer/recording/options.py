@@ -54,6 +54,8 @@ class RecordOptions:
     """Do not compare the images at the start."""
     scope: Scope = USUAL
     """What the comparisons of the images read."""
+    allowed: frozenset[int] = frozenset()
+    """The errno values that the driver may return for an op."""
     sync: bool = False
     """On each flush and FUA of the guest, flush the trace to the disk too."""
     force: bool = False

@@ -51,7 +51,8 @@ class Recorder:
     ``stop_on_mismatch``, a difference fails its op and stops the recording. With ``sync``, each
     flush and FUA flushes the trace to the disk too. ``say`` shows a difference to the user.
     ``check_room(needed)`` raises StorageError if a difference is not the driver's fault, since its
-    disk is full; ``needed`` is the bytes of a request that failed with ENOSPC.
+    disk is full; ``needed`` is the bytes of a request that failed with ENOSPC. ``allowed`` are
+    errno values that the driver may return.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Recorder:
         sync: bool = False,
         say: Callable[[str], None] = print,
         check_room: Callable[[int], None] = lambda needed: None,
+        allowed: frozenset[int] = frozenset(),
     ) -> None:
         offered = reference.export if test is None else test.export
         self.export = p.Export(
@@ -78,7 +80,7 @@ class Recorder:
         self.mirror = (
             Alone(reference, comparison.trim_rule, self._done, self._referred)
             if test is None
-            else Mirror(reference, test, comparison, self._done, self._referred)
+            else Mirror(reference, test, comparison, self._done, self._referred, allowed=allowed)
         )
         self.guests: list[Guest] = []
         """The guests that are connected."""
@@ -295,7 +297,7 @@ class Recorder:
             self.counts[op.kind] += 1
             self.bytes[op.kind] += op.length
             self.guest_ops += flight.token is not None
-            if op.reference_status and not op.refused:
+            if op.reference_status and not op.refused and not flight.forgiven:
                 broken = op
         self._output.write(records)
         if broken is not None:  # the reference is our own file: the driver is not to blame

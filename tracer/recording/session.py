@@ -83,7 +83,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         recorder = Recorder(
             loop, reference, None if alone else running.device, comparison, output,
             stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
-            check_room=check,
+            check_room=check, allowed=options.allowed,
         )  # fmt: skip
         record_start(recorder, reference, start)
         signals = stack.enter_context(Signals(loop)) if options.handle_signals else None

@@ -1,5 +1,6 @@
 """``trace record`` with drivers that do not start, or go away."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from blkbox.main import run
 from tests.blkbox.commands.recorded import SIZE, summary
 from tests.kit.command import trace
 from tests.kit.data import MIB
-from tests.kit.drivers import IN_MEMORY, serve, toml
-from tests.kit.guests import qemu_io
+from tests.kit.drivers import IN_MEMORY, NBDKIT, serve, toml
+from tests.kit.guests import qemu_io, shell
 from tests.kit.peers import background, need
 from tests.kit.processes import is_gone
 from tests.kit.system import entries, wait_until
@@ -205,3 +206,27 @@ def test_nothing_that_a_driver_started_outlives_it(tmp_path: Path) -> None:
         *qemu_io("read 0 512"), cwd=tmp_path,
     )  # fmt: skip
     wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())))
+
+
+def test_a_store_may_be_full_if_that_is_allowed(tmp_path: Path) -> None:
+    """The guest gets the errors and goes on; what comes after them is judged."""
+    need("nbdkit", "qemu-io")
+    writes = " ".join(f"-c 'write -P {number + 1} {number * 64}k 64k'" for number in range(16))
+    guest = shell(f"qemu-io -f raw {writes} -c 'read 0 1M' $1 >/dev/null || true")
+    driver = toml(
+        tmp_path,
+        create=["truncate", "-s", "{size}", "{image}"],
+        serve=[
+            *NBDKIT, "--filter=error", "file", "{image}", "error=ENOSPC", "error-pwrite-rate=50%",
+        ],
+    )  # fmt: skip
+    record = ("record", "t.trace", "--driver", driver, "--size", "1M", "--force")
+    done = trace(*record, "--", *guest, cwd=tmp_path, expect=1)
+    assert "an op failed on one side and succeeded on the other" in done.stdout
+    for image in ("t.raw", "t.test.img"):
+        (tmp_path / image).unlink()
+    trace(*record, "--allow-errno", "ENOSPC", "--", *guest, cwd=tmp_path)
+    trace("verify", "t.trace", cwd=tmp_path)
+    failed = [op for op in read_trace(tmp_path / "t.trace")[1] if op.test_status]
+    assert failed
+    assert all(op.test_status == op.reference_status == errno.ENOSPC for op in failed)
