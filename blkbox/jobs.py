@@ -244,7 +244,8 @@ def damage(verdict: "Verdict | Recording") -> "pl.DataFrame":
     """Return the damaged ranges of a verdict as a frame, sorted by sector.
 
     Columns: ``sector`` and ``sectors`` (the first sector and how many, of 512 bytes), and for a
-    replay's verdict what the damage is (``class``, ``source``, ``detail``, ``text``).
+    replay's verdict what the damage is (``class``, ``source``, ``detail``, ``text``,
+    ``writer``).
     """
     import analysis
 

@@ -223,7 +223,9 @@ def test_damage_of_a_verdict_however_it_comes(tmp_path: Path) -> None:
         for one in (found, to_json(found), file, str(file)):
             frame = analysis.damage(one)
             assert frame.select("sector", "sectors").equals(wanted)
-            explained = [] if found is recording else ["class", "source", "detail", "text"]
+            explained = (
+                [] if found is recording else ["class", "source", "detail", "text", "writer"]
+            )
             assert frame.columns == ["sector", "sectors", *explained]
     for empty in (replayed(), recorded()):
         assert analysis.damage(empty).equals(wanted.clear())
