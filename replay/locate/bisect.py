@@ -6,7 +6,7 @@ had in memory before the restart does not show that way. Whole prefixes show it,
 over the trace every few steps.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from replay.locate.trial import TRIES, Lab, Trial
@@ -41,17 +41,28 @@ def save_base(lab: Lab, trial: Trial, good: int) -> Saved | None:
     return lab.bases[key]
 
 
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Two neighbouring prefixes, one that does not show the sign and one that does."""
+
+    position: int
+    """The position of the op between them."""
+    start: Saved | None
+    """The saved images of the longest clean prefix."""
+    clean: int
+    """How many runs from these images of the prefix without the op were clean."""
+
+
 def bisect(
     lab: Lab, trial: Trial, good: int, bad: int, *, tries: int, restart: bool
-) -> tuple[int, Saved | None] | None:
-    """Find two neighbouring prefixes, one that does not show the sign and one that does. Return the
-    position of the op between them, and the saved images of the longest clean prefix.
+) -> Between | None:
+    """Find two neighbouring prefixes, one that does not show the sign and one that does.
 
     The first ``good`` ops are known not to show it, the first ``bad`` ops to show it. A prefix is
     clean if ``tries`` runs of it are clean. With ``restart``, steps start from saved images.
     Returns None if the longer prefix does not show it this time.
     """
-    start = trial.start
+    start, clean = trial.start, 0
     quiet = quiet_positions(lab.runner, bad)
     if not restart and not lab.until_bad(trial, LABEL, bad, max(tries, TRIES))[1]:
         return None
@@ -64,8 +75,10 @@ def bisect(
         if wrong:
             bad = middle
         else:
-            good, start = middle, outcome.saved or start
-    return bad - 1, start
+            good, clean = middle, max(1, tries)
+            if outcome.saved is not None:
+                start, clean = outcome.saved, 0
+    return Between(bad - 1, start, clean)
 
 
 def quiet_positions(runner: Runner, count: int) -> bytearray:

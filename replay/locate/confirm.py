@@ -56,12 +56,20 @@ class Culprit:
 
 
 def confirm(
-    lab: Lab, trial: Trial, position: int, *, watched: bool, unsteady: bool, patience: int = TRIES
+    lab: Lab,
+    trial: Trial,
+    position: int,
+    *,
+    watched: bool,
+    unsteady: bool,
+    patience: int = TRIES,
+    clean: int = 0,
 ) -> Culprit:
     """Run the prefix with the op at ``position``, and the prefix without it; return the evidence.
 
     ``watched``: the op was seen doing the damage. ``unsteady``: runs have disagreed before.
     ``patience``: how many runs with the op may miss the symptom before the op is given up.
+    ``clean``: how many runs of the trial without the op are known to be clean.
     """
     op, alone = at(lab.runner, position, trial.order)
     lab.say(f"confirming {op.describe()}")
@@ -72,7 +80,8 @@ def confirm(
         steps = steps[1:]
     if steady:
         steps.insert(0, wanted)
-    counts = _Counts(lab, trial, position)
+    # from fresh images the first run without the op compares everything: it is always done
+    counts = _Counts(lab, trial, position, clean if trial.start is not None else 0)
     for needed in steps:
         counts.run_with(needed)
         while not counts.shown and counts.runs < patience:
@@ -100,11 +109,11 @@ def confirm(
 class _Counts:
     """The runs of both prefixes, counted."""
 
-    def __init__(self, lab: Lab, trial: Trial, position: int) -> None:
+    def __init__(self, lab: Lab, trial: Trial, position: int, clean: int) -> None:
         self._lab = lab
         self._trial = trial
         self._position = position
-        self.clean = self.shown = self.runs = 0
+        self.clean, self.shown, self.runs = clean, 0, 0
         self.after: Outcome | None = None
         self.earlier: Symptom | None = None
 

@@ -9,7 +9,7 @@ from replay.locate.bracket import bracket, last_right
 from replay.locate.company import find_company, needs_company
 from replay.locate.confirm import Culprit, at, confirm
 from replay.locate.trial import TRIES, Lab, Trial
-from replay.locate.watch import watch
+from replay.locate.watch import Seen, watch
 from replay.options import Order
 from replay.outcome import Outcome
 from replay.player import Watched
@@ -136,9 +136,12 @@ class Search:
         good, bad = max(symptom.right, last_right(lab.runner, brackets)), symptom.within
         if hidden and self._order.depth != 1:
             lab.say("watching hides the fault: watching only where no op was in flight")
-            group = watch(
-                lab, trial, brackets, bad, label=f"quiet-{number}", quiet=True
-            )  # fmt: skip
+            group: list[Seen] = []
+            for start in dict.fromkeys((save_base(lab, trial, good), None)):
+                trial = replace(trial, start=start)
+                group = group or watch(
+                    lab, trial, brackets, bad, label=f"quiet-{number}", quiet=True
+                )
             if group:
                 good, bad = max(good, group[0].first), group[0].last + 1
         return self._bisect(symptom, good, bad, hidden)
@@ -201,17 +204,23 @@ class Search:
         found = bisect(self._lab, trial, good, bad, tries=tries, restart=restart)
         if found is None:
             return None
-        position, start = found
         # if saved images hide the fault, that soon shows
         patience = tries if restart else TRIES
-        return self._confirm(replace(trial, start=start), position, patience=patience)
+        trial = replace(trial, start=found.start)
+        return self._confirm(trial, found.position, patience=patience, clean=found.clean)
 
     def _confirm(
-        self, trial: Trial, position: int, *, watched: bool = False, patience: int = TRIES
+        self,
+        trial: Trial,
+        position: int,
+        *,
+        watched: bool = False,
+        patience: int = TRIES,
+        clean: int = 0,
     ) -> Culprit:
         culprit = confirm(
             self._lab, trial, position,
-            watched=watched, unsteady=self._unsteady, patience=patience,
+            watched=watched, unsteady=self._unsteady, patience=patience, clean=clean,
         )  # fmt: skip
         self._unsteady = self._unsteady or culprit.comes_and_goes
         return culprit
