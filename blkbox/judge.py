@@ -8,7 +8,7 @@ from itertools import islice
 from blkbox.explain import explained
 from blkbox.hint import hint
 from replay.interleave import seeds
-from replay.locate import Located, locate
+from replay.locate import Located, NoCulprit, locate
 from replay.locate.company import in_flight_with
 from replay.options import Order, ReplayOptions
 from replay.outcome import Outcome
@@ -98,9 +98,11 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         detected = _detect(runner, ops, say)
         compared = runner.compared
         if detected is not None:
-            _try_fresh(runner, detected, say)
+            blameless = _shows_before_the_first_op(runner, detected, say)
             kind, reason = detected.symptom.verdict, detected.symptom.reason
-            if options.find:
+            if blameless:
+                located = Located(why=NoCulprit.WRONG_FROM_THE_START)
+            elif options.find:
                 try:
                     located = locate(
                         runner, detected.symptom, detected.outcome, ops=ops,
@@ -108,8 +110,8 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
                     )  # fmt: skip
                 except (Undecidable, DriverHung) as error:  # the fault stays proven
                     reason += f"; the search ended early: {error}"
-                if located.why is not None:
-                    reason += f"; {located.why}"
+            if located.why is not None:
+                reason += f"; {located.why}"
             found = _describe(source, ops, detected, located)
             log = detected.outcome.log
         else:
@@ -182,17 +184,26 @@ def _detect(runner: Runner, ops: int, say: Callable[[str], None]) -> _Detected |
     return None
 
 
-def _try_fresh(runner: Runner, detected: _Detected, say: Callable[[str], None]) -> None:
-    """Raise Undecidable if the symptom shows before the first op: then no op is to blame."""
+def _shows_before_the_first_op(
+    runner: Runner, detected: _Detected, say: Callable[[str], None]
+) -> bool:
+    """Return whether a fresh image shows the symptom: then no op is to blame.
+
+    Raises Undecidable if the image does not read as it should, or fails its check: then the driver
+    never had what the trace needs.
+    """
     symptom = detected.symptom
     if symptom.suspect is not None and symptom.what is not SymptomKind.READ:
-        return  # an op showed it: a fresh image cannot
+        return False  # an op showed it: a fresh image cannot
     say("looking at a fresh image")
     run = Run("fresh", detected.order, runner.first, sign=symptom, last=symptom.stage)
     shown = again(symptom, runner.run(run), runner.first)
-    if shown is not None:
+    if shown is None:
+        return False
+    if shown.verdict is VerdictKind.DAMAGED or shown.what is SymptomKind.CHECK:
         name = runner.options.driver.name
         raise Undecidable(f"{name}: wrong before the first op, on a fresh image: {shown.reason}")
+    return True
 
 
 def _deadline(options: ReplayOptions, detected: _Detected) -> float:

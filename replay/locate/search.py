@@ -29,7 +29,7 @@ MAX_SUSPECTS = 5
 class NoCulprit(StrEnum):
     """Why there is no culprit."""
 
-    WRONG_FROM_THE_START = "a fresh image is wrong before the first op"
+    WRONG_FROM_THE_START = "a fresh image shows it before the first op"
     NOT_TRACED = "it was not traced to one op"
     OUT_OF_TIME = "the time for the search was up"
 

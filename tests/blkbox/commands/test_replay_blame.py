@@ -82,6 +82,29 @@ def test_a_damage_that_was_overwritten_hides_no_later_one(tmp_path: Path) -> Non
     assert [other["seq"] for other in verdict["also"]] == [9]
 
 
+@pytest.mark.parametrize("question", ["extents", "pread"])
+def test_a_crash_on_a_question_of_ours_is_no_damage(tmp_path: Path, question: str) -> None:
+    """Nothing but the comparison asks for block status, or reads: a crash on that is a crash."""
+    make_trace(tmp_path / "w.trace", WRITES[:4])
+    (tmp_path / "crashes.py").write_text(
+        FORGETFUL + f"def {question}(*arguments): os.abort()\n"
+        "def can_extents(h): return True\n"
+        + ("" if question == "extents" else "def extents(h, count, offset, flags): return []\n")
+    )
+    script = str(tmp_path / "crashes.py")
+    driver = toml(
+        tmp_path,
+        create=["truncate", "-s", "{size}", "{image}"],
+        serve=[*NBDKIT, "python", script, "image={image}", "stored=0"],
+    )
+    verdict = replayed(tmp_path, driver)
+    assert (verdict["verdict"], verdict["symptom"]) == ("failed", "crash")
+    assert (verdict["culprit"], verdict["damage"]) == (None, [])
+    asked = "block status at sector 0" if question == "extents" else "a read of the image"
+    assert asked in verdict["reason"]
+    assert "before the first op" in verdict["reason"]
+
+
 # ---------------------------------------------------------------- what was never flushed
 
 
