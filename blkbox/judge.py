@@ -110,6 +110,8 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
                     )  # fmt: skip
                 except (Undecidable, DriverHung) as error:  # the fault stays proven
                     reason += f"; the search ended early: {error}"
+            if located.why is NoCulprit.WRONG_FROM_THE_START and kind is VerdictKind.DAMAGED:
+                raise Undecidable(f"{driver.name}: {located.why}")
             if located.why is not None:
                 reason += f"; {located.why}"
             found = _describe(source, ops, detected, located)
@@ -119,7 +121,7 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
     except (Undecidable, DriverHung) as error:
         kind, reason = VerdictKind.UNDECIDABLE, str(error)
         log = error.log if isinstance(error, DriverError) else ""
-        detected = None
+        detected, located = None, Located()
     culprit = located.culprit
     return Verdict(
         verdict=kind,

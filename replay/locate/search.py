@@ -16,7 +16,7 @@ from replay.player import Watched
 from replay.run import OutOfTime
 from replay.schedule import schedule
 from replay.symptom import Symptom, is_same
-from tracer.op import Fault, Op
+from tracer.op import MUTATING, Fault, Kind, Op
 from tracer.verdict import SymptomKind
 
 MAX_ROUNDS = 8
@@ -166,24 +166,51 @@ class Search:
         return symptom.what in (SymptomKind.FLUSH, SymptomKind.REOPEN)
 
     def _bisect(self, symptom: Symptom, good: int, bad: int, hidden: bool) -> Culprit | None:
-        """Bisect prefixes: from saved images if that can be done, else whole ones."""
+        """Bisect prefixes. Runs flush the disk at their end, unless damage showed after a restart:
+        a flush of ours may do what only a later op of the trace did, so at first there is none."""
+        if symptom.what is not SymptomKind.REOPEN:
+            return self._bisect_ways(symptom, good, bad, hidden, flush=True)
+        found = self._bisect_ways(symptom, good, bad, hidden, flush=False)
+        if found is not None and found.confirmed:
+            if not self._only_promised(found):
+                return found
+            # it promised to keep what an earlier op may have lost
+            bad = found.position
+        sooner = self._bisect_ways(symptom, good, bad, hidden, flush=True)
+        return sooner if sooner is not None and sooner.confirmed else found or sooner
+
+    def _bisect_ways(
+        self, symptom: Symptom, good: int, bad: int, hidden: bool, *, flush: bool
+    ) -> Culprit | None:
+        """Bisect from saved images if that can be done, else whole prefixes."""
         lab = self._lab
         self._window = good, bad
         found: Culprit | None = None
-        # a flush of ours may do what only a later op of the trace did: at first leave it out
-        for flush in (False, True) if symptom.what is SymptomKind.REOPEN else (True,):
-            trial = Trial(symptom, self._order, flush=flush)
-            base = save_base(lab, trial, good)
-            for restart in (True, False) if lab.runner.can_save else (False,):
-                trial = replace(trial, order=self._order, start=base if restart else None)
-                if hidden and self._order.depth != 1 and self._alone is None:
-                    trial = self._try_alone(trial, bad)
-                found = self._bisect_once(trial, good, bad, restart=restart)
-                if found is not None and found.confirmed:
-                    return found
-                if restart:
-                    lab.say("saved images lead to no op: trying whole prefixes")
+        trial = Trial(symptom, self._order, flush=flush)
+        base = save_base(lab, trial, good)
+        for restart in (True, False) if lab.runner.can_save else (False,):
+            trial = replace(trial, order=self._order, start=base if restart else None)
+            if hidden and self._order.depth != 1 and self._alone is None:
+                trial = self._try_alone(trial, bad)
+            found = self._bisect_once(trial, good, bad, restart=restart)
+            if found is not None and found.confirmed:
+                return found
+            if restart:
+                lab.say("saved images lead to no op: trying whole prefixes")
         return found
+
+    def _only_promised(self, found: Culprit) -> bool:
+        """Whether the op is a flush, and what is damaged was written since the flush before it."""
+        if found.op.kind != Kind.FLUSH or found.symptom is None:
+            return False
+        written = False
+        steps = islice(schedule(self._lab.runner.source.trace.ops()), found.position)
+        for op in (step.op for step in steps):
+            if op.kind == Kind.FLUSH:
+                written = False
+            elif op.kind in MUTATING and found.symptom.damage.overlaps(op.offset, op.end):
+                written = True
+        return written
 
     def _try_alone(self, trial: Trial, within: int) -> Trial:
         """If the fault shows with one op in flight at a time, go on that way: it is deterministic

@@ -117,6 +117,8 @@ TABLE = [
     # only when in flight together, in this order
     together("write-lost-beside-write", WRITE_BESIDE_WRITE, do.undo_neighbours, 7, lost(0, 4, 0)),
     together("write-lost-beside-zero", ZERO_BESIDE_WRITE, do.undo_neighbours, 9, lost(64, 4, 1)),
+    together("write-lost-beside-write-on-reopen", WRITE_BESIDE_WRITE, do.undo_neighbours, 7,
+             lost(0, 4, 0), "reopen"),
     together("write-lost-beside-read", WRITE_BESIDE_READ, do.lose, 11, lost(192, 4, 2)),
 ]  # fmt: skip
 
