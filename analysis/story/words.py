@@ -264,8 +264,13 @@ def commands(verdict: Verdict) -> list[str]:
         return []
     trace, culprit = verdict.trace, verdict.culprit
     if culprit is None:
-        again = shell(verdict.command or ["trace", "replay", trace])
-        return [f"{again} --runs 20"] if verdict.located else [again]
+        again = list(verdict.command or ["trace", "replay", trace])
+        if verdict.located:
+            if "--runs" in again:
+                place = again.index("--runs")
+                del again[place : place + 2]
+            again += ["--runs", "20"]
+        return [shell(again)]
     seq = str(culprit.seq)
     if not damage(verdict):
         first = str(max(0, culprit.seq - 10))

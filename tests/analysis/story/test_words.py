@@ -15,7 +15,9 @@ from tracer.verdict import (
     CulpritOp,
     DamageKind,
     Finding,
+    OtherFault,
     SectorBytes,
+    Suspect,
     SymptomKind,
     Verdict,
     VerdictKind,
@@ -249,6 +251,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "own": {"culprit_causes": [cause(DamageKind.TORN, seq) for seq in range(9)]},
     "later": {"causes": [cause(DamageKind.STALE, seq) for seq in range(9)]},
     "reason": {"reason": "\n".join(["it is wrong"] * 30)},
+    "also": {"also": [OtherFault(reason="the check failed") for _ in range(9)]},
+    "company": {"needs_company": True, "company": 3},
 }
 
 
@@ -268,7 +272,8 @@ def test_a_story_fits_on_a_screen_and_ends_with_what_to_do(chosen: tuple[bool, .
 def test_a_story_that_is_too_long_gives_up_the_dump_and_the_log_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = bad(**{key: value for more in PARTS.values() for key, value in more.items()})
+    parts = (more for name, more in PARTS.items() if name != "also")
+    told = bad(**{key: value for more in parts for key, value in more.items()})
 
     def lengths(most: int) -> list[int]:
         """The lines of the parts that may be short, if a story has ``most``."""
@@ -309,3 +314,29 @@ def test_equal_rows_and_rows_that_repeat_are_left_out() -> None:
 def test_a_part_of_a_sector_keeps_its_columns() -> None:
     first, last = words.dump(shown(bytes(20), b"x" * 20))
     assert first.index("|") == last.index("|")
+
+
+def test_more_runs_are_asked_for_once() -> None:
+    command = ["trace", "replay", "w", "--runs", "4", "--seed", "1"]
+    told = bad(culprit=None, culprit_damage=[], command=command)
+    assert part(told, "next") == ["trace replay w --seed 1 --runs 20"]
+
+
+def test_suspects_and_what_was_in_flight_with_them() -> None:
+    suspect = Suspect(seq=7, kind="write", offset=4096, length=8192, followed=2, in_flight=[])
+    crowd = structs.replace(suspect, seq=8, followed=0, in_flight=[1, 2, 3, 4, 5])
+    told = bad(culprit=None, culprit_damage=[], suspects=[suspect, crowd])
+    assert part(told, "suspects") == [
+        "#7 write 8.0 KiB at sector 8, damage followed it in 2 runs",
+        "#8 write 8.0 KiB at sector 8, in flight with #1, #2, #3, #4, ...",
+    ]
+
+
+def test_other_faults_are_listed_up_to_a_limit() -> None:
+    faults = [OtherFault(reason=f"fault {number}") for number in range(5)]
+    assert part(bad(also=faults[:3]), "also") == ["fault 0", "fault 1", "fault 2"]
+    assert part(bad(also=faults), "also") == ["fault 0", "fault 1", "fault 2", "and 2 more"]
+
+
+def test_the_op_that_it_needs_in_flight_is_named() -> None:
+    assert "; only with #16 in flight" in part(bad(needs_company=True, company=16), "culprit")[1]
