@@ -15,10 +15,14 @@ from replay.runner import Runner
 from replay.schedule import is_quiet, schedule
 from replay.symptom import Symptom, again, symptoms
 from tracer.op import Op
+from tracer.verdict import SymptomKind
 
 FEW = 3
 """Runs of each prefix that may be enough for an op that was watched doing the damage: 3 of 3 bad
 runs against 0 of 3 are proof."""
+
+SHORT = 1000
+"""Ops. A prefix of fewer is cheap: it is run FEW times even if all runs agree."""
 
 MANY = 20
 """Runs of each prefix that prove a fault which shows in a quarter of the runs: 5 of 20 against 0 of
@@ -74,9 +78,11 @@ def confirm(
     op, alone = at(lab.runner, position, trial.order)
     lab.say(f"confirming {op.describe()}")
     wanted = lab.runner.options.runs
+    if position < SHORT:
+        wanted = max(wanted, FEW)
     steady = alone and not unsteady
     steps = [max(wanted, count) for count in (FEW, TRIES, MANY)]
-    if not watched:
+    if not watched and trial.sign.what is not SymptomKind.HANG:  # which takes long each time
         steps = steps[1:]
     if steady:
         steps.insert(0, wanted)
@@ -90,13 +96,13 @@ def confirm(
             break
         if not counts.run_without(needed):
             return Culprit(position, op, earlier=counts.earlier, comes_and_goes=counts.clean > 0)
-        steady = steady and counts.shown == counts.runs
+        steady = steady and counts.shown == counts.runs and not counts.astray
         if steady or counts.proven:
             break
     found = Culprit(
         position, op, shown=counts.shown, runs=counts.runs, clean=counts.clean, after=counts.after,
         confirmed=counts.shown > 0 and (steady or counts.proven),
-        comes_and_goes=0 < counts.shown < counts.runs,
+        comes_and_goes=0 < counts.shown < counts.runs or counts.astray,
     )  # fmt: skip
     if found.confirmed and trial.start is not None:
         found = _repeat_from_scratch(lab, trial, found)
@@ -116,6 +122,8 @@ class _Counts:
         self.clean, self.shown, self.runs = clean, 0, 0
         self.after: Outcome | None = None
         self.earlier: Symptom | None = None
+        self.astray = False
+        """Whether a run with the op showed the sign before the op was sent."""
 
     @property
     def proven(self) -> bool:
@@ -146,6 +154,10 @@ class _Counts:
             if bad:
                 self.shown += 1
                 self.after = self.after or outcome
+                shown = again(self._trial.sign, outcome, self._position + 1)
+                self.astray = self.astray or (
+                    shown is not None and is_astray(shown, self._position)
+                )
         self._lab.followed[self._position] += self.shown
 
 
@@ -164,6 +176,11 @@ def _repeat_from_scratch(lab: Lab, trial: Trial, found: Culprit) -> Culprit:
                 after=outcome,
             )  # fmt: skip
     return replace(found, confirmed=False)
+
+
+def is_astray(symptom: Symptom, position: int) -> bool:
+    """Return whether a crash or a hang came before the op at ``position`` was sent."""
+    return symptom.what in (SymptomKind.CRASH, SymptomKind.HANG) and symptom.within <= position
 
 
 def earlier_damage(sign: Symptom, outcome: Outcome, position: int) -> Symptom | None:

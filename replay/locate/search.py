@@ -7,12 +7,12 @@ from itertools import islice
 from replay.locate.bisect import bisect, save_base
 from replay.locate.bracket import bracket, last_right
 from replay.locate.company import find_company, needs_company
-from replay.locate.confirm import Culprit, at, confirm
+from replay.locate.confirm import Culprit, at, confirm, is_astray
 from replay.locate.trial import TRIES, Lab, Trial
 from replay.locate.watch import Seen, watch
 from replay.options import Order
 from replay.outcome import Outcome
-from replay.player import Watched
+from replay.player import MAX_FAULTS, Watched
 from replay.run import OutOfTime
 from replay.schedule import schedule
 from replay.symptom import Symptom, is_same
@@ -69,9 +69,9 @@ class Search:
         self._outcome = outcome
         self._ops_played = ops
         self._order = order
-        self._wrong_reads = frozenset(
-            position for position, found in outcome.faults if found.fault == Fault.DATA
-        )
+        reads = (position for position, found in outcome.faults if found.fault == Fault.DATA)
+        # beyond the limit on faults, a read may have been wrong without being noted
+        self._wrong_reads = frozenset(reads) if len(outcome.faults) < MAX_FAULTS else None
         self._unsteady = False
         """Whether runs have disagreed: then one clean run does not make a prefix clean."""
         self._alone: bool | None = None
@@ -128,7 +128,9 @@ class Search:
         if symptom.what is SymptomKind.READ and not watched and self._stays(symptom):
             position = None  # the read showed the damage and did not do it
         if position is not None:
-            culprit = self._confirm(trial, position, watched=watched)
+            lone = symptom.what is SymptomKind.READ and not watched
+            culprit = self._confirm(replace(trial, only_ops=lone), position, watched=watched)
+            self._unsteady = self._unsteady or _contradicts(symptom, culprit, watched)
             goes_on = culprit.earlier is not None and not self._may_be_ours(symptom)
             if culprit.confirmed or goes_on:
                 return culprit
@@ -309,6 +311,8 @@ class Search:
             if sector.after:
                 followed[sector.after - 1] += 0  # its data is missing, but no run has shown more
         good, bad = self._window
+        if self._symptom.suspect is not None:
+            followed[self._symptom.suspect] += 1
         if bad - good <= MAX_SUSPECTS:
             for position in range(good, bad):
                 followed[position] += 0
@@ -329,3 +333,12 @@ class Search:
         wanted = set(positions)
         steps = islice(schedule(self._lab.runner.source.trace.ops()), positions[-1] + 1)
         return [(place, step.op) for place, step in enumerate(steps) if place in wanted]
+
+
+def _contradicts(symptom: Symptom, found: Culprit, watched: bool) -> bool:
+    """Whether the prefix without an op showed the symptom although an earlier run had that very
+    prefix right: the run that was watched, or the one that went on until a later crash."""
+    earlier = found.earlier
+    if earlier is None or not is_same(symptom, earlier):
+        return False
+    return watched or is_astray(earlier, found.position - 1)

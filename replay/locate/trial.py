@@ -29,6 +29,8 @@ class Trial:
     """Whether the disk is flushed at the end of each run."""
     start: Saved | None = None
     """The images that runs start from; None is fresh images."""
+    only_ops: bool = False
+    """Whether runs end with their ops: a comparison of ours might show the sign by itself."""
 
 
 @dataclass(slots=True)
@@ -65,11 +67,12 @@ class Lab:
         Raises OutOfTime, and what ``Runner.run`` raises.
         """
         self.check_time()
+        last = max(trial.sign.stage, Stage.LIVE) if everything else trial.sign.stage
         run = Run(
             label, trial.order, upto,
             start=trial.start, save=save, probe=probe, sign=trial.sign,
-            last=max(trial.sign.stage, Stage.LIVE) if everything else trial.sign.stage,
-            everything=everything, flush=trial.flush, deadline=self.deadline,
+            last=Stage.PLAYED if trial.only_ops else last, everything=everything,
+            flush=trial.flush, deadline=self.deadline,
             purpose=Purpose.CONFIRM if confirming else Purpose.SEARCH,
         )  # fmt: skip
         outcome = self.runner.run(run)

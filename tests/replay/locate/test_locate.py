@@ -135,7 +135,7 @@ def test_the_story_is_short_and_says_what_to_do_next(tmp_path: Path) -> None:
     done = trace("replay", "w.trace", "--driver", driver, cwd=tmp_path, expect=1)
     lines = done.stdout.splitlines()
     assert len(lines) <= 25
-    assert "confirmed: wrong with it in 1 of 1 run, right without it in 1 of 1" in done.stdout
+    assert "confirmed: wrong with it in 3 of 3 runs, right without it in 3 of 3" in done.stdout
     history = lines[-2].removeprefix("next:").split()
     assert history == ["trace", "history", "w.trace", "--sector", "40", "--at", "17"]
     assert lines[-1].split() == ["trace", "checkout", "w.trace", "--at", "17", "-o", "state.raw"]
