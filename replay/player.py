@@ -219,6 +219,15 @@ class Player:
 
     def _look(self, position: int) -> None:
         """Compare the watched ranges. Note those that are wrong, and watch them no longer."""
+        due = [piece for piece in self._watched if piece.after <= position]
+        # a read that goes wrong once is no damage to the image: look twice
+        wrong = self._wrong_among(self._wrong_among(due, position), position)
+        if wrong:
+            self._wrong += [(position, piece.start) for piece in wrong]
+            self._watched = [piece for piece in self._watched if piece not in wrong]
+
+    def _wrong_among(self, pieces: list[Watched], position: int) -> list[Watched]:
+        """Read the ranges, and return those that are wrong."""
         reference, test = self._sides.reference, self._sides.test
         comparison = self._sides.comparison
         waiting = 0
@@ -236,9 +245,7 @@ class Player:
                     wrong.append(piece)
 
         unit = test.export.sizes.minimum
-        for piece in self._watched:
-            if piece.after > position:
-                continue
+        for piece in pieces:
             at, stop = piece.start // unit * unit, -(-piece.end // unit) * unit
             waiting += 1
             test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, piece, at))
@@ -246,9 +253,7 @@ class Player:
         wait = Waiter(self._sides.loop, self._options.timeout)
         while waiting:
             wait(f"a read after op {position}")
-        if wrong:
-            self._wrong += [(position, piece.start) for piece in wrong]
-            self._watched = [piece for piece in self._watched if piece not in wrong]
+        return wrong
 
     def _note(self, position: int, difference: Difference) -> None:
         """Keep a difference of the op at ``position``."""

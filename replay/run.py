@@ -38,6 +38,9 @@ class Run:
     """The symptom that is sought. Only its damaged ranges are compared."""
     everything: bool = False
     """Compare everything, and go on to the last stage whatever is wrong before."""
+    twice: bool = False
+    """Whether a live comparison that finds damage is repeated, and only what is wrong again counts:
+    a read that goes wrong once is no damage to the image."""
     flush: bool = True
     """Whether the disk is flushed at the end. Otherwise the reopened image may lack what no op of
     the trace made durable."""

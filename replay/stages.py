@@ -61,6 +61,8 @@ class Ending:
         # no flush first: a flush may itself do the damage, and then must be an op of the trace
         outcome = replace(outcome, stage=Stage.LIVE)
         live, outcome = self._compare(outcome, self.sides, self.running, "live")
+        if self.run.twice and live.damage and not outcome.gone:
+            live, outcome = self._compare(outcome, self.sides, self.running, "live, again")
         return replace(outcome, live=live)
 
     def _flush(self, outcome: Outcome) -> Outcome:

@@ -129,7 +129,7 @@ class Search:
             position = None  # the read showed the damage and did not do it
         if position is not None:
             lone = symptom.what is SymptomKind.READ and not watched
-            culprit = self._confirm(replace(trial, only_ops=lone), position, watched=watched)
+            culprit = self._confirm(replace(trial, twice=lone), position, watched=watched)
             self._unsteady = self._unsteady or _contradicts(symptom, culprit, watched)
             goes_on = culprit.earlier is not None and not self._may_be_ours(symptom)
             if culprit.confirmed or goes_on:

@@ -29,8 +29,9 @@ class Trial:
     """Whether the disk is flushed at the end of each run."""
     start: Saved | None = None
     """The images that runs start from; None is fresh images."""
-    only_ops: bool = False
-    """Whether runs end with their ops: a comparison of ours might show the sign by itself."""
+    twice: bool = False
+    """Whether runs look at the damaged sectors, and at nothing else, twice: the fault may be a read
+    that goes wrong once, and any read of ours may be that read."""
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Lab:
         run = Run(
             label, trial.order, upto,
             start=trial.start, save=save, probe=probe, sign=trial.sign,
-            last=Stage.PLAYED if trial.only_ops else last, everything=everything,
+            last=last, everything=everything and not trial.twice, twice=trial.twice,
             flush=trial.flush, deadline=self.deadline,
             purpose=Purpose.CONFIRM if confirming else Purpose.SEARCH,
         )  # fmt: skip

@@ -90,8 +90,8 @@ TABLE = [
     rewrites("read-stale", READ_8, do.revert(20, 4, 2), 8, stale(20, 4, 2)),
     Defect("last-read-spoils-blank", READ_26, do.spoil(2048), 26, foreign(2048, 1)),
     Defect("read-returns-wrong", READ_21, do.misread(8000), 21, bit_flip(0.5, 0.5, 0)),
-    Defect("second-read-returns-wrong", On(Kind.READ, nth=2), do.misread(8000), 26,
-           bit_flip(0.5, 0.5, 0)),
+    Defect("second-read-returns-wrong", On(Kind.READ, nth=2), do.misread(8), 26,
+           bit_flip(0, 0.5, 0)),
     Defect("false-hole", STATUS_24, do.call_hole(900, 4), 14, lost(900, 4)),
     # armed by one op, done by a later one
     Defect("delayed-flush", FLUSH_22_AFTER_18, do.spoil(320), 22, foreign(320, 1)),
