@@ -44,7 +44,7 @@ def test_a_real_verdict_from_the_symptom_to_the_command(tmp_path: Path) -> None:
     assert "write-misdirected: damaged by #17 write\n" in head
     assert found["reason"] in head
     assert "#17 write, sectors 40 to 47 (4.0 KiB at byte 20480)" in what
-    assert "right without it in 1 of 1" in what
+    assert "right without it in 3 of 3" in what
     assert [one["text"] in what for one in found["culprit_damage"]] == [True, True]
     assert page.row("sectors 168 to 175") == [
         "sectors 168 to 175", "4.0 KiB", "misdirected", "#17 write, from its byte 0 on",
