@@ -20,7 +20,7 @@ from tracer.op import Kind
 @pytest.fixture
 def small() -> Iterator[Path]:
     """A file system of 256 KiB."""
-    # not in tmp_path: where the tests are killed, what stays mounted is in no later session's way
+    # not in tmp_path: where the tests are killed, what stays mounted is in no later run's way
     with tempfile.TemporaryDirectory(prefix="blkbox-test-") as name:
         folder = Path(name)
         command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", name]

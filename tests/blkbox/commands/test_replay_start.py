@@ -199,7 +199,7 @@ def test_a_failed_conversion_is_undecidable(tmp_path: Path) -> None:
 @pytest.fixture
 def small() -> Iterator[Path]:
     """A file system of 10 MiB."""
-    # not in tmp_path: where the tests are killed, what stays mounted is in no later session's way
+    # not in tmp_path: where the tests are killed, what stays mounted is in no later run's way
     with tempfile.TemporaryDirectory(prefix="blkbox-test-") as name:
         command = ["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", name]
         if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
