@@ -4,8 +4,6 @@ A trace starts on zeroes. A file of ours is made anew; such a disk must be check
 cost that follows what the trace touches and what the disk holds.
 """
 
-from dataclasses import replace
-
 from replay.options import ReplayOptions
 from replay.player import Sides
 from tracer.disk.blank import make_blank
@@ -69,7 +67,7 @@ class ForeignDisk:
         comparison.touched = self._touched(sides.reference.export.size).copy()
         found = sweep(
             sides.loop, sides.reference, sides.test, comparison,
-            scope=replace(options.scope, only=None), label="looking for data",
+            scope=options.scope, label="looking for data",
             timeout=options.timeout,
         )  # fmt: skip
         if found.failed is not None:

@@ -20,13 +20,13 @@ from replay.start import Start
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
-from tracer.disk.flush import flush
+from tracer.disk.waiter import Waiter, ask
 from tracer.driver.driver import Running
 from tracer.errors import DriverError, DriverHung, NbdError
 from tracer.mirror.durable import Change, Unflushed, broken_promises
 from tracer.mirror.found import Sweep
 from tracer.mirror.sweep import sweep
-from tracer.op import MUTATING, Op
+from tracer.op import MUTATING, Kind, Op
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
@@ -71,7 +71,8 @@ class Ending:
         if not outcome.unflushed or not self.run.flush:
             return outcome
         try:
-            error = flush(self.sides.loop, self.sides.test, self.options.timeout)
+            wait = Waiter(self.sides.loop, self.options.timeout)
+            error, _, _ = ask(wait, self.sides.test, Kind.FLUSH, 0, 0, "a flush")
         except DriverHung as problem:
             return replace(outcome, gone=str(problem), silent=True)
         if self.sides.test.lost is not None:

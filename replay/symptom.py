@@ -59,11 +59,6 @@ class Symptom:
         return VerdictKind.DAMAGED if self.what in _DAMAGED else VerdictKind.FAILED
 
     @property
-    def compares_damage(self) -> bool:
-        """Whether reads of the damaged sectors show the symptom again."""
-        return bool(self.damage)
-
-    @property
     def can_be_watched(self) -> bool:
         """Whether reads of the damaged sectors show the damage while ops are played."""
         return self.what in (SymptomKind.READ, SymptomKind.IMAGE) and bool(self.damage)

@@ -136,13 +136,18 @@ class SectorRange(Struct, frozen=True, kw_only=True):
         return (self.sector + self.sectors) * SECTOR
 
 
-class Origin(Struct, frozen=True, kw_only=True):
-    """An op that bytes came from, or should have. They begin at byte ``at`` of the op's data."""
+class OpName(Struct, frozen=True, kw_only=True):
+    """Which op it is: its number, what it does, and its bytes."""
 
     seq: Count
     kind: str
     offset: Count
     length: Count
+
+
+class Origin(OpName, frozen=True, kw_only=True):
+    """An op that bytes came from, or should have. They begin at byte ``at`` of the op's data."""
+
     at: Count
 
 
@@ -210,25 +215,17 @@ class Cause(Struct, frozen=True, kw_only=True, rename={"kind": "class"}):
     """The cause as a sentence."""
 
 
-class CulpritOp(Struct, frozen=True, kw_only=True):
+class CulpritOp(OpName, frozen=True, kw_only=True):
     """The first op after which the test image is wrong."""
 
-    seq: Count
-    kind: str
-    offset: Count
-    length: Count
     flags: list[str]
     submitted: Count
     connection: Count = 0
 
 
-class Suspect(Struct, frozen=True, kw_only=True):
+class Suspect(OpName, frozen=True, kw_only=True):
     """An op that may be the culprit, if no op is proven to be."""
 
-    seq: Count
-    kind: str
-    offset: Count
-    length: Count
     followed: Count
     """How often damage followed the op while blkbox searched."""
     in_flight: list[Count]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from replay.locate.odds import proven
-from replay.locate.trial import TRIES, Lab, Trial, from_scratch
+from replay.locate.trial import TRIES, Lab, Trial
 from replay.options import Order
 from replay.outcome import Outcome
 from replay.runner import Runner
@@ -151,6 +151,7 @@ class _Counts:
                 self._trial, "after", self._position + 1, everything=everything, confirming=True
             )
             self.runs += 1
+            self._lab.followed[self._position] += bad
             if bad:
                 self.shown += 1
                 self.after = self.after or outcome
@@ -158,12 +159,11 @@ class _Counts:
                 self.astray = self.astray or (
                     shown is not None and is_astray(shown, self._position)
                 )
-        self._lab.followed[self._position] += self.shown
 
 
 def _repeat_from_scratch(lab: Lab, trial: Trial, found: Culprit) -> Culprit:
     """Repeat on fresh images what runs from saved images have shown, and compare everything."""
-    trial = from_scratch(trial)
+    trial = replace(trial, start=None)
     outcome, _ = lab.run(trial, "before", found.position, everything=True, confirming=True)
     earlier = earlier_damage(trial.sign, outcome, found.position)
     if earlier is not None:

@@ -76,8 +76,8 @@ class Search:
         """Whether runs have disagreed: then one clean run does not make a prefix clean."""
         self._alone: bool | None = None
         """Whether the fault shows with one op in flight at a time; None if that was not tried."""
-        self._seen: list[tuple[int, int]] = []
-        """What watching has shown: positions, and the first bytes of sectors."""
+        self._seen: list[Seen] = []
+        """What the first watched run has shown."""
         self._later: list[int] = []
         """Ops that showed damage of their own, after the damage that the search went on with."""
         self._window = symptom.right, symptom.within
@@ -119,10 +119,10 @@ class Search:
         if symptom.can_be_watched:
             seen = watch(lab, trial, brackets, symptom.within, label=f"watch-{number}")
             if seen:
-                self._seen = self._seen or [(one.last, one.start) for one in seen]
+                self._seen = self._seen or seen
                 position, watched = seen[0].last, True
         hidden = symptom.can_be_watched and not watched
-        if symptom.what in (SymptomKind.FLUSH, SymptomKind.REOPEN):
+        if self._may_be_ours(symptom):
             # most often the last write of a damaged sector was lost
             position = last_right(lab.runner, brackets)
         if symptom.what is SymptomKind.READ and not watched and self._stays(symptom):
@@ -149,7 +149,7 @@ class Search:
         return self._bisect(symptom, good, bad, hidden)
 
     def _bracket(self, symptom: Symptom) -> list[Watched]:
-        if not symptom.compares_damage:
+        if not symptom.damage:
             return []
         reads = self._wrong_reads if symptom.can_be_watched else None
         return bracket(self._lab.runner, symptom.damage, symptom.within, wrong_reads=reads)
@@ -279,17 +279,17 @@ class Search:
             seen = self._seen + self._watch_later(culprit)
         except OutOfTime:
             seen = self._seen
-        found = {*self._later, *(position for position, _ in seen)}
+        found = {*self._later, *(one.last for one in seen)}
         positions = sorted(found - {culprit.position})
         return tuple(self._ops(positions))
 
-    def _watch_later(self, culprit: Culprit) -> list[tuple[int, int]]:
+    def _watch_later(self, culprit: Culprit) -> list[Seen]:
         """Watch the sectors that were written again after the culprit and are damaged in the end:
         that damage is not the culprit's."""
         live = self._outcome.live
         if not self._symptom.can_be_watched or live is None or not live.damage:
             return []
-        known = {start for _, start in self._seen}
+        known = {one.start for one in self._seen}
         sectors = [
             sector
             for sector in bracket(
@@ -301,8 +301,7 @@ class Search:
         if not sectors:
             return []
         trial = Trial(self._symptom, self._order)
-        seen = watch(self._lab, trial, sectors, self._ops_played, label="watch-later")
-        return [(one.last, one.start) for one in seen]
+        return watch(self._lab, trial, sectors, self._ops_played, label="watch-later")
 
     def _without(self, why: NoCulprit) -> Located:
         """Return the result of a search that confirmed no op: the suspects."""

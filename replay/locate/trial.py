@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from replay.cost import Purpose
 from replay.options import Order
@@ -88,8 +88,3 @@ class Lab:
             if bad:
                 break
         return outcome, bad
-
-
-def from_scratch(trial: Trial) -> Trial:
-    """Return the trial with runs from fresh images."""
-    return replace(trial, start=None)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from tracer.disk.device import LONG_REQUEST, Data, Device
+from tracer.disk.device import LONG_REQUEST, Device
 from tracer.disk.loop import Loop
-from tracer.disk.waiter import Waiter
+from tracer.disk.waiter import Waiter, ask
 from tracer.errors import DriverError
-from tracer.op import SECTOR, Extents, Kind
+from tracer.op import SECTOR, Kind
 from tracer.ranges import RangeSet
 
 
@@ -19,19 +19,10 @@ def make_blank(loop: Loop, device: Device, timeout: float, where: RangeSet | Non
     size = device.export.size
     disk = where if where is not None else RangeSet([(0, size)])
     for offset, length in _requests(disk.aligned(device.export.sizes.minimum), size):
-        answers: list[int] = []
-
-        def done(
-            error: int, _data: Data | None, _extents: Extents, answers: list[int] = answers
-        ) -> None:
-            answers.append(error)
-
-        device.submit(int(Kind.ZERO), 0, offset, length, None, done)
-        device.kick()
-        while not answers:
-            wait(f"write zeroes at sector {offset // SECTOR}")
-        if answers[0]:
-            raise DriverError(f"zeroing the disk failed (errno {answers[0]})")
+        what = f"write zeroes at sector {offset // SECTOR}"
+        error, _, _ = ask(wait, device, Kind.ZERO, offset, length, what)
+        if error:
+            raise DriverError(f"zeroing the disk failed (errno {error})")
 
 
 def _requests(where: RangeSet, size: int) -> Iterator[tuple[int, int]]:

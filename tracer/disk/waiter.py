@@ -1,9 +1,12 @@
 """Wait for a device with a timeout, for code that needs an answer before it goes on."""
 
 import time
+from collections.abc import Callable
 
+from tracer.disk.device import Data, Device
 from tracer.disk.loop import Loop
 from tracer.errors import DriverHung
+from tracer.op import Extents, Kind
 
 
 class Waiter:
@@ -19,3 +22,23 @@ class Waiter:
         while not self._loop.poll(max(0.0, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 raise DriverHung(f"the driver did not answer {what} within {self._timeout:g} s")
+
+
+def ask(
+    wait: Callable[[str], None], device: Device, kind: Kind, offset: int, length: int, what: str
+) -> tuple[int, Data | None, Extents]:
+    """Send a request without flags or payload; return the arguments of its ``done``.
+
+    ``wait`` runs the loop until something happens, and raises an exception if it takes too long, as
+    a Waiter does. ``what`` names the request there.
+    """
+    answer: list[tuple[int, Data | None, Extents]] = []
+
+    def done(error: int, data: Data | None, extents: Extents) -> None:
+        answer.append((error, data, extents))
+
+    device.submit(int(kind), 0, offset, length, None, done)
+    device.kick()
+    while not answer:
+        wait(what)
+    return answer[0]

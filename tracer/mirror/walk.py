@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from tracer.disk.device import CONNECTION_LOST
+from tracer.disk.waiter import ask
 from tracer.mirror.block_status import false_holes
 from tracer.mirror.found import Failed, Sweep
 from tracer.mirror.reads import Sides, Stopped
@@ -76,15 +77,7 @@ def walk(sides: Sides, found: Sweep, where: RangeSet, label: str, seconds: float
 def _status(sides: Sides, found: Sweep, offset: int, length: int) -> Extents | None:
     """Return the driver's block status; None if it answers with an error. Raises Stopped."""
     question = f"block status at sector {offset // SECTOR}"
-    answer: list[tuple[int, Extents]] = []
-    sides.test.submit(
-        Kind.BLOCK_STATUS, 0, offset, length, None,
-        lambda error, _, extents: answer.append((error, extents)),
-    )  # fmt: skip
-    sides.test.kick()
-    while not answer:
-        sides.wait(question)
-    error, extents = answer[0]
+    error, _, extents = ask(sides.wait, sides.test, Kind.BLOCK_STATUS, offset, length, question)
     if error == CONNECTION_LOST:
         raise Stopped(Failed(question, error))
     if error or not extents:
