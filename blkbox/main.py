@@ -23,6 +23,7 @@ VERBS = {
     "verify": "verify",
     "history": "history",
     "checkout": "checkout",
+    "serve": "serve",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "mark": "mark",
