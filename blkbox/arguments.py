@@ -33,8 +33,9 @@ class Verb(TyperCommand):
             if guest and type(error).__name__ == "NoSuchOption" and "--" not in args:
                 raise UsageError(f"{error.format_message()}; {_FORGOTTEN}") from error
             raise
-        if guest:
-            check_guest(args, ctx.params["out"], ctx.params["command"] or [])
+        if guest and not ctx.resilient_parsing:  # a line that a shell completes is not whole
+            trace = next(param.name for param in self.params if param.param_type_name == "argument")
+            check_guest(args, ctx.params[trace], ctx.params["command"] or [])
         return rest
 
 
@@ -68,17 +69,17 @@ def wants_json(args: list[str]) -> bool:
     return "--json" in own
 
 
-def check_guest(args: list[str], out: object, command: list[str]) -> None:
-    """Check that the words before ``--`` are ours and those after it the guest's. Raises
-    UsageError.
+def check_guest(args: list[str], trace: object, command: list[str]) -> None:
+    """Check that the words before ``--`` are ours, the trace among them, and those after it the
+    guest's. Raises UsageError.
 
     Without ``--``, an option behind the guest's program would be taken for one of ours.
     """
     if "--" in args:
-        if args[args.index("--") + 1 :] == [str(out), *command]:
-            raise UsageError("the trace to write is missing: name it before --")
+        if args[args.index("--") + 1 :] == [str(trace), *command]:
+            raise UsageError("the trace is missing: name it before --")
     elif command:
-        behind = args[args.index(command[0], args.index(str(out)) + 1) + 1 :]
+        behind = args[args.index(command[0], args.index(str(trace)) + 1) + 1 :]
         option = next((word for word in behind if word.startswith("-")), None)
         if option is not None:
             raise UsageError(f"{option} comes after the guest's program: {_FORGOTTEN}")

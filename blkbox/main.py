@@ -22,8 +22,10 @@ VERBS = {
     "verify": "verify",
     "history": "history",
     "checkout": "checkout",
+    "serve": "serve",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
+    "formats": "formats",
     "mark": "mark",
     "cut": "cut",
     "strip": "strip",
@@ -38,7 +40,6 @@ app = typer.Typer(
     name="trace",
     help="A flight recorder for block drivers: record a guest's disk, replay it on another build, "
     "and name the request that corrupted it.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -97,8 +98,10 @@ def run(argv: list[str]) -> int:
 def _run(argv: list[str], printed: io.StringIO) -> int:
     """Run the command, without printing its output; return its exit code."""
     try:
-        code = app(argv or ["--help"], standalone_mode=False, prog_name="trace")
+        code = app(argv or ["--help"], prog_name="trace", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001  any exception has its exit code
+        if isinstance(error, SystemExit) and not error.code:
+            return Exit.CLEAN  # typer has shown what completes a command line
         problem = problems.problem_of(error)
         # stdout gets one JSON object: the result, if there is one
         problems.show(problem, as_json=wants_json(argv) and not printed.getvalue())

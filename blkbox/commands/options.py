@@ -40,3 +40,13 @@ AllowErrno = Annotated[
         metavar="NAME,...",
     ),
 ]
+
+Listen = Annotated[
+    str | None,
+    typer.Option(help="unix:PATH or tcp:HOST:PORT [a private unix socket]."),
+]
+
+AllowRemote = Annotated[
+    bool,
+    typer.Option("--allow-remote", help="Allow --listen tcp: on other than loopback addresses."),
+]

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blkbox.commands.options import AllowErrno, CompareOption, JsonTo, ReportTo, Thorough
+from blkbox.commands.options import (
+    AllowErrno,
+    AllowRemote,
+    CompareOption,
+    JsonTo,
+    Listen,
+    ReportTo,
+    Thorough,
+)
 from tracer.mirror.scope import Compare, Scope
 from tracer.op import TrimRule
 from tracer.recording.options import OnMismatch, Payloads, RecordOptions
@@ -38,16 +46,8 @@ def record(
     raw: Annotated[Path | None, typer.Option(help="The raw reference image [OUT.raw].")] = None,
     image: Annotated[Path | None, typer.Option(help="The test image [OUT.test.FORMAT].")] = None,
     size: Annotated[str, typer.Option(help="The disk's size, if the images do not exist.")] = "16G",
-    listen: Annotated[
-        str | None,
-        typer.Option(help="unix:PATH or tcp:HOST:PORT [a private unix socket]."),
-    ] = None,
-    allow_remote: Annotated[
-        bool,
-        typer.Option(
-            "--allow-remote", help="Allow --listen tcp: on other than loopback addresses."
-        ),
-    ] = False,
+    listen: Listen = None,
+    allow_remote: AllowRemote = False,
     payloads: Annotated[
         Payloads, typer.Option(help="Keep the data that is written, or only digests.")
     ] = Payloads.FULL,

@@ -45,7 +45,7 @@ def test_json_on_stdout_is_seen_before_anything_is_parsed(words: str, wanted: bo
         ("t.trace --driver raw", None),
         ("t.trace guest -q", "-q comes after the guest's program"),
         ("t.trace guest --driver raw", "--driver comes after"),
-        ("--driver raw -- t.trace guest", "the trace to write is missing"),
+        ("--driver raw -- t.trace guest", "the trace is missing"),
     ],
 )
 def test_the_guest_s_command_is_told_from_ours(words: str, wrong: str | None) -> None:

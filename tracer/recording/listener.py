@@ -7,13 +7,22 @@ import socket
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 from tracer.errors import UsageError
 from tracer.nbd.uri import Address, parse_listen
-from tracer.recording.options import RecordOptions
 
 
-def listen(options: RecordOptions, stack: ExitStack) -> tuple[socket.socket, Address]:
+class Listening(Protocol):
+    """Options that say where to listen."""
+
+    @property
+    def listen(self) -> str | None: ...
+    @property
+    def allow_remote(self) -> bool: ...
+
+
+def listen(options: Listening, stack: ExitStack) -> tuple[socket.socket, Address]:
     """Listen on ``options.listen`` or on a private unix socket until the stack unwinds. Return the
     socket and its address. Raises UsageError if the address cannot be used."""
     address = listen_address(options)
@@ -41,7 +50,7 @@ def listen(options: RecordOptions, stack: ExitStack) -> tuple[socket.socket, Add
     return sock, address
 
 
-def listen_address(options: RecordOptions) -> Address | None:
+def listen_address(options: Listening) -> Address | None:
     """Return the address that --listen names; None for a private unix socket. Raises UsageError if
     it is not valid, or if other machines can reach it and --allow-remote is not given."""
     if options.listen is None:
