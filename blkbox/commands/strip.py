@@ -25,12 +25,12 @@ def strip(
     Example: trace strip install.trace -o shareable.trace
     """
     from tracer.rework.strip import strip
-    from tracer.text import size
+    from tracer.text import ops, size
 
     result = strip(trace, out, force=force)
     if as_json:
         print(json.dumps(asdict(result), indent=2))
     else:
         state = "" if result.closed else ", not closed, as its source"
-        print(f"{result.trace}: {result.ops:,} ops, {size(result.trace_bytes)}{state}")
+        print(f"{result.trace}: {ops(result.ops)}, {size(result.trace_bytes)}{state}")
     return 0

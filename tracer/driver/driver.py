@@ -25,6 +25,8 @@ from tracer.driver.command import exit_text, fill, signal_group, tail
 from tracer.errors import DriverError, NbdError, Unreachable
 from tracer.interrupts import held
 from tracer.nbd.uri import Address
+from tracer.progress import detail
+from tracer.text import shell
 
 START_TIMEOUT = 15.0
 """Seconds in which a driver must open its socket. qemu-nbd takes 0.1 s; a loaded machine takes
@@ -35,6 +37,9 @@ STOP_TIMEOUT = 30.0
 
 BLANK_TIMEOUT = 300.0
 """Seconds that writing 1 GiB of zeroes may take."""
+
+DETAILED = 10
+"""The most last lines of a driver's output that -v shows each time it ends: about half a screen."""
 
 STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 """The exit codes that a driver may have after SIGTERM: success, or killed by the signal (the last
@@ -139,7 +144,7 @@ class Driver:
             finally:
                 image.unlink(missing_ok=True)
             raise DriverError(
-                f"{self.name}: creating the image failed with {exit_text(done.returncode)}",
+                f"{self.name}: creating the image failed: {exit_text(done.returncode)}",
                 tail(done.stdout),
             )
         if not image.exists():
@@ -190,7 +195,10 @@ class Driver:
                     stack.callback(process.kill)  # does nothing once it has ended
             except OSError as error:
                 raise DriverError(f"{self.name}: cannot run {argv[0]}: {error.strerror}") from error
+            started = time.monotonic()
             printed, _ = process.communicate()
+        took, how = time.monotonic() - started, exit_text(process.returncode)
+        detail(f"{shell(argv)}: {how}, {took:.3f} s")
         return subprocess.CompletedProcess(argv, process.returncode, printed)
 
 
@@ -271,7 +279,7 @@ class Running:
                 if early:  # 0: it may end by itself once its last client has left
                     problem = f"it ended by itself ({exit_text(early)})"
                 elif code not in STOPPED:
-                    problem = f"it ended with {exit_text(code)} when asked to stop"
+                    problem = f"asked to stop, it failed: {exit_text(code)}"
         self._end()
         return problem
 
@@ -295,6 +303,7 @@ class Running:
                 ["/bin/sh", "-c", GUARD, "guard", str(process.pid), str(self._directory)],
                 stdin=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
+        detail(shell(argv))
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             if process.poll() is not None:
@@ -326,5 +335,7 @@ class Running:
             assert self._guard.stdin is not None
             self._guard.stdin.close()
         if self._directory is not None:
+            for line in self.log().splitlines()[-DETAILED:]:
+                detail(f"{self.driver.name} printed: {line}")
             shutil.rmtree(self._directory, ignore_errors=True)
         self._process = self._guard = None

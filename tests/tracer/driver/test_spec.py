@@ -229,7 +229,12 @@ def test_what_was_filled_in_is_not_filled_in_again() -> None:
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [(0, "exit status 0"), (3, "exit status 3"), (-11, "signal SIGSEGV"), (-100, "signal 100")],
+    [
+        (0, "exit status 0"),
+        (3, "exit status 3"),
+        (-11, "killed by SIGSEGV"),
+        (-100, "killed by signal 100"),
+    ],
 )
 def test_exit_codes_in_words(code: int, text: str) -> None:
     assert exit_text(code) == text
