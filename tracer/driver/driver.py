@@ -5,6 +5,7 @@ tracer/driver/spec.py makes a Driver from ``--driver``.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,9 @@ STOP_TIMEOUT = 30.0
 
 BLANK_TIMEOUT = 300.0
 """Seconds that writing 1 GiB of zeroes may take."""
+
+PRIVATE = r"^nbd\+unix:///\?socket=/tmp/blkbox-[^/]*/nbd: "
+"""How an error begins that is about our private socket to a driver: that tells nobody anything."""
 
 DETAILED = 10
 """The most last lines of a driver's output that -v shows each time it ends: about half a screen."""
@@ -229,8 +233,9 @@ class Running:
                     f"{driver.name} serves {served} bytes where {size} were asked for", self.log()
                 )
         except NbdError as error:
+            ended, log = self.exited(), self.log()
             self._end()
-            raise DriverError(f"{driver.name}: {error}", self.log()) from error
+            raise DriverError(self._broken(error, ended), log) from error
         except BaseException:
             self._end()
             raise
@@ -260,6 +265,14 @@ class Running:
         except subprocess.TimeoutExpired:
             return None
         return exit_text(code)
+
+    def _broken(self, error: NbdError, ended: str | None) -> str:
+        """Say why we cannot talk to the driver, which ``ended`` so, if it did."""
+        if self.driver.address is not None:
+            return str(error)  # it names the address, as the driver's name does
+        if ended not in (None, exit_text(0)):  # 0: since we left
+            return f"{self.driver.name} ended while it started: {ended}"
+        return f"{self.driver.name}: {re.sub(PRIVATE, '', str(error))}"
 
     def stop(self) -> str | None:
         """Stop the driver as an orderly shutdown does: disconnect, then send SIGTERM. Return what
@@ -308,6 +321,8 @@ class Running:
         while True:
             if process.poll() is not None:
                 how = exit_text(process.returncode)
+                if not process.returncode:
+                    how += "; if serve goes to the background, keep it in the foreground"
                 raise DriverError(f"{self.driver.name} did not start: {how}", self.log())
             if socket.exists():
                 try:

@@ -73,7 +73,7 @@ def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) ->
     elif end.ops != result.ops:
         result.add(f"its end says {ops(end.ops)}, but {result.ops:,} are there")
     if trace.torn_bytes:
-        result.add(f"it ends within a record: {many(trace.torn_bytes, 'byte')} of it there")
+        result.add(f"its last record is cut off after {many(trace.torn_bytes, 'byte')}")
     if highest + 1 > result.ops:
         result.add(f"{ops(highest + 1 - result.ops)} in flight when it ended: there is no record")
     if first_bad:

@@ -108,7 +108,7 @@ def test_uris() -> None:
     assert not driver.owns_image
 
 
-@pytest.mark.parametrize("text", ["", "qcow3", "@", "x@/usr/bin", "/dev/null", "no/such/file"])
+@pytest.mark.parametrize("text", ["", "qcow3", "@", "x@/usr/bin", "no/such/file"])
 def test_drivers_that_are_not_known(text: str) -> None:
     message = refused(text)
     assert message.startswith(f"unknown driver {text!r}")
