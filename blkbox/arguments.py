@@ -77,9 +77,8 @@ def check_guest(args: list[str], trace: object, command: list[str]) -> None:
 
     Without ``--``, an option behind the guest's program would be taken for one of ours.
     """
-    if "--" in args:
-        if args[args.index("--") + 1 :] == [str(trace), *command]:
-            raise UsageError("the trace is missing: name it before --")
+    if "--" in args and args[args.index("--") + 1 :] == [str(trace), *command]:
+        raise UsageError("the trace is missing: name it before --")
     if command and "{nbd}" in command[0]:
         raise UsageError("{nbd} stands where the guest's program should: is the trace missing?")
     if command and "--" not in args:
