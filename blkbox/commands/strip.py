@@ -20,7 +20,8 @@ def strip(
 ) -> int:
     """Write a copy of a trace without its payloads.
 
-    The copy has digests instead of data, and still replays.
+    The copy has digests instead of data, and still replays. It names the host and the driver as its
+    source does (see trace show), and its marks.
 
     Example: trace strip install.trace -o shareable.trace
     """
@@ -32,5 +33,6 @@ def strip(
         print(json.dumps(asdict(result), indent=2))
     else:
         state = "" if result.closed else ", not closed, as its source"
-        print(f"{result.trace}: {ops(result.ops)}, {size(result.trace_bytes)}{state}")
+        print(f"trace:  {result.trace} ({ops(result.ops)}, {size(result.trace_bytes)}{state})")
+        print("data:   digests only; the host's name, the driver and the marks are still in it")
     return 0
