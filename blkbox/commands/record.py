@@ -49,6 +49,26 @@ def record(
             "--allow-remote", help="Allow --listen tcp: on other than loopback addresses."
         ),
     ] = False,
+    export_name: Annotated[
+        str, typer.Option(metavar="NAME", help="What guests call the disk ['', which works too].")
+    ] = "",
+    tls_certificates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Take guests with TLS alone: server-cert.pem and server-key.pem are in DIR.",
+        ),
+    ] = None,
+    tls_psk: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Take guests with TLS alone that have a key of FILE."),
+    ] = None,
+    tls_verify_peer: Annotated[
+        bool,
+        typer.Option(
+            "--tls-verify-peer", help="Take guests alone with a certificate from DIR/ca-cert.pem."
+        ),
+    ] = False,
     payloads: Annotated[
         Payloads, typer.Option(help="Keep the data that is written, or only digests.")
     ] = Payloads.FULL,
@@ -80,6 +100,7 @@ def record(
     -cdrom debian.iso -drive file={nbd},format=raw,if=virtio,discard=unmap
     """
     from tracer.driver.spec import parse_driver
+    from tracer.nbd.uri import parse_name, served_tls
     from tracer.recording.session import record
     from tracer.text import parse_errnos, parse_size
     from tracer.verdict import to_json
@@ -92,6 +113,8 @@ def record(
         size=parse_size(size),
         listen=listen,
         allow_remote=allow_remote,
+        export_name=parse_name(export_name),
+        tls=served_tls(tls_certificates, tls_psk, verify_peer=tls_verify_peer),
         payloads=payloads,
         on_mismatch=on_mismatch,
         trim=trim,

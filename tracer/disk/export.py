@@ -7,7 +7,7 @@ import socket
 import time
 
 from tracer.closing import Closing
-from tracer.disk.channel import Channel
+from tracer.disk.channel import Channel, Machine
 from tracer.disk.device import CONNECTION_LOST, Data, Done
 from tracer.disk.loop import Loop
 from tracer.errors import NbdError, Unreachable
@@ -25,12 +25,12 @@ class NbdDevice(Closing):
     with CONNECTION_LOST.
     """
 
-    def __init__(self, loop: Loop, sock: socket.socket, export_name: str = "") -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, address: Address) -> None:
         self.lost: Exception | None = None
         self.export = p.Export(0, 0)
-        self.client = Client(export_name)
+        self.client = Client(address.export, tls=address.tls is not None)
         self.channel: Channel[Reply] = Channel(
-            loop, sock, self.client, self._replied, self._disconnected
+            loop, sock, _machine(self.client, address), self._replied, self._disconnected
         )
         self._waiting: dict[int, Done] = {}
         self._df = 0
@@ -40,7 +40,8 @@ class NbdDevice(Closing):
     def connect(cls, loop: Loop, address: Address, timeout: float = 10.0) -> "NbdDevice":
         """Connect, then negotiate within ``timeout`` seconds.
 
-        Raises Unreachable if nothing listens, NbdError if negotiation fails.
+        Raises Unreachable if nothing listens, NbdError if negotiation fails, UsageError if the
+        files that the address names for TLS cannot be used.
         """
         sock: socket.socket | None = None
         try:
@@ -56,7 +57,11 @@ class NbdDevice(Closing):
             raise Unreachable(
                 f"cannot connect to {address.uri()}: {error.strerror or error}"
             ) from error
-        device = cls(loop, sock, address.export)
+        try:
+            device = cls(loop, sock, address)
+        except BaseException:
+            sock.close()
+            raise
         deadline = time.monotonic() + timeout
         try:
             while device.client.export is None and device.lost is None:
@@ -136,6 +141,15 @@ class NbdDevice(Closing):
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             done(CONNECTION_LOST, None, [])
+
+
+def _machine(client: Client, address: Address) -> Machine[Reply]:
+    """Return what the channel moves bytes to: the client, inside of TLS if the address says so."""
+    if address.tls is None:
+        return client
+    from tracer.disk.credentials import secured  # ssl takes time to load
+
+    return secured(client, address)
 
 
 class _Series:

@@ -13,7 +13,7 @@ from tracer.driver import tools
 from tracer.driver.command import fill
 from tracer.driver.driver import Driver
 from tracer.errors import UsageError
-from tracer.nbd.uri import is_uri, parse_uri
+from tracer.nbd.uri import is_uri, modern, parse_name, parse_uri
 
 QEMU_NBD = ("--persistent", "--shared=4", "--discard=unmap", "--detect-zeroes=off")
 """--persistent: keep running after a client leaves. --discard=unmap: pass trims on to the image
@@ -89,6 +89,8 @@ def parse_driver(text: str, *, or_none: bool = False) -> Driver:
         # --cache=none: otherwise reads come from the page cache, not from the device
         device = ("--socket={socket}", "--cache=none", "--format=raw", "{image}")
         return Driver(text, serve=(qemu_nbd, *QEMU_NBD, *device), fixed_image=path)
+    if (uri := modern(text)) is not None:
+        raise UsageError(f"{text!r} is no URI: write {uri}")
     raise UsageError(
         f"unknown driver {text!r}: give a format ({', '.join(FORMATS)}), FORMAT@DIR, an nbd:// or "
         "nbd+unix:// URI, a block device, or a .toml file"
@@ -133,7 +135,7 @@ def load_toml(path: Path) -> Driver:
         raise UsageError(f"cannot open {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
-    known = ("name", "create", "convert", "serve", "check", "env")
+    known = ("name", "create", "convert", "serve", "export", "check", "env")
     unknown = sorted(raw.keys() - set(known))
     if unknown:
         raise UsageError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
@@ -148,13 +150,17 @@ def load_toml(path: Path) -> Driver:
     name = raw.get("name", path.stem)
     if not isinstance(name, str):
         raise UsageError(f"{path}: 'name' must be a string")
+    export = raw.get("export", "")
+    if not isinstance(export, str):
+        raise UsageError(f"{path}: 'export' must be a string: the name to ask the server for")
     convert = _command(path, raw, "convert")
     if convert is not None and not any("{start}" in argument for argument in convert):
         raise UsageError(f"{path}: 'convert' must have {{start}} where the raw image's path goes")
     create, check = _command(path, raw, "create"), _command(path, raw, "check")
     return Driver(
-        name, env=env, create=create, convert=convert, serve=serve, check=check, may_forget=True
-    )
+        name, env=env, create=create, convert=convert, serve=serve, check=check, may_forget=True,
+        export=parse_name(export),
+    )  # fmt: skip
 
 
 def _command(path: Path, raw: dict[str, Any], key: str) -> tuple[str, ...] | None:

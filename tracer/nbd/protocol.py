@@ -186,8 +186,12 @@ class BlockSizes:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A served disk: its size in bytes, its transmission flags, and the limits on requests."""
+    """A served disk: its size in bytes, its transmission flags, the limits on requests, and what
+    the server calls it. A client that asks for no name gets this export too."""
 
     size: int
     flags: int
     sizes: BlockSizes = BlockSizes()
+    name: str = ""
+    description: str = ""
+    """Text for people, at most MAX_STRING bytes."""

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tracer.digest import digest
 from tracer.disk.device import CONNECTION_LOST, Device
@@ -31,11 +32,17 @@ from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import LINGER
 from tracer.trace.records import Mark, Mismatch, pack_op
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 MAX_UNSENT = MAX_BYTES
 """Bytes of replies that a guest may leave unfetched. Beyond that its requests wait."""
 
 MAX_LISTED = 10_000
 """The most differences that are kept for the summary. The trace has all of them."""
+
+MAX_WARNINGS = 10
+"""The most guests whose failure to connect is shown."""
 
 SHAPE_FLAGS = int(Flag.DF | Flag.REQ_ONE)
 """Flags that only shape a reply. Our server handles them; they are not part of the op."""
@@ -52,7 +59,7 @@ class Recorder:
     flush and FUA flushes the trace to the disk too. ``say`` shows a difference to the user.
     ``check_room(needed)`` raises StorageError if a difference is not the driver's fault, since its
     disk is full; ``needed`` is the bytes of a request that failed with ENOSPC. ``allowed`` are
-    errno values that the driver may return.
+    errno values that the driver may return. Guests see the disk as ``export_name``.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class Recorder:
         say: Callable[[str], None] = print,
         check_room: Callable[[int], None] = lambda needed: None,
         allowed: frozenset[int] = frozenset(),
+        export_name: str = "",
     ) -> None:
         offered = reference.export if test is None else test.export
         self.export = p.Export(
@@ -76,6 +84,8 @@ class Recorder:
             # them
             int(offered.flags | p.TransmissionFlag.CAN_MULTI_CONN),
             offered.sizes,
+            export_name,
+            offered.description,
         )
         self.mirror = (
             Alone(reference, comparison.trim_rule, self._done, self._referred)
@@ -113,14 +123,15 @@ class Recorder:
         self._check_room = check_room
         self.started = time.monotonic_ns()
         """The trace's start on the monotonic clock, in ns. Times in the trace count from it."""
+        self._warnings = 0
         self._finished: list[Flight] = []
         self._bytes_in_flight = 0
         self._waiting = False  # whether a guest has requests that do not fit into the mirror
 
     # ---------------------------------------------------------------- guests
 
-    def listen(self, sock: socket.socket) -> None:
-        """Accept guests on a listening socket."""
+    def listen(self, sock: socket.socket, tls: "SSLContext | None" = None) -> None:
+        """Accept guests on a listening socket; with ``tls``, guests with TLS alone."""
         sock.setblocking(False)
 
         def accept(_: int) -> None:
@@ -129,9 +140,22 @@ class Recorder:
             except OSError:
                 return  # the guest left before we accepted it
             self.connections += 1
-            self.guests.append(Guest(self.export, self._loop, connection, self.connections))
+            self.guests.append(
+                Guest(
+                    self.export, self._loop, connection, self.connections,
+                    tls=tls, warn=self._warn,
+                )
+            )  # fmt: skip
 
         self._loop.add(sock.fileno(), accept)
+
+    def _warn(self, text: str) -> None:
+        """Show that a guest could not connect; not for ever, whoever it is that tries."""
+        self._warnings += 1
+        if self._warnings <= MAX_WARNINGS:
+            self._say(text)
+        if self._warnings == MAX_WARNINGS:
+            self._say("blkbox: further failures of guests' TLS are not shown")
 
     def turn(self, timeout: float | None) -> None:
         """Run the loop once: wait up to ``timeout`` seconds for events, and handle them."""
