@@ -23,8 +23,10 @@ VERBS = {
     "verify": "verify",
     "history": "history",
     "checkout": "checkout",
+    "serve": "serve",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
+    "formats": "formats",
     "mark": "mark",
     "cut": "cut",
     "strip": "strip",
@@ -39,7 +41,6 @@ app = typer.Typer(
     name="trace",
     help="A flight recorder for block drivers: record a guest's disk, replay it on another build, "
     "and name the request that corrupted it.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -101,7 +102,7 @@ def _run(argv: list[str]) -> int:
     driver, so this maps them to codes of our own.
     """
     try:
-        code = app(argv or ["--help"], standalone_mode=False)
+        code = app(argv or ["--help"], prog_name="trace", standalone_mode=False)
     except TyperException as error:
         print(f"trace: {_one_line(error.format_message())} (try: trace --help)", file=sys.stderr)
         return Exit.USAGE
@@ -116,7 +117,9 @@ def _run(argv: list[str]) -> int:
     except (KeyboardInterrupt, Abort):
         print("trace: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
-    except SystemExit:
+    except SystemExit as error:
+        if not error.code:
+            return Exit.CLEAN  # typer has shown what completes a command line
         # typer ends so when it sees EPIPE. That was not our stdout, which is written later
         print("trace: a connection or a pipe broke", file=sys.stderr)
         return Exit.STORAGE

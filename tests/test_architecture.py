@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tracer.mirror": ("tracer", "tracer.nbd", "tracer.disk"),
     "tracer.recording": TRACER,
     "tracer.rework": TRACER,
+    "tracer.serving": (*TRACER, "tracer.recording", "tracer.rework"),
     # re-executes
     "replay": TRACER,
     "replay.locate": (*TRACER, "replay"),
@@ -42,8 +43,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "replay", "replay.locate", "analysis",
                "analysis.story", "analysis.provenance", "analysis.plots", "analysis.report",
                "analysis.interop"),
-    "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "analysis", "analysis.story",
-                        "analysis.plots", "analysis.report", "analysis.interop", "blkbox"),
+    "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "analysis",
+                        "analysis.story", "analysis.plots", "analysis.report", "analysis.interop",
+                        "blkbox"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""
 

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blkbox.commands.options import AllowErrno, AsJson, CompareOption, Thorough
+from blkbox.commands.options import (
+    AllowErrno,
+    AllowRemote,
+    AsJson,
+    CompareOption,
+    ExportName,
+    Listen,
+    Thorough,
+    TlsCertificates,
+    TlsPsk,
+    TlsVerifyPeer,
+)
 from tracer.mirror.scope import Compare, Scope
 from tracer.op import TrimRule
 from tracer.recording.options import OnMismatch, Payloads, RecordOptions
@@ -39,36 +50,12 @@ def record(
     raw: Annotated[Path | None, typer.Option(help="The raw reference image [OUT.raw].")] = None,
     image: Annotated[Path | None, typer.Option(help="The test image [OUT.test.FORMAT].")] = None,
     size: Annotated[str, typer.Option(help="The disk's size, if the images do not exist.")] = "16G",
-    listen: Annotated[
-        str | None,
-        typer.Option(help="unix:PATH or tcp:HOST:PORT [a private unix socket]."),
-    ] = None,
-    allow_remote: Annotated[
-        bool,
-        typer.Option(
-            "--allow-remote", help="Allow --listen tcp: on other than loopback addresses."
-        ),
-    ] = False,
-    export_name: Annotated[
-        str, typer.Option(metavar="NAME", help="What guests call the disk ['', which works too].")
-    ] = "",
-    tls_certificates: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Take guests with TLS alone: server-cert.pem and server-key.pem are in DIR.",
-        ),
-    ] = None,
-    tls_psk: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Take guests with TLS alone that have a key of FILE."),
-    ] = None,
-    tls_verify_peer: Annotated[
-        bool,
-        typer.Option(
-            "--tls-verify-peer", help="Take guests alone with a certificate from DIR/ca-cert.pem."
-        ),
-    ] = False,
+    listen: Listen = None,
+    allow_remote: AllowRemote = False,
+    export_name: ExportName = "",
+    tls_certificates: TlsCertificates = None,
+    tls_psk: TlsPsk = None,
+    tls_verify_peer: TlsVerifyPeer = False,
     payloads: Annotated[
         Payloads, typer.Option(help="Keep the data that is written, or only digests.")
     ] = Payloads.FULL,

@@ -15,6 +15,24 @@ from tracer.nbd.server import Request, Server
 if TYPE_CHECKING:  # it takes time to load, and few recordings need it
     from ssl import SSLContext
 
+MAX_WARNINGS = 10
+"""The most guests whose failure to connect is shown: whoever tries for ever fills no log."""
+
+
+def at_most(count: int, say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return ``say`` for the first ``count`` texts, and a last word instead of more."""
+    said = 0
+
+    def limited(text: str) -> None:
+        nonlocal said
+        said += 1
+        if said <= count:
+            say(text)
+        elif said == count + 1:
+            say("blkbox: further guests that cannot connect are not shown")
+
+    return limited
+
 
 class Guest:
     """A guest, as its connection shows it. ``warn`` shows the user why a guest's TLS failed."""

@@ -8,17 +8,29 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tracer.errors import UsageError
-from tracer.nbd.uri import Address, parse_listen
-from tracer.recording.options import RecordOptions
+from tracer.nbd.uri import Address, Tls, parse_listen
 
 if TYPE_CHECKING:  # it takes time to load, and few recordings need it
     from ssl import SSLContext
 
 
-def listen(options: RecordOptions, stack: ExitStack) -> tuple[socket.socket, Address]:
+class Listening(Protocol):
+    """Options that say where to listen, and for whom."""
+
+    @property
+    def listen(self) -> str | None: ...
+    @property
+    def allow_remote(self) -> bool: ...
+    @property
+    def export_name(self) -> str: ...
+    @property
+    def tls(self) -> Tls | None: ...
+
+
+def listen(options: Listening, stack: ExitStack) -> tuple[socket.socket, Address]:
     """Listen on ``options.listen`` or on a private unix socket until the stack unwinds. Return the
     socket and the address that a guest needs. Raises UsageError if the address cannot be used."""
     address = listen_address(options)
@@ -51,7 +63,7 @@ def listen(options: RecordOptions, stack: ExitStack) -> tuple[socket.socket, Add
     return sock, address
 
 
-def security(options: RecordOptions) -> "SSLContext | None":
+def security(options: Listening) -> "SSLContext | None":
     """Return the context of guests' TLS, None without TLS. Raises UsageError if a file cannot be
     used."""
     if options.tls is None:
@@ -61,7 +73,7 @@ def security(options: RecordOptions) -> "SSLContext | None":
     return server_context(options.tls)
 
 
-def listen_address(options: RecordOptions) -> Address | None:
+def listen_address(options: Listening) -> Address | None:
     """Return the address that --listen names; None for a private unix socket. Raises UsageError if
     it is not valid, if other machines can reach it and --allow-remote is not given, or if the files
     for TLS cannot be used."""

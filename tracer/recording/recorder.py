@@ -27,7 +27,7 @@ from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
-from tracer.recording.connection import Guest
+from tracer.recording.connection import MAX_WARNINGS, Guest, at_most
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import LINGER
 from tracer.trace.records import Mark, Mismatch, pack_op
@@ -40,9 +40,6 @@ MAX_UNSENT = MAX_BYTES
 
 MAX_LISTED = 10_000
 """The most differences that are kept for the summary. The trace has all of them."""
-
-MAX_WARNINGS = 10
-"""The most guests whose failure to connect is shown."""
 
 SHAPE_FLAGS = int(Flag.DF | Flag.REQ_ONE)
 """Flags that only shape a reply. Our server handles them; they are not part of the op."""
@@ -123,7 +120,7 @@ class Recorder:
         self._check_room = check_room
         self.started = time.monotonic_ns()
         """The trace's start on the monotonic clock, in ns. Times in the trace count from it."""
-        self._warnings = 0
+        self._warn = at_most(MAX_WARNINGS, say)
         self._finished: list[Flight] = []
         self._bytes_in_flight = 0
         self._waiting = False  # whether a guest has requests that do not fit into the mirror
@@ -148,14 +145,6 @@ class Recorder:
             )  # fmt: skip
 
         self._loop.add(sock.fileno(), accept)
-
-    def _warn(self, text: str) -> None:
-        """Show that a guest could not connect; not for ever, whoever it is that tries."""
-        self._warnings += 1
-        if self._warnings <= MAX_WARNINGS:
-            self._say(text)
-        if self._warnings == MAX_WARNINGS:
-            self._say("blkbox: further failures of guests' TLS are not shown")
 
     def turn(self, timeout: float | None) -> None:
         """Run the loop once: wait up to ``timeout`` seconds for events, and handle them."""

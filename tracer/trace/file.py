@@ -142,6 +142,16 @@ class Trace(Closing):
             for inner in range(0, len(block), RECORD_SIZE):
                 yield self._unpack(block, inner, at + inner)
 
+    def op(self, number: int) -> Op:
+        """Return the op in record ``number``, counted from 0 in the order of the file. Raises
+        TraceError if there is no valid op."""
+        at = self.records_at + number * RECORD_SIZE
+        packed = self.read(number, 1)
+        record = self._unpack(packed, 0, at) if packed else None
+        if not isinstance(record, Op):
+            raise TraceError(f"{self.path}: no op where one should be, at byte {at}")
+        return record
+
     def ops(self) -> Iterator[Op]:
         """Yield the ops in order of completion. Raises as ``records``."""
         for record in self.records():

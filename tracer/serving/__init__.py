@@ -1,0 +1,1 @@
+"""Serves a disk of the past over NBD, straight from a trace."""
