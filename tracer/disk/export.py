@@ -73,7 +73,7 @@ class NbdDevice(Closing):
             device.channel.close()
             raise
         if device.client.export is None:
-            raise NbdError(f"{address.uri()}: {device.lost}")
+            raise NbdError(f"{address.uri()}: {_why(device.lost, address)}")
         device.export = device.client.export
         if device.client.structured and device.export.flags & p.TransmissionFlag.SEND_DF:
             device._df = int(Flag.DF)
@@ -141,6 +141,17 @@ class NbdDevice(Closing):
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             done(CONNECTION_LOST, None, [])
+
+
+def _why(lost: Exception | None, address: Address) -> str:
+    """Return why a connection ended before negotiation did."""
+    text = getattr(lost, "strerror", None) or str(lost)
+    if isinstance(lost, NbdError) or address.tls is None:
+        return text
+    if address.tls.psk_file:
+        return f"{text}: has it the same key?"
+    # in TLS 1.3, a server judges the client's certificate when the client is through already
+    return f"{text}: does it want a certificate (client-cert.pem and client-key.pem)?"
 
 
 def _machine(client: Client, address: Address) -> Machine[Reply]:

@@ -224,7 +224,9 @@ class Running:
                 )
         except NbdError as error:
             self._end()
-            raise DriverError(f"{driver.name}: {error}", self.log()) from error
+            # an error of a server that runs already begins with its address, which is our name
+            name = "" if driver.address is not None else f"{driver.name}: "
+            raise DriverError(f"{name}{error}", self.log()) from error
         except BaseException:
             self._end()
             raise

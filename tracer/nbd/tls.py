@@ -28,6 +28,10 @@ JOIN = 16 * 1024
 """Bytes up to which buffers are joined before they are encrypted: a TLS record has at most as many,
 and each record costs about as much as encrypting a few KiB."""
 
+UNKNOWN_CA = (18, 19, 20, 21)
+"""What OpenSSL calls a certificate whose authority is not trusted: from
+X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT to X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE."""
+
 
 class Machine(Protocol[Message]):
     """The common interface of ``nbd.client.Client`` and ``nbd.server.Server``."""
@@ -76,6 +80,11 @@ class Secured(Generic[Message]):
         if self._ready and not self._failed and self._machine.outgoing:
             self._encrypt()
         return self._ciphertext
+
+    @property
+    def shaking(self) -> bool:
+        """Whether the TLS handshake has begun and is not done."""
+        return self._begun and not self._ready
 
     def target(self) -> memoryview:
         """Return the memory for the next received bytes."""
@@ -137,12 +146,12 @@ class Secured(Generic[Message]):
                     count = self._tls.read(len(target) - filled, target[filled:])
                 except ssl.SSLWantReadError:
                     more = False
-                except ssl.SSLZeroReturnError:  # the peer ends TLS; the end of the stream follows
-                    self._ended, more = True, False
                 except ssl.SSLError as error:
                     raise self._fail(error) from error
                 else:
                     filled += count  # type: ignore[operator]
+                    if not count:  # the peer ends TLS; the end of the stream follows
+                        self._ended, more = True, False
             if filled:
                 found += self._machine.received(filled)
         return found
@@ -181,9 +190,11 @@ class Secured(Generic[Message]):
 def explain(error: ssl.SSLError) -> str:
     """Return what is wrong, in words for whoever set up the certificates."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the peer's certificate is not valid: {error.verify_message.rstrip('.')}"
+        hint = " (is its authority in ca-cert.pem?)" if error.verify_code in UNKNOWN_CA else ""
+        return f"the peer's certificate is not valid: {error.verify_message.rstrip('.')}{hint}"
     reason = (error.reason or str(error)).lower().replace("_", " ")
     for prefix in ("sslv3 alert ", "tlsv1 alert ", "tlsv13 alert "):
         if reason.startswith(prefix):
             return f"the peer refuses TLS: {reason.removeprefix(prefix)}"
-    return f"TLS failed: {reason}"
+    hint = ": is it the same key?" if "bad record mac" in reason else ""
+    return f"TLS failed: {reason}{hint}"

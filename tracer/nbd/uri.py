@@ -69,7 +69,8 @@ class Address:
         tls = self.tls or Tls()
         server = ""
         if not self.path:
-            server = f"[{_quote(self.host)}]" if ":" in self.host else _quote(self.host)
+            host = quote(self.host, safe=":", errors="surrogateescape")
+            server = f"[{host}]" if ":" in self.host else host
             server += f":{self.port}"
         user = f"{_quote(tls.username)}@" if tls.username else ""
         parameters = {

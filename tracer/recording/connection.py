@@ -50,6 +50,7 @@ class Guest:
         self.number = number
         self.server = Server(export, tls=tls is not None)
         self._warn = warn
+        self._machine = _machine(self.server, tls)
         self.backlog: deque[Request] = deque()
         """Requests that came in and are not in the mirror yet."""
         self.in_flight = 0
@@ -57,7 +58,7 @@ class Guest:
         self.gone = False
         """Whether the connection is closed or broken."""
         self.channel: Channel[Request] = Channel(
-            loop, sock, _machine(self.server, tls), self.backlog.append, self._closed
+            loop, sock, self._machine, self.backlog.append, self._closed
         )
         self.channel.send()  # the server speaks first
 
@@ -65,6 +66,10 @@ class Guest:
         # an error concerns this connection alone: other guests go on
         if isinstance(error, TlsError):
             self._warn(f"blkbox: guest {self.number}: {error}")
+        elif getattr(self._machine, "shaking", False):
+            self._warn(
+                f"blkbox: guest {self.number} left before TLS began: does it trust our certificate?"
+            )
         self.gone = True
         self.backlog.clear()
 
