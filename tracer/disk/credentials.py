@@ -111,10 +111,14 @@ def _context(protocol: int) -> ssl.SSLContext:
 
 def _trust(context: ssl.SSLContext, folder: Path) -> None:
     """Trust the authority of a folder, and what it revokes."""
-    context.load_verify_locations(cadata=_read(folder / "ca-cert.pem"))
     revoked = folder / "ca-crl.pem"
+    for path in (folder / "ca-cert.pem", *([revoked] if revoked.exists() else [])):
+        _read(path)  # ssl does not say which file is missing
+        try:
+            context.load_verify_locations(path)
+        except OSError as error:
+            raise UsageError(f"{path} has nothing of an authority's, in PEM") from error
     if revoked.exists():
-        context.load_verify_locations(revoked)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 

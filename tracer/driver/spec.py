@@ -159,7 +159,7 @@ def load_toml(path: Path) -> Driver:
     create, check = _command(path, raw, "create"), _command(path, raw, "check")
     return Driver(
         name, env=env, create=create, convert=convert, serve=serve, check=check, may_forget=True,
-        export=parse_name(export),
+        export=parse_name(export, f"{path}: "),
     )  # fmt: skip
 
 

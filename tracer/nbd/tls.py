@@ -28,6 +28,9 @@ JOIN = 16 * 1024
 """Bytes up to which buffers are joined before they are encrypted: a TLS record has at most as many,
 and each record costs about as much as encrypting a few KiB."""
 
+STEP = 64 * 1024
+"""Bytes to encrypt in one call."""
+
 UNKNOWN_CA = (18, 19, 20, 21)
 """What OpenSSL calls a certificate whose authority is not trusted: from
 X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT to X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE."""
@@ -172,8 +175,8 @@ class Secured(Generic[Message]):
                     done += 1
                 piece = b"".join(pieces)
             rest = memoryview(piece)
-            while rest and waiting < ENCRYPT:  # one record at a time
-                count = self._tls.write(rest)
+            while rest and waiting < ENCRYPT:
+                count = self._tls.write(rest[:STEP])
                 rest = rest[count:]
                 waiting += count
             if rest:

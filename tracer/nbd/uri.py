@@ -72,7 +72,7 @@ class Address:
             host = quote(self.host, safe=":", errors="surrogateescape")
             server = f"[{host}]" if ":" in self.host else host
             server += f":{self.port}"
-        user = f"{_quote(tls.username)}@" if tls.username else ""
+        user = f"{quote(tls.username, safe='')}@" if tls.username else ""
         parameters = {
             "socket": self.path,
             "tls-certificates": tls.certificates,
@@ -110,14 +110,17 @@ def parse_uri(text: str) -> Address:
         raise UsageError(f"{text!r} is not an NBD URI: {error}") from error
 
 
-def parse_name(name: str) -> str:
-    """Return an export's name. Raises UsageError if no export can have it."""
+def parse_name(name: str, where: str = "") -> str:
+    """Return an export's name. Raises UsageError, which begins with ``where`` the name stands, if
+    no export can have it."""
     try:
         right = "\0" not in name and len(name.encode()) <= MAX_STRING
     except UnicodeEncodeError:  # bytes of the command line that are no UTF-8
         right = False
     if not right:
-        raise UsageError(f"an export's name is UTF-8 without NUL, at most {MAX_STRING} bytes long")
+        raise UsageError(
+            f"{where}an export's name is UTF-8 without NUL, at most {MAX_STRING} bytes long"
+        )
     return name
 
 
