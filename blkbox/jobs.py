@@ -282,11 +282,15 @@ def draw_damage(
 
 
 def report(
-    source: Pathlike, page: Pathlike, *, trace: Pathlike | None = None, force: bool = False
+    source: "Pathlike | Verdict",
+    page: Pathlike,
+    *,
+    trace: Pathlike | None = None,
+    force: bool = False,
 ) -> Path:
     """Write one HTML page for a bug report. Return the path of the trace that it describes.
 
-    ``source``: a file with the output of ``trace replay --json``, or a trace.
+    ``source``: a verdict, a file with the output of ``trace replay --json``, or a trace.
     ``page``: the file to write. Its name ends in ``.html`` or ``.htm``.
     ``trace``: a verdict's trace; None: the file that the verdict names, which is searched beside
     the verdict first.
@@ -296,16 +300,25 @@ def report(
     argument is wrong, the page exists or the verdict does not fit the trace; TraceError if the
     trace cannot be read or ``source`` is neither; StorageError if the page cannot be written.
     """
-    from tracer.files import check_new, write_whole
+    from tracer.files import PAGES, check_new, write_whole
     from tracer.progress import bar
+    from tracer.verdict import Verdict
     from tracer.verdict_file import find_trace, is_verdict, load
 
-    source, page = Path(source), Path(page)
-    check_new(page, force, (".html", ".htm"))
-    verdict = load(source) if is_verdict(source) else None
-    if verdict is None and trace is not None:
-        raise UsageError(f"--trace goes with a verdict; {source} is a trace")
-    path = source if verdict is None else Path(trace or find_trace(verdict, source))
+    page = Path(page)
+    check_new(page, force, PAGES)
+    verdict = None
+    if isinstance(source, Verdict):
+        verdict, path = source, Path(trace or source.trace)
+        name = path.name
+    else:
+        path = Path(source)
+        name = path.name
+        if is_verdict(path):
+            verdict = load(path)
+            path = Path(trace or find_trace(verdict, path))
+        elif trace is not None:
+            raise UsageError(f"--trace goes with a verdict; {source} is a trace")
 
     from analysis.report import READS, of_trace, of_verdict
 
@@ -315,11 +328,8 @@ def report(
         bar("reading", frames.records * READS, "ops") as progress,
     ):
         frames.watch = progress
-        if verdict is None:
-            content = of_trace(frames, source.name)
-        else:
-            content = of_verdict(frames, verdict, source.name)
-        write_whole(page, content.encode())
+        described = of_trace(frames, name) if verdict is None else of_verdict(frames, verdict, name)
+        write_whole(page, described.encode())
     return path
 
 

@@ -3,17 +3,16 @@
 import importlib
 import io
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
-from typer.exceptions import Abort, TyperException
 
-from blkbox import output
+from blkbox import output, problems
+from blkbox.arguments import Verb, wants_json, with_verbosity
 from tracer import interrupts, progress
-from tracer.errors import BlkboxError, DriverError, Exit
+from tracer.errors import Exit
 
 VERBS = {
     "record": "record",
@@ -68,7 +67,8 @@ def _trace(
 
 
 for _verb, _name in VERBS.items():
-    app.command(_verb)(getattr(importlib.import_module(f"blkbox.commands.{_name}"), _name))
+    _function = getattr(importlib.import_module(f"blkbox.commands.{_name}"), _name)
+    app.command(_verb, cls=Verb)(with_verbosity(_function))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -91,51 +91,19 @@ def run(argv: list[str]) -> int:
     cannot change the code (see blkbox/output.py).
     """
     with redirect_stdout(io.StringIO()) as printed, progress.shown():
-        code = _run(argv)
+        code = _run(argv, printed)
     return output.deliver(printed.getvalue(), code)
 
 
-def _run(argv: list[str]) -> int:
-    """Run the command, without printing its output; return its exit code.
-
-    Typer would exit with 1 for a bug and 2 for wrong usage. ``git bisect run`` takes both for a bad
-    driver, so this maps them to codes of our own.
-    """
+def _run(argv: list[str], printed: io.StringIO) -> int:
+    """Run the command, without printing its output; return its exit code."""
     try:
         code = app(argv or ["--help"], prog_name="trace", standalone_mode=False)
-    except TyperException as error:
-        print(f"trace: {_one_line(error.format_message())} (try: trace --help)", file=sys.stderr)
-        return Exit.USAGE
-    except BlkboxError as error:
-        print(f"trace: {error}", file=sys.stderr)
-        if isinstance(error, DriverError) and error.log.strip():
-            print(error.log.rstrip(), file=sys.stderr)
-        return error.exit_code
-    except interrupts.Interrupted as error:
-        print(f"trace: {error}", file=sys.stderr)
-        return error.exit_code
-    except (KeyboardInterrupt, Abort):
-        print("trace: interrupted", file=sys.stderr)
-        return Exit.INTERRUPTED
-    except SystemExit as error:
-        if not error.code:
+    except BaseException as error:  # noqa: BLE001  any exception has its exit code
+        if isinstance(error, SystemExit) and not error.code:
             return Exit.CLEAN  # typer has shown what completes a command line
-        # typer ends so when it sees EPIPE. That was not our stdout, which is written later
-        print("trace: a connection or a pipe broke", file=sys.stderr)
-        return Exit.STORAGE
-    except OSError as error:
-        print(
-            f"trace: {error.strerror or error}: {error.filename or 'I/O failed'}", file=sys.stderr
-        )
-        return Exit.STORAGE
-    except Exception:  # noqa: BLE001  a bug in blkbox must never look like a bad driver
-        traceback.print_exc()
-        print(
-            "trace: this is a bug in blkbox; please report it with the lines above", file=sys.stderr
-        )
-        return Exit.BUG
+        problem = problems.problem_of(error)
+        # stdout gets one JSON object: the result, if there is one
+        problems.show(problem, as_json=wants_json(argv) and not printed.getvalue())
+        return problem.exit
     return code if isinstance(code, int) else Exit.CLEAN
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

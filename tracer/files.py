@@ -15,6 +15,13 @@ PICTURES = (".png", ".svg", ".pdf")
 """The suffixes that a picture's name may have."""
 
 
+MAKER = "blkbox"
+"""What our PNG pictures name as the software that made them."""
+
+PAGES = (".html", ".htm")
+"""The suffixes that a report's name may have."""
+
+
 def check_free(path: Path, force: bool) -> None:
     """Raise UsageError if ``path`` exists without ``force``, or if its folder does not exist."""
     if path.exists() and not force:
@@ -34,6 +41,13 @@ def check_new(path: Path, force: bool, suffixes: Collection[str] = ()) -> None:
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is not a file: name another file")
     check_free(path, force)
+
+
+def is_ours(picture: Path) -> bool:
+    """Whether blkbox made a PNG picture, by the keyword Software in its head. Raises OSError."""
+    with picture.open("rb") as file:
+        head = file.read(4096)  # such keywords come before the pixels, after at most a few others
+    return b"tEXtSoftware\0" + MAKER.encode() in head
 
 
 def replaced(new: Collection[Path], sources: Iterable[Path]) -> Path | None:

@@ -1,6 +1,6 @@
-"""Progress on stderr, while a command runs on a terminal.
+"""What a command says on stderr while it runs: steps, details, and progress on a terminal.
 
-Nothing is shown if stderr is not a terminal, or to a program that imports blkbox.
+Progress needs a terminal. A program that imports blkbox is shown nothing.
 """
 
 import sys
@@ -8,11 +8,47 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import IntEnum
+
+from tracer.text import printable
 
 REDRAW = 0.2
 """Seconds between redraws: short enough to look alive, long enough to cost nothing."""
 
 _SHOWN: ContextVar[bool] = ContextVar("shown", default=False)
+
+
+class Talk(IntEnum):
+    """How much a command says while it runs."""
+
+    ERRORS = 0
+    STEPS = 1
+    ALL = 2
+
+
+_TALK: ContextVar[Talk] = ContextVar("talk", default=Talk.STEPS)
+
+
+@contextmanager
+def talking(much: Talk) -> Iterator[None]:
+    """Say so much within the block."""
+    token = _TALK.set(much)
+    try:
+        yield
+    finally:
+        _TALK.reset(token)
+
+
+def step(text: str) -> None:
+    """Show a step of the work, unless only errors are wanted."""
+    if _TALK.get() >= Talk.STEPS:
+        print(f"trace: {text}", file=sys.stderr)
+
+
+def detail(text: str) -> None:
+    """Show a detail, if all details are wanted: one line, without control characters."""
+    if _TALK.get() >= Talk.ALL:
+        print(f"trace: {printable(text)}", file=sys.stderr)
 
 
 @contextmanager
@@ -25,13 +61,18 @@ def shown() -> Iterator[None]:
         _SHOWN.reset(token)
 
 
+def _visible() -> bool:
+    """Whether progress is shown."""
+    return _SHOWN.get() and _TALK.get() >= Talk.STEPS
+
+
 @contextmanager
 def bar(what: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
     """Show a progress bar over ``total`` bytes or ops.
 
     Yields a function. Call it with the number of bytes or ops done since the last call.
     """
-    if not _SHOWN.get() or total <= 0:
+    if not _visible() or total <= 0:
         yield lambda more: None
         return
     from rich.console import Console
@@ -66,7 +107,7 @@ class LiveLine:
     """A line on the terminal that is rewritten in place."""
 
     def __init__(self) -> None:
-        self._on = _SHOWN.get()
+        self._on = _visible()
         self._drawn = 0.0
 
     def due(self) -> bool:

@@ -1,4 +1,5 @@
-"""The JSON schemas of what ``trace replay --json`` and ``trace record --json`` print.
+"""The JSON schemas of what ``trace replay --json`` and ``trace record --json`` print, and of an
+error with ``--json``.
 
 ``python -m tracer.verdict_schema docs`` writes them to the folder ``docs``.
 """
@@ -10,17 +11,21 @@ from typing import Any
 
 import msgspec
 
+from tracer.problem import Failure
 from tracer.verdict import Recording, Verdict
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-FILES: dict[str, type[Verdict] | type[Recording]] = {
+Model = type[Verdict] | type[Recording] | type[Failure]
+
+FILES: dict[str, Model] = {
     "verdict.schema.json": Verdict,
     "recording.schema.json": Recording,
+    "error.schema.json": Failure,
 }
 
 
-def schema(model: type[Verdict] | type[Recording]) -> dict[str, Any]:
+def schema(model: Model) -> dict[str, Any]:
     """Return a model's JSON schema."""
     return {"$schema": DIALECT, **msgspec.json.schema(model)}
 

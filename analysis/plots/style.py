@@ -89,12 +89,16 @@ def save(figure: Figure, path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in files.PICTURES:
         raise UsageError(f"cannot draw {path}: the name must end in {', '.join(files.PICTURES)}")
-    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
+    facts = {
+        ".png": {"Software": files.MAKER},
+        ".svg": {"Date": None},
+        ".pdf": {"CreationDate": None},
+    }[suffix]
     drawn = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "blkbox"}), warnings.catch_warnings():
         # if the font lacks a name's script, boxes are drawn: a warning on stderr would not help
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=undated)
+        figure.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=facts)
     files.write_whole(path, drawn.getvalue())
 
 

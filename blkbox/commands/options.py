@@ -1,5 +1,6 @@
 """Options that the verbs share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,20 @@ import typer
 from tracer.mirror.scope import Compare
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+JsonTo = Annotated[
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="[FILE.json]",
+        help="Print the result as JSON. With a file: write it there, and print the text.",
+    ),
+]
+
+ReportTo = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE.html", help="Also write a page for a bug report."),
+]
 
 CompareOption = Annotated[
     Compare,

@@ -1,7 +1,6 @@
 """``trace record``."""
 
 import gc
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +10,11 @@ import typer
 from blkbox.commands.options import (
     AllowErrno,
     AllowRemote,
-    AsJson,
     CompareOption,
     ExportName,
+    JsonTo,
     Listen,
+    ReportTo,
     Thorough,
     TlsCertificates,
     TlsPsk,
@@ -77,7 +77,8 @@ def record(
         typer.Option("--sync", help="Flush the trace to disk at each flush or FUA of the guest."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
-    as_json: AsJson = False,
+    report: ReportTo = None,
+    as_json: JsonTo = None,
 ) -> int:
     """Record what a guest does to its disk.
 
@@ -86,12 +87,15 @@ def record(
     Example: trace record install.trace --driver qcow2 --size 8G -- qemu-system-x86_64 -m 1G
     -cdrom debian.iso -drive file={nbd},format=raw,if=virtio,discard=unmap
     """
+    from blkbox import jobs, results
     from tracer.driver.spec import parse_driver
     from tracer.nbd.uri import parse_name, served_tls
     from tracer.recording.session import record
     from tracer.text import parse_errnos, parse_size
-    from tracer.verdict import to_json
+    from tracer.trace.payloads import payload_path
 
+    others = (out, payload_path(out), *(path for path in (raw, image) if path is not None))
+    places = results.results(as_json, report, force=force, others=others)
     options = RecordOptions(
         trace=out,
         driver=parse_driver(driver, or_none=True),
@@ -112,15 +116,17 @@ def record(
         sync=sync,
         force=force,
         command=tuple(command or ()),
-        guest_stdout=sys.stderr.fileno() if as_json else None,
+        guest_stdout=sys.stderr.fileno() if places.on_stdout else None,
         handle_signals=True,
     )
     gc.freeze()  # the data path makes no cycles: the collector need not scan the existing objects
     result = record(options, lambda text: print(text, file=sys.stderr))
-    if as_json:
-        print(json.dumps(to_json(result), indent=2))
-    else:
-        print(_page(result, judged=not options.driver.absent))
+    results.deliver(
+        result,
+        places,
+        lambda: _page(result, judged=not options.driver.absent),
+        lambda page: jobs.report(out, page, force=force),
+    )
     return result.exit_code
 
 

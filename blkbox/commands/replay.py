@@ -1,14 +1,13 @@
 """``trace replay``."""
 
-import json
 import sys
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blkbox.commands.options import AllowErrno, AsJson, CompareOption, Thorough
+from blkbox.commands.options import AllowErrno, CompareOption, JsonTo, ReportTo, Thorough
+from tracer import progress
 from tracer.mirror.scope import Compare
 
 if TYPE_CHECKING:
@@ -89,9 +88,11 @@ def replay(
         float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
     ] = 30.0,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite a plot, or a server's or device's data.")
+        bool,
+        typer.Option("--force", help="Replace existing files, or a server's or device's data."),
     ] = False,
-    as_json: AsJson = False,
+    report: ReportTo = None,
+    as_json: JsonTo = None,
 ) -> int:
     """Run a trace on another build and name the culprit.
 
@@ -103,15 +104,19 @@ def replay(
     """
     import msgspec
 
-    from blkbox.jobs import replay
+    from analysis.story.words import story
+    from blkbox import jobs, results
     from tracer.errors import UsageError
     from tracer.text import parse_duration
-    from tracer.verdict import VerdictKind, to_json
+    from tracer.trace.payloads import payload_path
+    from tracer.verdict import VerdictKind
 
     if depth != "recorded" and (not depth.isdigit() or int(depth) == 0):
         raise UsageError(f"--depth {depth!r}: write recorded, or a number above 0")
     picture = _plot_path(trace, plot, no_plot, force)
-    verdict = replay(
+    inputs = (trace, payload_path(trace), *([picture] if picture is not None else []))
+    places = results.results(as_json, report, force=force, others=inputs)
+    verdict = jobs.replay(
         trace,
         driver=driver,
         locate=locate,
@@ -128,7 +133,7 @@ def replay(
         allow_errno=allow_errno,
         keep=keep,
         force=force,
-        say=_say,
+        say=progress.step,
     )
     command = ["trace", "replay", str(trace)]
     for option, value, default in (
@@ -145,12 +150,12 @@ def replay(
     verdict = msgspec.structs.replace(verdict, command=command)
     if picture is not None and (verdict.damage or verdict.culprit):
         verdict = msgspec.structs.replace(verdict, plot=_draw(verdict, picture))
-    if as_json:
-        print(json.dumps(to_json(verdict), indent=2))
-    else:
-        from analysis.story.words import story
-
-        print(story(verdict))
+    results.deliver(
+        verdict,
+        places,
+        lambda: story(verdict),
+        lambda page: jobs.report(verdict, page, force=force),
+    )
     if verdict.verdict is VerdictKind.UNDECIDABLE:
         print(f"trace: {verdict.reason}", file=sys.stderr)
         if verdict.log.strip():
@@ -158,26 +163,30 @@ def replay(
     return verdict.verdict.exit_code
 
 
-def _say(text: str) -> None:
-    print(f"trace: {text}", file=sys.stderr)
-
-
 def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Path | None:
     """Return the plot's file, or None for no plot. Called before the replay, so that a path that
-    cannot be used is refused at once. Raises UsageError."""
+    cannot be used is refused at once. Raises UsageError.
+
+    The default is beside the trace, and the picture of the last replay there is replaced: to keep
+    one needs a name of its own.
+    """
     from tracer.errors import UsageError
-    from tracer.files import PICTURES, check_new
+    from tracer.files import PICTURES, check_new, is_ours
 
     if no_plot:
         if plot is not None:
             raise UsageError("--plot and --no-plot contradict each other: give one of them")
         return None
-    if plot is None:
-        numbers = chain([""], (f"-{number}" for number in count(2)))
-        names = (Path(f"{trace.stem}.damage{number}.png") for number in numbers)
-        return next(path for path in names if force or not path.exists())
-    check_new(plot, force, PICTURES)
-    return plot
+    if plot is not None:
+        check_new(plot, force, PICTURES)
+        return plot
+    picture = trace.with_name(f"{trace.stem}.damage.png")
+    if picture.exists() and not force and not (picture.is_file() and is_ours(picture)):
+        raise UsageError(
+            f"{picture} exists and is not blkbox's: name another file with --plot, or give "
+            "--no-plot"
+        )
+    return picture
 
 
 def _draw(verdict: "Verdict", path: Path) -> str | None:
@@ -189,6 +198,6 @@ def _draw(verdict: "Verdict", path: Path) -> str | None:
     try:
         draw_damage(verdict, path, force=True)
     except BlkboxError as error:
-        _say(f"no plot: {error}")
+        print(f"trace: no plot: {error}", file=sys.stderr)
         return None
     return str(path)

@@ -303,7 +303,7 @@ class Client:
         names = [parse_listed(body) for kind, body in replies if kind == p.Rep.SERVER]
         if len(names) < 2 or (b"" in names and not must):
             return names[0] if len(names) == 1 else b""
-        shown = ", ".join(repr(name.decode()) for name in names[:MAX_NAMED])
+        shown = ", ".join(repr(name.decode()) for name in sorted(names)[:MAX_NAMED])
         more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         raise NbdError(f"it has no export '': name one of {shown}{more}")
 

@@ -72,6 +72,16 @@ class TransmissionFlag(IntFlag):
     SEND_FAST_ZERO = 1 << 11
 
 
+PASSED_ON = (
+    sum(TransmissionFlag)
+    & ~TransmissionFlag.SEND_DF
+    & ~TransmissionFlag.CAN_MULTI_CONN
+    & ~TransmissionFlag.SEND_RESIZE
+)
+"""The flags of a driver that a guest is offered too. DF and several connections are our server's
+own; the size of a disk stays as it is; and what a flag means that we do not know, we cannot do."""
+
+
 class Option(IntEnum):
     """Options: a client's requests during negotiation."""
 

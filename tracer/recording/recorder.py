@@ -79,7 +79,7 @@ class Recorder:
             reference.export.size,
             # all guests share a connection to the driver, so a flush of any guest covers all of
             # them
-            int(offered.flags | p.TransmissionFlag.CAN_MULTI_CONN),
+            int(offered.flags & p.PASSED_ON | p.TransmissionFlag.CAN_MULTI_CONN),
             offered.sizes,
             export_name,
             offered.description,

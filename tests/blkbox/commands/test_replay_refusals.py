@@ -9,6 +9,7 @@ import pytest
 from tests.kit.command import trace
 from tests.kit.faulty.workload import WORKLOAD, make_trace, write_driver
 from tests.kit.peers import need
+from tracer.files import is_ours
 from tracer.op import Kind
 
 
@@ -106,13 +107,26 @@ def test_usage_errors_are_one_line(tmp_path: Path, workload: Path, arguments: li
 
 
 @pytest.mark.slow
-def test_a_second_plot_gets_a_name_of_its_own(tmp_path: Path, workload: Path) -> None:
+def test_the_plot_is_beside_the_trace_and_the_next_replay_replaces_it(
+    tmp_path: Path, workload: Path
+) -> None:
     need("nbdkit")
     driver = write_driver(tmp_path, "write-lost")
-    for name in ("w.damage.png", "w.damage-2.png"):
-        arguments = ("replay", "w.trace", "--driver", driver, "--json", "--no-locate")
-        assert json.loads(trace(*arguments, cwd=tmp_path, expect=1).stdout)["plot"] == name
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    picture = tmp_path / "w.damage.png"
+    arguments = ("replay", "../w.trace", "--driver", driver, "--json", "--no-locate")
+    for _ in range(2):
+        found = json.loads(trace(*arguments, cwd=elsewhere, expect=1).stdout)
+        assert found["plot"] == "../w.damage.png"
+        assert is_ours(picture)
+        first = picture.stat().st_ino
+    picture.write_bytes(b"\x89PNG and not ours")
+    trace(*arguments, cwd=elsewhere, expect=200)
+    assert picture.read_bytes() == b"\x89PNG and not ours"
+    trace(*arguments, "--force", cwd=elsewhere, expect=1)
+    assert picture.stat().st_ino != first
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_an_existing_plot_is_kept(tmp_path: Path, workload: Path) -> None:
