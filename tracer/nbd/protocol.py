@@ -72,7 +72,7 @@ class TransmissionFlag(IntFlag):
     SEND_FAST_ZERO = 1 << 11
 
 
-PASSED_ON = (
+PASSED_ON = int(
     sum(TransmissionFlag)
     & ~TransmissionFlag.SEND_DF
     & ~TransmissionFlag.CAN_MULTI_CONN

@@ -208,7 +208,7 @@ def test_block_status_is_asked_for_again_under_the_name() -> None:
     ("names", "shown"),
     [
         ((b"a", b"\xc3\xbc\n"), r"name one of 'a', 'ü\\n'$"),
-        ([b"n%d" % i for i in range(12)], r"name one of 'n0', .*, 'n9' and 2 more$"),
+        ([b"n%d" % i for i in range(12)], r"name one of 'n0', 'n1', 'n10', .*, 'n7' and 2 more$"),
     ],
 )
 def test_several_exports_and_none_of_them_the_default(names: list[bytes], shown: str) -> None:
