@@ -100,7 +100,7 @@ def test_an_export_that_a_driver_from_a_file_does_not_have(tmp_path: Path) -> No
 
 
 def test_what_is_ours_is_offered_whatever_the_driver_offers(tmp_path: Path) -> None:
-    """docs/drivers.md, "What a guest is offered"."""
+    """docs/nbd.md, "What a guest is offered"."""
     need("nbdinfo")
     with nbdkit(tmp_path, "--no-sr", "--readonly", "memory", SIZE) as path:
         direct = peer("nbdinfo", f"nbd+unix:///?socket={path}")
