@@ -95,6 +95,7 @@ class Channel(Generic[Message]):
         """Close the socket, without a call of ``on_close``."""
         if not self.closed:
             self.closed = True
+            self._on_close = _nothing  # its owner, which has us too, is then freed at once
             self.loop.remove(self.sock.fileno())
             self.sock.close()
 
@@ -139,8 +140,13 @@ class Channel(Generic[Message]):
 
     def _end(self, error: Exception | None) -> None:
         if not self.closed:
+            on_close = self._on_close
             self.close()
-            self._on_close(error)
+            on_close(error)
+
+
+def _nothing(_: Exception | None) -> None:
+    pass
 
 
 def _drop(buffers: list[Buffer], count: int) -> None:

@@ -136,7 +136,9 @@ class Secured(Generic[Message]):
         why."""
         self._failed = True
         self._collect()
-        return TlsError(explain(error))
+        # what a handshake with another pre-shared key looks like
+        other = not self._ready and error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+        return TlsError(explain(error) + (": is it the same key?" if other else ""))
 
     def _decrypt(self) -> list[Message]:
         """Give the machine all that has arrived."""
@@ -199,5 +201,4 @@ def explain(error: ssl.SSLError) -> str:
     for prefix in ("sslv3 alert ", "tlsv1 alert ", "tlsv13 alert "):
         if reason.startswith(prefix):
             return f"the peer refuses TLS: {reason.removeprefix(prefix)}"
-    hint = ": is it the same key?" if "bad record mac" in reason else ""
-    return f"TLS failed: {reason}{hint}"
+    return f"TLS failed: {reason}"
