@@ -46,6 +46,7 @@ bench: $(READY) peers
 soak: $(READY) peers
 	$(BIN)/python -m benchmarks.soak kill
 	$(BIN)/python -m benchmarks.soak slow
+	$(BIN)/python -m benchmarks.tls
 	$(BIN)/python -m benchmarks.soak overlap --driver raw
 	$(BIN)/python -m benchmarks.soak overlap --driver qcow2
 
