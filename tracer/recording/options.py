@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracer.mirror.scope import USUAL, Scope
-from tracer.nbd.uri import Tls
 from tracer.op import TrimRule
 
 if TYPE_CHECKING:  # the command line needs the enums, and starts faster without drivers
     from tracer.driver.driver import Driver
+    from tracer.nbd.uri import Tls
 
 
 class Payloads(StrEnum):
@@ -48,7 +48,7 @@ class RecordOptions:
     """Allow an address that other machines can reach."""
     export_name: str = ""
     """The export's name. A guest that names none gets this export too."""
-    tls: Tls | None = None
+    tls: "Tls | None" = None
     """What guests must authenticate the connection with; None: no TLS."""
     payloads: Payloads = Payloads.FULL
     on_mismatch: OnMismatch = OnMismatch.STOP
