@@ -91,6 +91,8 @@ class Driver:
     """The raw image whose content a new image gets."""
     base: Path | None = None
     """The backing file of a new image."""
+    export: str = ""
+    """The export to ask for, of a server that we start."""
     address: Address | None = None
     fixed_image: Path | None = None
     absent: bool = False
@@ -326,7 +328,8 @@ class Running:
                 raise DriverError(f"{self.driver.name} did not start: {how}", self.log())
             if socket.exists():
                 try:
-                    return NbdDevice.connect(loop, Address(path=str(socket)), START_TIMEOUT)
+                    address = Address(self.driver.export, path=str(socket))
+                    return NbdDevice.connect(loop, address, START_TIMEOUT)
                 except Unreachable:
                     if process.poll() is None and time.monotonic() > deadline:
                         raise
