@@ -55,7 +55,8 @@ def record(
     command: Sequence[str],
     raw: Pathlike | None = None,
     image: Pathlike | None = None,
-    size: int = 16 << 30,
+    size: int | None = None,
+    fresh: bool = False,
     payloads: str = "full",
     on_mismatch: str = "stop",
     trim: str = TrimRule.ANY,
@@ -77,7 +78,8 @@ def record(
     in the environment variable ``NBD_URI``.
     ``raw``, ``image``: the reference image and the test image; None: ``TRACE.raw`` and
     ``TRACE.test.FORMAT``. Existing images are used with their content, missing images are made.
-    ``size``: the disk's size in bytes, used if the images are missing.
+    ``size``: the size of a new disk in bytes; None: 16 GiB. Existing images must have this size.
+    ``fresh``: make new images in place of existing ones.
     ``payloads``: ``full`` keeps what ops write, ``hash`` keeps digests only.
     ``on_mismatch``: ``stop`` fails the request and ends the recording, ``continue`` notes the
     mismatch and goes on.
@@ -113,6 +115,7 @@ def record(
         raw=None if raw is None else Path(raw),
         image=None if image is None else Path(image),
         size=size,
+        fresh=fresh,
         payloads=_choice(Payloads, payloads),
         on_mismatch=_choice(OnMismatch, on_mismatch),
         trim=_choice(TrimRule, trim),

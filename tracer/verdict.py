@@ -431,6 +431,8 @@ class Recording(Struct, frozen=True, kw_only=True):
     """The exit status of the guest's command, if there was a command."""
     compared: Compared | None = None
     """What the comparison of the images at the end read; None if there was none."""
+    made: list[str] = []
+    """The files that the recording made: the trace, its payload store, new images."""
     interrupted: SignalName | None = None
     """The signal that came after the guests were done, before everything was compared and the
     driver had stopped."""

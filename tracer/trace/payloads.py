@@ -25,6 +25,7 @@ import zstandard
 
 from tracer.closing import Closing
 from tracer.errors import StorageError, TraceError, UsageError
+from tracer.files import PRIVATE
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Buffer
 from tracer.trace.header import MAX_HEADER, unpack_header
 from tracer.trace.stored import stored_frame
@@ -116,7 +117,8 @@ class PayloadWriter:
         self._behind = False
         header = {"format": FORMAT, "version": VERSION, "trace": trace_id, "codec": "zstd"}
         try:
-            self._file = path.open("wb", buffering=0)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
+            self._file = os.fdopen(fd, "wb", buffering=0)
             try:
                 self._write(msgpack.packb(header))
             except OSError:
