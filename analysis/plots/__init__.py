@@ -1,4 +1,8 @@
-"""Pictures for bug reports. Each function takes a recording and returns a matplotlib Figure.
+"""Pictures for bug reports. Each function takes a trace and returns a matplotlib Figure.
+
+    plots.timeline(trace)
+    plots.timeline(trace, ops=trace.ops.filter(kind="write"), sectors=range(2048, 4096))
+    plots.latency(trace, ax=axes)
 
 They need no display: nothing here uses pyplot. docs/plots.md says how to read each picture.
 """
@@ -13,5 +17,5 @@ from analysis.plots.timeline import timeline
 
 __all__ = ["READS", "damage", "heatmap", "latency", "save", "sizes", "throughput", "timeline"]
 
-READS = {"damage": 3, "heatmap": 4, "latency": 2, "sizes": 1, "throughput": 4, "timeline": 2}
+READS = {"damage": 3, "heatmap": 4, "latency": 4, "sizes": 1, "throughput": 4, "timeline": 2}
 """About how often each picture reads the ops: the unit of its progress bar."""
