@@ -11,11 +11,13 @@ from analysis.plots.damage import damage
 from analysis.plots.heatmap import heatmap
 from analysis.plots.latency import latency
 from analysis.plots.sizes import sizes
-from analysis.plots.style import save
+from analysis.plots.style import check_dpi, save
 from analysis.plots.throughput import throughput
 from analysis.plots.timeline import timeline
 
-__all__ = ["READS", "damage", "heatmap", "latency", "save", "sizes", "throughput", "timeline"]
+__all__ = [
+    "READS", "check_dpi", "damage", "heatmap", "latency", "save", "sizes", "throughput", "timeline",
+]  # fmt: skip
 
 READS = {"damage": 3, "heatmap": 4, "latency": 4, "sizes": 1, "throughput": 4, "timeline": 2}
 """About how often each picture reads the ops: the unit of its progress bar."""

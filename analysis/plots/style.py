@@ -85,18 +85,23 @@ _LIGHT, _DARK = 0.62, 0.05
 white."""
 
 
-def save(figure: Figure, path: Path, dpi: int = DPI) -> None:
+def check_dpi(dpi: int | None) -> None:
+    """Raise UsageError unless a PNG may have that many pixels per inch."""
+    if dpi is not None and dpi not in DPIS:
+        raise UsageError(f"{dpi} dpi: a picture has from {DPIS.start} to {DPIS.stop - 1}")
+
+
+def save(figure: Figure, path: Path, dpi: int | None = None) -> None:
     """Write a figure in the format that the path's suffix names, whole or not at all.
 
-    The same figure gives the same bytes. ``dpi``: the pixels per inch of a PNG; a picture is 12
-    inches wide. Raises UsageError if the suffix is not in ``tracer.files.PICTURES`` or ``dpi`` is
-    not in DPIS, and OSError.
+    The same figure gives the same bytes. ``dpi``: the pixels per inch of a PNG, which is 12
+    inches wide; None: DPI. Raises UsageError if the suffix is not in ``tracer.files.PICTURES`` or
+    ``dpi`` is not in DPIS, and OSError.
     """
     suffix = path.suffix.lower()
     if suffix not in files.PICTURES:
         raise UsageError(f"cannot draw {path}: the name must end in {', '.join(files.PICTURES)}")
-    if dpi not in DPIS:
-        raise UsageError(f"--dpi must be from {DPIS.start} to {DPIS.stop - 1}, not {dpi}")
+    check_dpi(dpi)
     facts = {
         ".png": {"Software": files.MAKER},
         ".svg": {"Date": None},
@@ -106,7 +111,7 @@ def save(figure: Figure, path: Path, dpi: int = DPI) -> None:
     with mpl.rc_context({"svg.hashsalt": "blkbox"}), warnings.catch_warnings():
         # if the font lacks a name's script, boxes are drawn: a warning on stderr would not help
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(drawn, format=suffix[1:], dpi=dpi, metadata=facts)
+        figure.savefig(drawn, format=suffix[1:], dpi=dpi or DPI, metadata=facts)
     files.write_whole(path, drawn.getvalue())
 
 
@@ -154,7 +159,8 @@ def caption(subject: Subject, drawn: int, *notes: str) -> str:
     if not trace.closed:
         words[0] += " (not closed)"
     if subject.size < trace.header.size:
-        words.append(f"sectors {subject.start // SECTOR:,} to {(subject.end - 1) // SECTOR:,}")
+        first, last = subject.start // SECTOR, (subject.end - 1) // SECTOR
+        words.append(f"sector {first:,}" if first == last else f"sectors {first:,} to {last:,}")
     return "; ".join([*words, *notes])
 
 
