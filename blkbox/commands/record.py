@@ -11,10 +11,14 @@ from blkbox.commands.options import (
     AllowErrno,
     AllowRemote,
     CompareOption,
+    ExportName,
     JsonTo,
     Listen,
     ReportTo,
     Thorough,
+    TlsCertificates,
+    TlsPsk,
+    TlsVerifyPeer,
 )
 from tracer.mirror.scope import Compare, Scope
 from tracer.op import TrimRule
@@ -48,6 +52,10 @@ def record(
     size: Annotated[str, typer.Option(help="The disk's size, if the images do not exist.")] = "16G",
     listen: Listen = None,
     allow_remote: AllowRemote = False,
+    export_name: ExportName = "",
+    tls_certificates: TlsCertificates = None,
+    tls_psk: TlsPsk = None,
+    tls_verify_peer: TlsVerifyPeer = False,
     payloads: Annotated[
         Payloads, typer.Option(help="Keep the data that is written, or only digests.")
     ] = Payloads.FULL,
@@ -81,6 +89,7 @@ def record(
     """
     from blkbox import jobs, results
     from tracer.driver.spec import parse_driver
+    from tracer.nbd.uri import parse_name, served_tls
     from tracer.recording.session import record
     from tracer.text import parse_errnos, parse_size
     from tracer.trace.payloads import payload_path
@@ -95,6 +104,8 @@ def record(
         size=parse_size(size),
         listen=listen,
         allow_remote=allow_remote,
+        export_name=parse_name(export_name),
+        tls=served_tls(tls_certificates, tls_psk, verify_peer=tls_verify_peer),
         payloads=payloads,
         on_mismatch=on_mismatch,
         trim=trim,
@@ -121,6 +132,7 @@ def record(
 
 def _page(result: "Recording", *, judged: bool) -> str:
     """Return the summary. ``judged``: whether there was a driver to judge."""
+    from tracer.driver.command import exit_text
     from tracer.text import size, table
 
     rows: list[tuple[str, ...]] = [
@@ -134,7 +146,7 @@ def _page(result: "Recording", *, judged: bool) -> str:
         files += f", payloads {size(result.payload_bytes)}"
     lines.append(f"trace:    {files})")
     if result.guest_exit is not None:
-        lines.append(f"guest:    exit status {result.guest_exit}")
+        lines.append(f"guest:    {exit_text(result.guest_exit)}")
     for found in result.mismatches[:MISMATCHES]:
         where = f"op #{found.seq}" if found.seq is not None else "after the run"
         lines.append(f"mismatch: {where}, sector {found.sector} ({found.sectors}), {found.fault}")

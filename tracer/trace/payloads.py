@@ -8,6 +8,7 @@ file (docs/trace-format.md) is a msgpack header map, then an array ``[position, 
 frame]`` per block, so any prefix of the file reads back.
 """
 
+import errno
 import os
 import queue
 import struct
@@ -269,7 +270,10 @@ class PayloadReader(Closing):
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise TraceError(f"cannot open the payloads {path}: {error.strerror}") from error
+            reason = str(error.strerror)
+            if error.errno == errno.ENOENT:
+                reason += ": get it with its trace, or replay what trace strip makes"
+            raise TraceError(f"cannot open the payloads {path}: {reason}") from error
         self._blocks: list[_Block] = []
         self._starts: list[int] = []
         self._cache: OrderedDict[int, bytes] = OrderedDict()
