@@ -320,12 +320,14 @@ def report(
         elif trace is not None:
             raise UsageError(f"--trace goes with a verdict; {source} is a trace")
 
-    from analysis.report import READS, of_trace, of_verdict
+    from analysis.report import READS_OF_TRACE, READS_OF_VERDICT, of_trace, of_verdict
+
+    reads = READS_OF_TRACE if verdict is None else READS_OF_VERDICT
 
     with (
         _only_our_errors(),
         open(path) as frames,
-        bar("reading", frames.records * READS, "ops") as progress,
+        bar("reading", frames.records * reads, "ops") as progress,
     ):
         frames.watch = progress
         described = of_trace(frames, name) if verdict is None else of_verdict(frames, verdict, name)

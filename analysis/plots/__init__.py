@@ -11,12 +11,13 @@ from analysis.plots.damage import damage
 from analysis.plots.heatmap import heatmap
 from analysis.plots.latency import latency
 from analysis.plots.sizes import sizes
-from analysis.plots.style import check_dpi, save
+from analysis.plots.style import check_dpi, save, small_png
 from analysis.plots.throughput import throughput
 from analysis.plots.timeline import timeline
 
 __all__ = [
-    "READS", "check_dpi", "damage", "heatmap", "latency", "save", "sizes", "throughput", "timeline",
+    "READS", "check_dpi", "damage", "heatmap", "latency", "save", "sizes", "small_png",
+    "throughput", "timeline",
 ]  # fmt: skip
 
 READS = {"damage": 3, "heatmap": 4, "latency": 4, "sizes": 1, "throughput": 4, "timeline": 2}

@@ -40,6 +40,8 @@ def of_trace(recording: Frames, source: str) -> str:
         Section("what", "What happened", facts(summary)),
         Section("kinds", "Ops", _kinds(kinds)),
     ]
+    if any(row["kind"] != "start" for row in kinds):
+        parts.append(Section("pictures", "Pictures", sections.pictures(recording)))
     if len(recording.marks):
         parts.append(Section("marks", "Marks", _marks(in_ns(recording.marks))))
     if len(mismatches):

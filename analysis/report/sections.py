@@ -169,6 +169,26 @@ def damage_map(recording: Frames, verdict: Verdict, summary: str) -> Markup:
     )
 
 
+PICTURES = {
+    "timeline": "Which part of the disk was used when",
+    "latency": "How long ops took, on the test side and on the reference, and when",
+    "throughput": "Data and ops per second, and ops in flight",
+}
+"""The pictures of a recording, with what they show."""
+
+
+def pictures(recording: Frames) -> Markup:
+    """Return pictures of a recording. Raises TraceError."""
+    from analysis import plots
+
+    drawn = []
+    for kind, shows in PICTURES.items():
+        figure = getattr(plots, kind)(recording)
+        # an SVG has an outline for each letter and each step of a curve: up to four times as much
+        drawn.append(picture(plots.small_png(figure), f"{kind}: {shows.lower()}", shows))
+    return join(drawn)
+
+
 def hex_dump(offset: int, expected: bytes, actual: bytes) -> Markup:
     """Return a hex dump with the expected bytes (-) above the actual bytes (+) where they differ.
 
