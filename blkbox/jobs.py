@@ -256,7 +256,10 @@ def story(verdict: "Verdict") -> str:
     """Return a verdict in words: what failed, the culprit, the damage, and what to do next. The
     text has at most 25 lines and no line feed at the end."""
     from analysis.story.words import story
+    from tracer.verdict import Verdict
 
+    if not isinstance(verdict, Verdict):
+        raise UsageError(f"a story is told of a replay's verdict, not of {verdict!r}")
     return story(verdict)
 
 
@@ -311,6 +314,8 @@ def report(
     if isinstance(source, Verdict):
         verdict, path = source, Path(trace or source.trace)
         name = path.name
+    elif not isinstance(source, str | PathLike):
+        raise UsageError(f"a report is of a verdict, or of a file by its path, not of {source!r}")
     else:
         path = Path(source)
         name = path.name

@@ -21,11 +21,12 @@ import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from analysis.frames.asked import checked_bytes, checked_op, checked_sector
 from analysis.frames.columns import ALL, KINDS, MARKS, MISMATCHES, OPS, WRITERS, ahead, decode
 from analysis.frames.layout import Batch
 from analysis.frames.lifetimes import expected, to_op, versions
 from analysis.frames.records import OpRecords
-from tracer import text
+from analysis.frames.shown import in_a_line, in_html
 from tracer.closing import Closing
 from tracer.errors import TraceError, UsageError
 from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
@@ -67,9 +68,18 @@ class Frames(Closing):
         """Bytes after the last whole record; 0 unless the trace is torn."""
 
     def __repr__(self) -> str:
-        state = "" if self.closed else ", not closed"
-        records = f"{self.records:,} records"  # counting ops would read the whole trace
-        return f"<Frames {self.path.name}: {text.size(self.header.size)}, {records}{state}>"
+        return in_a_line(self.path, self.header, self._trace if self._close.alive else None)
+
+    def _repr_html_(self) -> str:
+        return in_html(self.path, self.header, self._trace if self._close.alive else None)
+
+    def __len__(self) -> int:
+        """The number of ops, as ``count``."""
+        return self.count
+
+    def __bool__(self) -> bool:
+        """True: a trace without ops is a trace."""
+        return True
 
     def close(self) -> None:
         """Close the files. Closing twice is harmless."""
@@ -88,7 +98,7 @@ class Frames(Closing):
     @property
     def end(self) -> End | None:
         """The trace's end record; None if the trace was not closed."""
-        return self._trace.end
+        return self._opened.end
 
     @property
     def records(self) -> int:
@@ -165,7 +175,7 @@ class Frames(Closing):
 
         Raises TraceError if the trace is damaged.
         """
-        return self._frame((asdict(mark) for mark in self._trace.marks()), MARKS)
+        return self._frame((asdict(mark) for mark in self._opened.marks()), MARKS)
 
     @property
     def mismatches(self) -> pl.DataFrame:
@@ -191,26 +201,19 @@ class Frames(Closing):
                 "offset_bytes": mismatch.offset,
                 "length_bytes": mismatch.length,
             }
-            for mismatch in self._trace.mismatches()
+            for mismatch in self._opened.mismatches()
         )
         return self._frame(rows, MISMATCHES)
 
     def check_sector(self, sector: int) -> None:
         """Raise UsageError if the disk has no such sector."""
-        if not 0 <= sector < self.sectors:
-            raise UsageError(f"there is no sector {sector}: the disk's last is {self.sectors - 1}")
+        checked_sector(sector, self.sectors)
 
     def byte_range(self, sectors: range) -> tuple[int, int]:
-        """Return the first byte of some sectors, and the byte after the last: fewer than 512 bytes
-        further if the disk ends within a sector. Raises UsageError if it is not a range with step
-        1, or the disk does not have these sectors."""
-        if not isinstance(sectors, range):
-            raise UsageError(f"sectors are a range such as range(2048, 2056), not {sectors!r}")
-        if sectors.step != 1 or not 0 <= sectors.start < sectors.stop <= self.sectors:
-            raise UsageError(
-                f"there are no sectors {sectors}: the disk has range(0, {self.sectors})"
-            )
-        return sectors.start * SECTOR, min(sectors.stop * SECTOR, self.header.size)
+        """Return the first byte of some sectors, and the byte after the last: the disk may end
+        within its last sector. Raises UsageError if it is not a range with step 1, or the disk does
+        not have these sectors."""
+        return checked_bytes(sectors, self.header.size)
 
     def touching(self, sector: int) -> pl.LazyFrame:
         """Return every op that touched a sector, sorted by seq, as a lazy frame: in a long trace
@@ -218,8 +221,7 @@ class Frames(Closing):
 
         Raises UsageError if the disk has no such sector, TraceError if the trace is damaged.
         """
-        self.check_sector(sector)
-        return self._within(sector * SECTOR, (sector + 1) * SECTOR).select(*OPS)
+        return self._on(sector).select(*OPS)
 
     def history(self, sector: int) -> pl.DataFrame:
         """Return every op that touched a sector, sorted by seq: ``touching``, collected.
@@ -236,12 +238,11 @@ class Frames(Closing):
         included. A fast zero that the driver refused is not. Raises UsageError if the disk has no
         such sector, TraceError if the trace is damaged.
         """
-        self.check_sector(sector)
         # the rule of Op.refused, as an expression
         fast_zero = pl.col("flag_bits") & int(Flag.FAST_ZERO) != 0
         refused = fast_zero & (pl.col("test_status") == errno.ENOTSUP)
         return (
-            self._within(sector * SECTOR, (sector + 1) * SECTOR)
+            self._on(sector)
             .filter(pl.col("kind").is_in(WRITERS), ~refused)
             .select(*OPS)
             .with_columns(last=pl.col("seq") == pl.col("seq").max())
@@ -292,11 +293,9 @@ class Frames(Closing):
         trace has no op ``at``, TraceError if the trace is damaged or a payload cannot be read.
         """
         start, end = self.byte_range(sectors)
-        if at is not None and not 0 <= at <= self.last:
-            raise UsageError(f"there is no op #{at}: the last is #{self.last}")
+        last = self.last if at is None else checked_op(at, self.last)
         took = self._within(start, end).filter(pl.col("reference_status") == 0, self._changes)
-        if at is not None:
-            took = took.filter(pl.col("seq") <= at)
+        took = took.filter(pl.col("seq") <= last)
         return expected(took.select(_FOR_DATA).collect(), self._source, start, end)
 
     def bytes(self, seq: int) -> builtins.bytes:
@@ -306,14 +305,22 @@ class Frames(Closing):
         digest and the length alone (``tracer.digest.stand_in``). Raises UsageError if there is no
         such op or it brought no data, TraceError if its payload cannot be read.
         """
-        found = decode(self._records, self._records.find(seq), _FOR_DATA)
+        number = checked_op(seq, self.last)
+        found = decode(self._records, self._records.find(number), _FOR_DATA)
         if found.is_empty():
-            raise UsageError(f"there is no op #{seq}")
+            raise UsageError(f"there is no op #{number}: the trace has no record of it")
         op = to_op(found.row(0, named=True))
         data = self._source.data(op)
         if data is None:
             raise UsageError(f"op #{seq} is a {found['kind'][0]}: it brought no data")
         return builtins.bytes(data)
+
+    @property
+    def _opened(self) -> Trace:
+        """The trace. Raises UsageError if it was closed."""
+        if not self._close.alive:
+            raise UsageError(f"{self.path} was closed: open it again")
+        return self._trace
 
     @cached_property
     def _source(self) -> TraceWithData:
@@ -333,6 +340,11 @@ class Frames(Closing):
             raise TraceError(f"{self.path}: a number in it has more than 63 bits")
         return pl.DataFrame(chosen, schema=schema, orient="row")
 
+    def _on(self, sector: int) -> pl.LazyFrame:
+        """Return every op that touches a sector. Raises UsageError if the disk has no such."""
+        start = checked_sector(sector, self.sectors) * SECTOR
+        return self._within(start, start + SECTOR)
+
     def _within(self, start: int, end: int) -> pl.LazyFrame:
         """Return every op that touches the bytes ``[start, end)``, with the columns of ALL."""
         offset, length = pl.col("offset_bytes"), pl.col("length_bytes")
@@ -341,6 +353,7 @@ class Frames(Closing):
     @property
     def _all(self) -> pl.LazyFrame:
         """Every op, sorted by seq, with the columns of ALL."""
+        _ = self._opened
         # Find damaged records here: polars may wrap an exception that a query raises.
         _ = self._records.count
         # Not cached: the frame refers to this object, and the cycle would keep the file open.

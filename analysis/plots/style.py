@@ -8,6 +8,7 @@ prints without colour.
 import io
 import warnings
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,14 @@ def check_dpi(dpi: int | None) -> None:
         raise UsageError(f"{dpi} dpi: a picture has from {DPIS.start} to {DPIS.stop - 1}")
 
 
-def save(figure: Figure, path: Path, dpi: int | None = None) -> None:
+def save(figure: Figure, path: str | PathLike[str], dpi: int | None = None) -> None:
     """Write a figure in the format that the path's suffix names, whole or not at all.
 
     The same figure gives the same bytes. ``dpi``: the pixels per inch of a PNG, which is 12
     inches wide; None: DPI. Raises UsageError if the suffix is not in ``tracer.files.PICTURES`` or
     ``dpi`` is not in DPIS, and OSError.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in files.PICTURES:
         raise UsageError(f"cannot draw {path}: the name must end in {', '.join(files.PICTURES)}")
@@ -169,7 +171,7 @@ def check_axes(ax: object) -> None:
 def caption(subject: Subject, drawn: int, *notes: str) -> str:
     """Return the caption: the trace, its size and ops, what is shown of them, and notes."""
     trace = subject.trace
-    ops = "1 op" if trace.count == 1 else f"{trace.count:,} ops"
+    ops = text.ops(trace.count)
     if subject.some:
         ops = f"{drawn:,} of {ops}"
     words = [f"{one_line(trace.path.name)}: {text.size(trace.header.size)}, {ops}"]
