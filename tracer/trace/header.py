@@ -100,7 +100,7 @@ def _is_sound(raw: dict[str, Any]) -> bool:
     """Whether each value in a trace's header has its type and is in its range."""
     return (
         isinstance(size := raw.get("size"), int)
-        and 0 < size <= MAX_SIZE
+        and 0 <= size <= MAX_SIZE
         and raw.get("record_size") == RECORD_SIZE
         and raw.get("digest") == digest.NAME
         and raw.get("payloads") in ("full", "hash")
