@@ -259,7 +259,10 @@ def story(verdict: "Verdict") -> str:
     """Return a verdict in words: what failed, the culprit, the damage, and what to do next. The
     text has at most 25 lines and no line feed at the end."""
     from analysis.story.words import story
+    from tracer.verdict import Verdict
 
+    if not isinstance(verdict, Verdict):
+        raise UsageError(f"a story is told of a replay's verdict, not of {verdict!r}")
     return story(verdict)
 
 
@@ -314,6 +317,8 @@ def report(
     if isinstance(source, Verdict):
         verdict, path = source, Path(trace or source.trace)
         name = path.name
+    elif not isinstance(source, str | PathLike):
+        raise UsageError(f"a report is of a verdict, or of a file by its path, not of {source!r}")
     else:
         path = Path(source)
         name = path.name
@@ -323,12 +328,14 @@ def report(
         elif trace is not None:
             raise UsageError(f"--trace goes with a verdict; {source} is a trace")
 
-    from analysis.report import READS, of_trace, of_verdict
+    from analysis.report import READS_OF_TRACE, READS_OF_VERDICT, of_trace, of_verdict
+
+    reads = READS_OF_TRACE if verdict is None else READS_OF_VERDICT
 
     with (
         _only_our_errors(),
         open(path) as frames,
-        bar("reading", frames.records * READS, "ops") as progress,
+        bar("reading", frames.records * reads, "ops") as progress,
     ):
         frames.watch = progress
         described = of_trace(frames, name) if verdict is None else of_verdict(frames, verdict, name)
