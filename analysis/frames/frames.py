@@ -27,7 +27,7 @@ from analysis.frames.lifetimes import expected, to_op, versions
 from analysis.frames.records import OpRecords
 from tracer import text
 from tracer.closing import Closing
-from tracer.errors import TraceError, UsageError
+from tracer.errors import UsageError
 from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
 from tracer.trace.data import TraceWithData
 from tracer.trace.file import Trace
@@ -35,8 +35,6 @@ from tracer.trace.header import Header
 from tracer.trace.records import End
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Frames"]
-
-_MAX_INT = (1 << 63) - 1
 
 _FOR_DATA = ["seq", "kind", "offset", "length", "payload", "digest"]
 """The columns that are needed to find an op's data."""
@@ -320,8 +318,6 @@ class Frames(Closing):
         self, rows: Iterable[dict[str, Any]], schema: Mapping[str, pl.DataType]
     ) -> pl.DataFrame:
         chosen = [[row[name] for name in schema] for row in rows]
-        if any(isinstance(value, int) and value > _MAX_INT for row in chosen for value in row):
-            raise TraceError(f"{self.path}: a number in it has more than 63 bits")
         return pl.DataFrame(chosen, schema=schema, orient="row")
 
     def _within(self, start: int, end: int) -> pl.LazyFrame:
