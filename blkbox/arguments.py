@@ -30,6 +30,8 @@ class Verb(TyperCommand):
         try:
             rest = super().parse_args(ctx, words)
         except typer.exceptions.TyperException as error:
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]  # so that the hint names the verb
             if guest and type(error).__name__ == "NoSuchOption" and "--" not in args:
                 raise UsageError(f"{error.format_message()}; {_FORGOTTEN}") from error
             raise
@@ -75,10 +77,11 @@ def check_guest(args: list[str], trace: object, command: list[str]) -> None:
 
     Without ``--``, an option behind the guest's program would be taken for one of ours.
     """
-    if "--" in args:
-        if args[args.index("--") + 1 :] == [str(trace), *command]:
-            raise UsageError("the trace is missing: name it before --")
-    elif command:
+    if "--" in args and args[args.index("--") + 1 :] == [str(trace), *command]:
+        raise UsageError("the trace is missing: name it before --")
+    if command and "{nbd}" in command[0]:
+        raise UsageError("{nbd} stands where the guest's program should: is the trace missing?")
+    if command and "--" not in args:
         behind = args[args.index(command[0], args.index(str(trace)) + 1) + 1 :]
         option = next((word for word in behind if word.startswith("-")), None)
         if option is not None:

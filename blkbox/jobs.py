@@ -200,7 +200,7 @@ def replay(
             driver=build,
             work=Path(work),
             reader=parse_driver(fspath(reopen_with)) if reopen_with is not None else None,
-            start=None if start == "auto" else _choice(StartKind, start, "auto"),
+            start=None if start == "auto" else _choice(StartKind, start, "auto", name="--start "),
             order=Order(seed, depth),
             upto=ops,
             runs=runs,
@@ -430,10 +430,10 @@ def mark(name: str, trace: Pathlike | None = None) -> "Mark":
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def _choice(kind: type[Choice], value: str, *others: str) -> Choice:
-    """Return the enum member with this value. Raises UsageError if there is none. ``others`` are
-    further values that the user may give."""
+def _choice(kind: type[Choice], value: str, *others: str, name: str = "") -> Choice:
+    """Return the enum member with this value. Raises UsageError if there is none, with the option's
+    name. ``others`` are further values that the user may give."""
     try:
         return kind(value)
     except ValueError:
-        raise UsageError(f"{value!r}: give one of {', '.join([*others, *kind])}") from None
+        raise UsageError(f"{name}{value!r}: give one of {', '.join([*others, *kind])}") from None

@@ -97,6 +97,8 @@ def run(argv: list[str]) -> int:
 
 def _run(argv: list[str], printed: io.StringIO) -> int:
     """Run the command, without printing its output; return its exit code."""
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
     try:
         code = app(argv or ["--help"], prog_name="trace", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001  any exception has its exit code

@@ -1,8 +1,10 @@
 """Errors of the command: what stderr and ``--json`` say of an exception."""
 
 import json
+import re
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typer.exceptions import Abort, TyperException
@@ -22,9 +24,7 @@ def problem_of(error: BaseException) -> "Problem":
     """
     match error:
         case TyperException():
-            context = getattr(error, "ctx", None)
-            verb = context.command_path if context is not None else "trace"
-            return _problem(Exit.USAGE, _one_line(error.format_message()), hint=f"{verb} --help")
+            return _usage(error)
         case BlkboxError():
             log = error.log.rstrip() if isinstance(error, DriverError) else ""
             return _problem(error.exit_code, str(error), log=log)
@@ -64,5 +64,27 @@ def _problem(number: int, message: str, hint: str | None = None, log: str = "") 
     return Problem(code=code_of(number), exit=number, message=message, hint=hint, log=log)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _usage(error: TyperException) -> "Problem":
+    """Return what is wrong with the words of a command, in our words where typer's are odd."""
+    context = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split())
+    for odd, plain in _PLAIN.items():
+        message = re.sub(odd, plain, message)
+    hint = f"{context.command_path if context is not None else 'trace'} --help"
+    if context is not None and context.parent is None:
+        if message.startswith("No such option"):
+            message += "; a verb's options come after the verb"
+        named = re.match("No such command '(.*)'", message)
+        if named is not None and Path(named[1]).is_file():
+            hint = f"trace show {named[1]}"
+    return _problem(Exit.USAGE, message, hint=hint)
+
+
+_PLAIN = {
+    "Value error, ": "",
+    "Input should be a valid integer.*": "it should be an integer",
+    "Input should be a valid number.*": "it should be a number",
+    "Input should be": "it should be",
+    r"Got unexpected extra argument\(s\) \((.*)\)": r"there is an argument too many: \1",
+}
+"""Words of typer and its parts, as patterns, and plain ones."""

@@ -6,6 +6,7 @@ runner.cost                         # of all runs so far
 """
 
 import errno
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from tracer.disk.loop import Loop
 from tracer.disk.room import check_room
 from tracer.errors import DriverHung, Undecidable
 from tracer.mirror.comparison import Comparison
-from tracer.progress import bar
+from tracer.progress import bar, detail
+from tracer.text import ops
 from tracer.trace.data import TraceWithData
 from tracer.verdict import Compared
 
@@ -91,10 +93,15 @@ class Runner:
             folder = self._folders.restore(run.start.folder)
         else:
             folder = self._folders.new(run.label, saves=run.save)
+        started = time.monotonic()
         try:
             outcome = self._execute(run, folder, comparison)
             if outcome.clean and self.start.base_changed():
                 outcome = replace(outcome, check="the driver wrote to its backing file")
+            detail(
+                f"run {self._cost.runs} ({run.label}): {ops(outcome.replayed)}, "
+                f"{time.monotonic() - started:.3f} s, {'clean' if outcome.clean else 'not clean'}"
+            )
             if not outcome.clean:
                 check_room(folder, REMEDY)
             if run.save and _can_start_from(run, outcome) and self.can_save:
@@ -154,7 +161,7 @@ class Runner:
             progress(more)
 
         try:
-            with bar(f"replaying ({run.label})", total, "ops") as progress:
+            with bar(f"run {self._cost.runs} ({run.label})", total, "ops") as progress:
                 return Player(self.source, sides, options).play(until(run.deadline, count))
         finally:
             confirming = run.purpose is Purpose.CONFIRM

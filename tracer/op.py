@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag, StrEnum, auto
 
+from tracer.text import many
+
 SECTOR = 512
 """Bytes in a sector. Reports count sectors, as blkverify does. Code counts bytes."""
 
@@ -128,7 +130,8 @@ class Op:
         """Return the op in a line: ``#12 write 4096 B at sector 8 (8 sectors) FUA``."""
         text = f"#{self.seq} {KIND_BY_NUMBER[self.kind].label}"
         if self.kind != Kind.FLUSH:
-            text += f" {self.length} B at sector {self.sectors.start} ({len(self.sectors)} sectors)"
+            count = many(len(self.sectors), "sector")
+            text += f" {self.length} B at sector {self.sectors.start} ({count})"
         return " ".join([text, *flag_names(self.flags)])
 
 

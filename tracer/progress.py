@@ -15,6 +15,9 @@ from tracer.text import printable
 REDRAW = 0.2
 """Seconds between redraws: short enough to look alive, long enough to cost nothing."""
 
+SPEED_OVER = 10.0
+"""Seconds over which the speed is taken that gives the time left."""
+
 _SHOWN: ContextVar[bool] = ContextVar("shown", default=False)
 
 
@@ -61,7 +64,7 @@ def shown() -> Iterator[None]:
         _SHOWN.reset(token)
 
 
-def _visible() -> bool:
+def visible() -> bool:
     """Whether progress is shown."""
     return _SHOWN.get() and _TALK.get() >= Talk.STEPS
 
@@ -72,7 +75,7 @@ def bar(what: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], 
 
     Yields a function. Call it with the number of bytes or ops done since the last call.
     """
-    if not _visible() or total <= 0:
+    if not visible() or total <= 0:
         yield lambda more: None
         return
     from rich.console import Console
@@ -87,8 +90,13 @@ def bar(what: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], 
 
     count = DownloadColumn(binary_units=True) if unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, refresh_per_second=5) as progress:
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        refresh_per_second=5,
+        speed_estimate_period=SPEED_OVER,
+    ) as progress:
         task = progress.add_task(what, total=total)
         pending, drawn = 0, time.monotonic()
 
@@ -101,27 +109,3 @@ def bar(what: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], 
                 pending, drawn = 0, now
 
         yield advance
-
-
-class LiveLine:
-    """A line on the terminal that is rewritten in place."""
-
-    def __init__(self) -> None:
-        self._on = _visible()
-        self._drawn = 0.0
-
-    def due(self) -> bool:
-        """Whether the line is shown and REDRAW seconds have passed since the last ``show``."""
-        return self._on and time.monotonic() - self._drawn >= REDRAW
-
-    def show(self, text: str) -> None:
-        """Replace the line with ``text``."""
-        self._drawn = time.monotonic()
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
-
-    def clear(self) -> None:
-        """Erase the line."""
-        if self._on and self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()

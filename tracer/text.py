@@ -50,6 +50,16 @@ def size(count: int) -> str:
     return f"{value:.1f} EiB"
 
 
+def many(count: int, one: str, more: str | None = None) -> str:
+    """Return a number of things: ``1 op``, ``2,000 ops``. ``more`` is a plural without an s."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def ops(count: int) -> str:
+    """Return a number of ops: ``1 op``, ``2 ops``."""
+    return many(count, "op")
+
+
 def table(rows: list[tuple[str, ...]], right: frozenset[int] = frozenset()) -> str:
     """Return rows as lines with aligned columns. ``right`` has the columns to align right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

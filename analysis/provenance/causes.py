@@ -24,7 +24,7 @@ from analysis.provenance.changes import Changes
 from analysis.provenance.common import are_all, of_ops, of_ranges
 from analysis.provenance.findings import direction, name, sentence_of_all
 from tracer.op import SECTOR, Kind
-from tracer.text import size
+from tracer.text import many, size
 from tracer.verdict import Cause, DamageKind, Detail, Finding, Origin
 
 MANY = 3
@@ -65,7 +65,7 @@ def _how(found: Finding) -> str:
         case DamageKind.TORN, Detail(arrived=str(part)):
             return f" (the {part} part arrived)"
         case DamageKind.SHIFTED, Detail(by=int(by)):
-            return f" {direction(by)} by {abs(by)} bytes"
+            return f" {direction(by)} by {many(abs(by), 'byte')}"
     return ""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from tracer.op import SECTOR, Kind
-from tracer.text import size
+from tracer.text import many, size
 from tracer.verdict import DamageKind, Detail, Finding, Origin
 
 
@@ -58,7 +58,7 @@ def _sentence(found: Finding, ranges: Sequence[Finding]) -> str:
             bits = "1 bit" if count == 1 else f"{count} bits"
             text = f"{hold} {bits} wrong, the first in byte {at} (mask {mask:#04x})"
         case DamageKind.SHIFTED, Detail(by=int(by)):
-            text = f"{hold} {brought}, moved {direction(by)} by {abs(by)} bytes"
+            text = f"{hold} {brought}, moved {direction(by)} by {many(abs(by), 'byte')}"
         case DamageKind.FOREIGN, _:
             text = f"{hold} bytes that this trace wrote nowhere"
         case kind, _:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from analysis.story import hexdump
 from tracer.op import SECTOR
 from tracer.op import sectors as touched_sectors
-from tracer.text import shell, size
+from tracer.text import many, shell, size
 from tracer.verdict import (
     Cause,
     CulpritOp,
@@ -134,7 +134,7 @@ def has_last_words(verdict: Verdict) -> bool:
 def _cost(verdict: Verdict) -> str:
     played, confirm, ops = verdict.replayed_ops, verdict.confirm_ops, verdict.ops
     search = played - confirm
-    text = f"{played:,} ops in {_runs(verdict.runs)}"
+    text = f"{many(played, 'op')} in {_runs(verdict.runs)}"
     times = f"({search / ops if ops else 0:.1f} times the trace's {ops:,})"
     if not confirm:
         return f"{text} {times}"
@@ -145,7 +145,7 @@ def _culprit(op: CulpritOp) -> str:
     text = f"#{op.seq} {op.kind}"
     if op.length:
         touched = touched_sectors(op.offset, op.offset + op.length)
-        text += f", sectors {touched[0]} to {touched[-1]} ({size(op.length)} at byte {op.offset})"
+        text += f", {sectors(touched.start, len(touched))} ({size(op.length)} at byte {op.offset})"
     if op.flags:
         text += ", " + " ".join(op.flags)
     return text + f", {op.submitted / 1e9:.6f} s into the recording"
@@ -188,7 +188,7 @@ def _also(faults: list[OtherFault]) -> list[str]:
 
 
 def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+    return many(count, "run")
 
 
 def damage(verdict: Verdict) -> list[Finding]:
@@ -249,13 +249,13 @@ def findings(verdict: Verdict, most: int = _ROOM[0].findings) -> list[str]:
     lines += later[: most - len(lines)]
     left = len(own) + len(later) - len(lines)
     if left:
-        lines.append(f"and {left:,} more {'cause' if left == 1 else 'causes'}")
+        lines.append(f"and {many(left, 'more cause')}")
     return lines
 
 
 def _amount(ranges: list[Finding]) -> str:
     count = sum(found.sectors for found in ranges)
-    return f"{count:,} {'sector' if count == 1 else 'sectors'} ({size(count * SECTOR)})"
+    return f"{many(count, 'sector')} ({size(count * SECTOR)})"
 
 
 def commands(verdict: Verdict) -> list[str]:

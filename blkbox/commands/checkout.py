@@ -34,7 +34,7 @@ def checkout(
     their earlier content.
     """
     from tracer.rework.checkout import checkout
-    from tracer.text import printable, size
+    from tracer.text import ops, printable, size
 
     made = checkout(trace, output, at, force=force)
     if as_json:
@@ -45,7 +45,7 @@ def checkout(
         f"image:   {printable(made.image)} "
         f"({size(made.size)}, of which {size(made.allocated)} on disk)"
     )
-    print(f"moment:  {when}: {made.applied:,} ops changed it" +
+    print(f"moment:  {when}: {ops(made.applied)} changed it" +
           (f", {made.failed:,} failed and did not" if made.failed else ""))  # fmt: skip
     if made.payloads == "hash":
         print("data:    not the guest's: made from digests, since the trace has no payloads")

@@ -36,14 +36,14 @@ def cut(
     A mark stands before an op. --from MARK starts with that op; --to MARK ends before it.
     """
     from blkbox.jobs import cut
-    from tracer.text import size
+    from tracer.text import ops, size
 
     result = cut(trace, out, first=first, last=last, force=force)
     if as_json:
         print(json.dumps(asdict(result), indent=2))
     else:
-        print(f"cut:    {result.ops:,} ops, #{result.first} to #{result.last}")
-        print(f"start:  {result.start_ops:,} ops ({size(result.start_bytes)}) come before them")
+        print(f"cut:    {ops(result.ops)}, #{result.first} to #{result.last}")
+        print(f"start:  {ops(result.start_ops)} ({size(result.start_bytes)}) before them")
         payloads = f", payloads {size(result.payload_bytes)}" if result.payload_bytes else ""
         print(f"trace:  {out} ({size(result.trace_bytes)}{payloads})")
     return 0

@@ -42,11 +42,12 @@ def diff(
 
 
 def _page(result: "Diff") -> str:
-    from tracer.text import printable
+    from tracer.text import ops, printable
 
     lines = []
     if result.alike is not None:
-        lines.append(f"the first {result.alike:,} ops are alike")
+        first = "the first op is" if result.alike == 1 else f"the first {ops(result.alike)} are"
+        lines.append(f"{first} alike")
     for side, op in ((result.a, result.op_a), (result.b, result.op_b)):
         if result.op_a is not None or result.op_b is not None:
             lines.append(f"{side}: {op.describe() if op is not None else 'has ended'}")

@@ -121,6 +121,7 @@ def record(
 
 def _page(result: "Recording", *, judged: bool) -> str:
     """Return the summary. ``judged``: whether there was a driver to judge."""
+    from tracer.driver.command import exit_text
     from tracer.text import size, table
 
     rows: list[tuple[str, ...]] = [
@@ -134,7 +135,7 @@ def _page(result: "Recording", *, judged: bool) -> str:
         files += f", payloads {size(result.payload_bytes)}"
     lines.append(f"trace:    {files})")
     if result.guest_exit is not None:
-        lines.append(f"guest:    exit status {result.guest_exit}")
+        lines.append(f"guest:    {exit_text(result.guest_exit)}")
     for found in result.mismatches[:MISMATCHES]:
         where = f"op #{found.seq}" if found.seq is not None else "after the run"
         lines.append(f"mismatch: {where}, sector {found.sector} ({found.sectors}), {found.fault}")

@@ -20,17 +20,19 @@ def strip(
 ) -> int:
     """Write a copy of a trace without its payloads.
 
-    The copy has digests instead of data, and still replays.
+    The copy has digests instead of data, and still replays. It names the host and the driver as its
+    source does (see trace show), and its marks.
 
     Example: trace strip install.trace -o shareable.trace
     """
     from tracer.rework.strip import strip
-    from tracer.text import size
+    from tracer.text import ops, size
 
     result = strip(trace, out, force=force)
     if as_json:
         print(json.dumps(asdict(result), indent=2))
     else:
         state = "" if result.closed else ", not closed, as its source"
-        print(f"{result.trace}: {result.ops:,} ops, {size(result.trace_bytes)}{state}")
+        print(f"trace:  {result.trace} ({ops(result.ops)}, {size(result.trace_bytes)}{state})")
+        print("data:   digests only; the host's name, the driver and the marks are still in it")
     return 0

@@ -24,12 +24,13 @@ def verify(
     """
     from tracer.errors import Exit
     from tracer.rework.verify import verify
+    from tracer.text import many, ops
 
     result = verify(trace)
     if as_json:
         print(json.dumps(asdict(result), indent=2))
     else:
-        print(f"{result.ops:,} ops, {result.payloads:,} payloads, "
+        print(f"{ops(result.ops)}, {many(result.payloads, 'payload')}, "
               f"{'closed' if result.closed else 'not closed'}")  # fmt: skip
         for problem in result.problems:
             print(f"problem: {problem}")

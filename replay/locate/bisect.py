@@ -13,6 +13,7 @@ from replay.locate.trial import TRIES, Lab, Trial
 from replay.outcome import Saved
 from replay.runner import Runner
 from replay.schedule import is_quiet, schedule
+from tracer.text import ops
 
 LABEL = "bisect"
 
@@ -34,7 +35,7 @@ def save_base(lab: Lab, trial: Trial, good: int) -> Saved | None:
         return None
     key = place, trial.flush
     if key not in lab.bases:
-        lab.say(f"playing the first {place} ops once")
+        lab.say(f"playing the first {ops(place)} once")
         label = f"base-{place}" + ("" if trial.flush else "-unflushed")
         outcome, _ = lab.run(replace(trial, start=None), label, place, save=True)
         lab.bases[key] = outcome.saved
@@ -69,7 +70,7 @@ def bisect(
     while bad - good > 1:
         middle = _middle(quiet, good, bad) if restart else (good + bad) // 2
         origin = f", from #{start.position} on" if start is not None else ""
-        lab.say(f"trying the first {middle} ops{origin}")
+        lab.say(f"trying the first {ops(middle)}{origin}")
         save = restart and bool(quiet[middle]) and bad - good > WORTH_SAVING
         outcome, wrong = lab.until_bad(replace(trial, start=start), LABEL, middle, tries, save=save)
         if wrong:

@@ -23,13 +23,13 @@ def fill(command: tuple[str, ...], **values: object) -> list[str]:
 
 
 def exit_text(code: int) -> str:
-    """Describe an exit code: ``exit status 3``, or ``signal SIGSEGV`` if it is negative."""
+    """Describe an exit code: ``exit status 3``, or ``killed by SIGSEGV`` if it is negative."""
     if code >= 0:
         return f"exit status {code}"
     try:
-        return f"signal {signal.Signals(-code).name}"
+        return f"killed by {signal.Signals(-code).name}"
     except ValueError:
-        return f"signal {-code}"
+        return f"killed by signal {-code}"
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

@@ -5,6 +5,7 @@ tracer/driver/spec.py makes a Driver from ``--driver``.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from tracer.driver.command import exit_text, fill, signal_group, tail
 from tracer.errors import DriverError, NbdError, Unreachable
 from tracer.interrupts import held
 from tracer.nbd.uri import Address
+from tracer.progress import detail
+from tracer.text import shell
 
 START_TIMEOUT = 15.0
 """Seconds in which a driver must open its socket. qemu-nbd takes 0.1 s; a loaded machine takes
@@ -35,6 +38,12 @@ STOP_TIMEOUT = 30.0
 
 BLANK_TIMEOUT = 300.0
 """Seconds that writing 1 GiB of zeroes may take."""
+
+PRIVATE = r"^nbd\+unix:///\?socket=/tmp/blkbox-[^/]*/nbd: "
+"""How an error begins that is about our private socket to a driver: that tells nobody anything."""
+
+DETAILED = 10
+"""The most last lines of a driver's output that -v shows each time it ends: about half a screen."""
 
 STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 """The exit codes that a driver may have after SIGTERM: success, or killed by the signal (the last
@@ -139,7 +148,7 @@ class Driver:
             finally:
                 image.unlink(missing_ok=True)
             raise DriverError(
-                f"{self.name}: creating the image failed with {exit_text(done.returncode)}",
+                f"{self.name}: creating the image failed: {exit_text(done.returncode)}",
                 tail(done.stdout),
             )
         if not image.exists():
@@ -190,7 +199,10 @@ class Driver:
                     stack.callback(process.kill)  # does nothing once it has ended
             except OSError as error:
                 raise DriverError(f"{self.name}: cannot run {argv[0]}: {error.strerror}") from error
+            started = time.monotonic()
             printed, _ = process.communicate()
+        took, how = time.monotonic() - started, exit_text(process.returncode)
+        detail(f"{shell(argv)}: {how}, {took:.3f} s")
         return subprocess.CompletedProcess(argv, process.returncode, printed)
 
 
@@ -221,8 +233,9 @@ class Running:
                     f"{driver.name} serves {served} bytes where {size} were asked for", self.log()
                 )
         except NbdError as error:
+            ended, log = self.exited(), self.log()
             self._end()
-            raise DriverError(f"{driver.name}: {error}", self.log()) from error
+            raise DriverError(self._broken(error, ended), log) from error
         except BaseException:
             self._end()
             raise
@@ -253,6 +266,14 @@ class Running:
             return None
         return exit_text(code)
 
+    def _broken(self, error: NbdError, ended: str | None) -> str:
+        """Say why we cannot talk to the driver, which ``ended`` so, if it did."""
+        if self.driver.address is not None:
+            return str(error)  # it names the address, as the driver's name does
+        if ended not in (None, exit_text(0)):  # 0: since we left
+            return f"{self.driver.name} ended while it started: {ended}"
+        return f"{self.driver.name}: {re.sub(PRIVATE, '', str(error))}"
+
     def stop(self) -> str | None:
         """Stop the driver as an orderly shutdown does: disconnect, then send SIGTERM. Return what
         went wrong, or None."""
@@ -271,7 +292,7 @@ class Running:
                 if early:  # 0: it may end by itself once its last client has left
                     problem = f"it ended by itself ({exit_text(early)})"
                 elif code not in STOPPED:
-                    problem = f"it ended with {exit_text(code)} when asked to stop"
+                    problem = f"asked to stop, it failed: {exit_text(code)}"
         self._end()
         return problem
 
@@ -295,10 +316,13 @@ class Running:
                 ["/bin/sh", "-c", GUARD, "guard", str(process.pid), str(self._directory)],
                 stdin=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
+        detail(shell(argv))
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             if process.poll() is not None:
                 how = exit_text(process.returncode)
+                if not process.returncode:
+                    how += "; if serve goes to the background, keep it in the foreground"
                 raise DriverError(f"{self.driver.name} did not start: {how}", self.log())
             if socket.exists():
                 try:
@@ -326,5 +350,7 @@ class Running:
             assert self._guard.stdin is not None
             self._guard.stdin.close()
         if self._directory is not None:
+            for line in self.log().splitlines()[-DETAILED:]:
+                detail(f"{self.driver.name} printed: {line}")
             shutil.rmtree(self._directory, ignore_errors=True)
         self._process = self._guard = None

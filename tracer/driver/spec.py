@@ -6,6 +6,7 @@
 import sys
 import tomllib
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def parse_driver(text: str, *, or_none: bool = False) -> Driver:
     if text == "raw":
         return Driver("raw", suffix="raw")
     name, at, directory = text.partition("@")
+    if name in FORMATS and at and not directory:
+        raise UsageError(f"--driver {text}: name the folder of the build after the @")
     if name in FORMATS:
         return qemu_driver(text, name, Path(directory) if at else None)
     if is_uri(text):
@@ -89,9 +92,23 @@ def parse_driver(text: str, *, or_none: bool = False) -> Driver:
         # --cache=none: otherwise reads come from the page cache, not from the device
         device = ("--socket={socket}", "--cache=none", "--format=raw", "{image}")
         return Driver(text, serve=(qemu_nbd, *QEMU_NBD, *device), fixed_image=path)
-    raise UsageError(
-        f"unknown driver {text!r}: give a format ({', '.join(FORMATS)}), FORMAT@DIR, an nbd:// or "
-        "nbd+unix:// URI, a block device, or a .toml file"
+    raise UsageError(_unknown(text))
+
+
+def _unknown(text: str) -> str:
+    """Say why nothing has the name ``text``, and what comes near it."""
+    path = Path(text)
+    if text and path.is_dir():
+        return f"{text} is a folder: for a build of QEMU in it give FORMAT@DIR, as qcow2@{text}"
+    if text and path.exists():
+        return f"{text} is neither a block device nor a .toml file that describes a driver"
+    if text.startswith("/dev/"):
+        return f"there is no block device {text}"
+    near = get_close_matches(text.partition("@")[0].lower(), FORMATS, n=1)
+    meant = f"did you mean {near[0]}? A driver is" if near else "give"
+    return (
+        f"unknown driver {text!r}: {meant} a format ({', '.join(FORMATS)}), FORMAT@DIR, an nbd:// "
+        "or nbd+unix:// URI, a block device, or a .toml file"
     )
 
 

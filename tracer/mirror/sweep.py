@@ -58,7 +58,7 @@ def sweep(
     try:
         if scope.only is not None:
             reads.run(scope.only, label, adopt=adopt)
-            walk(sides, found, scope.only, label, None)
+            walk(sides, found, scope.only, f"{label}: block status", None)
         else:
             found.compared = _compare(sides, found, reads, scope, label, adopt)
     except Stopped as stopped:
@@ -75,9 +75,9 @@ def _compare(
     effort, complete = scope.effort, scope.compare is Compare.WHOLE
     touched = _touched(sides)
     rest = disk.without(touched)
-    compared = reads.run(touched, label, adopt=adopt)
+    compared = reads.run(touched, f"{label}: what ops touched", adopt=adopt)
     if complete or rest.total() <= MUCH * effort:
-        more = reads.run(rest, label, adopt=adopt)
+        more = reads.run(rest, f"{label}: the rest", adopt=adopt)
         walked = _walk(sides, found, disk, None if complete else WALK_TIME * effort)
         return Compared(
             size=size, touched=compared, more=more, block_status=_how(sides, walked, size)
@@ -89,17 +89,17 @@ def _compare(
     data = data.without(wanted)
     # chosen without regard to block status, so that it does not depend on how far the walk came
     samples = sample(rest, SAMPLES * effort, scope.seed)
-    sampled = reads.run(samples, label)
+    sampled = reads.run(samples, f"{label}: a sample")
     left = 0
     if data.total() <= MUCH * effort:
         for start, end in data:
             wanted.add(start, end)
     else:
         further = sample(data, DATA_SAMPLES * effort, scope.seed).without(samples)
-        sampled += reads.run(further, label, seconds=READ_TIME * effort)
+        sampled += reads.run(further, f"{label}: a sample of data", seconds=READ_TIME * effort)
         left = data.total()
     wanted = wanted.without(samples)
-    more = reads.run(wanted, label, seconds=READ_TIME * effort, adopt=adopt)
+    more = reads.run(wanted, f"{label}: data", seconds=READ_TIME * effort, adopt=adopt)
     left += wanted.total() - more
     return Compared(
         size=size, touched=compared, more=more, samples=-(-sampled // GRAIN), sampled=sampled,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tracer.disk.loop import Loop
+from tracer.driver.command import exit_text
 from tracer.driver.driver import Running
 from tracer.interrupts import Interrupted
 from tracer.mirror.comparison import Comparison
@@ -108,11 +109,10 @@ class Ending:
     def _judge_guest(self, guest: int | None, hint: str) -> None:
         """Without a guest's op, or with a guest that failed, a recording is not clean."""
         if not self.recorder.guest_ops:
-            status = f"; the guest's exit status is {guest}" if guest else hint
-            self._set(VerdictKind.UNDECIDABLE, f"no guest op: nothing was tested{status}")
+            status = f"; {_failed(guest)}" if guest else ""
+            self._set(VerdictKind.UNDECIDABLE, f"no guest op: nothing was tested{status}{hint}")
         elif guest:
-            reason = f"{self.reason}, but the guest's exit status is {guest}"
-            self._set(VerdictKind.UNDECIDABLE, reason)
+            self._set(VerdictKind.UNDECIDABLE, f"{self.reason}, but {_failed(guest)}")
 
     def _compare(self) -> None:
         """Flush the test image, then compare it with the reference, and record the damage."""
@@ -197,3 +197,10 @@ class Ending:
             if verdict is not VerdictKind.UNDECIDABLE:
                 self.check_room(0)
             self.verdict, self.reason = verdict, reason
+
+
+def _failed(guest: int) -> str:
+    """Return how a guest's command failed, by its exit code."""
+    if guest < 0:
+        return f"the guest was {exit_text(guest)}"
+    return f"the guest's exit status is {guest}"

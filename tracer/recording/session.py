@@ -17,7 +17,6 @@ from tracer.errors import BlkboxError, Undecidable
 from tracer.interrupts import held as signals_wait
 from tracer.mirror.difference import Difference
 from tracer.op import KIND_BY_NUMBER, Kind, sectors
-from tracer.progress import LiveLine
 from tracer.recording import control
 from tracer.recording.ending import Ending
 from tracer.recording.guest import GuestCommand
@@ -34,6 +33,8 @@ from tracer.recording.outputs import (
 )
 from tracer.recording.recorder import Recorder
 from tracer.recording.signals import Signals
+from tracer.terminal import Rates, StatusRow
+from tracer.text import many, ops
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import payload_path
 from tracer.trace.records import End
@@ -116,14 +117,14 @@ class _Session:
     """What removes the files of a recording that did not start."""
     ending: Ending
     guest: GuestCommand | None = None
-    line: LiveLine = field(default_factory=LiveLine)
-    started: float = field(default_factory=time.monotonic)
+    row: StatusRow = field(default_factory=StatusRow)
+    rates: Rates = field(default_factory=lambda: Rates(0, 0))
 
     def run(self) -> Recording:
         """Record until the guest is done, end the driver, close the trace. Return the summary."""
         options, recorder = self.options, self.recorder
         with ExitStack() as stack:
-            stack.callback(self.line.clear)
+            stack.callback(self.row.clear)
             sock, address = listen(options, stack)
             recorder.listen(sock)
             stack.callback(self.loop.remove, sock.fileno())
@@ -139,6 +140,7 @@ class _Session:
                 self.say(f"serving {address.uri()}")
             self.undo.pop_all()  # from here on, what is recorded stays
             self._serve()
+            self._note_background()
             if self.guest is not None and self.guest.exited is None:
                 self.guest.end(self._turn)
             self.ending.drain(self._turn)
@@ -172,17 +174,30 @@ class _Session:
             ):
                 break
 
+    def _note_background(self) -> None:
+        """Say so if the guest's command has ended and still uses the disk."""
+        recorder = self.recorder
+        if self.guest is None or self.guest.exited is None or recorder.stopped is not None:
+            return
+        self._turn(0)  # what the command closed when it ended
+        if recorder.guests:
+            self.say(
+                f"blkbox: {self.options.command[0]} ended with the disk still open: a guest in the "
+                "background is cut off; keep it in the foreground"
+            )
+
     def _turn(self, timeout: float) -> None:
         """Run the loop once and show the progress."""
         self.recorder.turn(timeout)
-        if self.line.due():
+        if self.row.due():
             recorder = self.recorder
-            seconds = time.monotonic() - self.started
+            count = recorder.counts.total()
             moved = recorder.bytes[Kind.READ] + recorder.bytes[Kind.WRITE]
-            self.line.show(
-                f"{recorder.counts.total():,} ops  {recorder.counts.total() / seconds:,.0f}/s  "
-                f"{moved / seconds / (1 << 20):.1f} MiB/s  {recorder.mirror.in_flight} in flight  "
-                f"{recorder.mismatches} mismatches"
+            per_second, speed = self.rates.now(count, moved)
+            differences = many(recorder.mismatches, "mismatch", "mismatches")
+            self.row.show(
+                f"{ops(count)}  {per_second:,.0f}/s  {speed / (1 << 20):.1f} MiB/s  "
+                f"{recorder.mirror.in_flight} in flight  {differences}"
             )
 
     def _finish(self) -> None:
@@ -208,10 +223,14 @@ class _Session:
 
     def _hint(self) -> str:
         """What the user may have done wrong if no guest used the disk."""
-        command = self.options.command
-        if not command or self.recorder.connections or any("{nbd}" in word for word in command):
+        guest, command = self.guest, self.options.command
+        if guest is None or self.recorder.connections:
             return ""
-        return "; is {nbd} in the guest's command?"
+        if not any("{nbd}" in word for word in command):
+            return "; is {nbd} in the guest's command?"
+        if guest.exited == 0:
+            return f"; {command[0]} did not open the disk, or went to the background"
+        return ""
 
     def _summary(self) -> Recording:
         recorder, options, ending = self.recorder, self.options, self.ending

@@ -9,6 +9,7 @@ from tracer.digest import digest
 from tracer.errors import TraceError
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Op
 from tracer.progress import bar
+from tracer.text import many, ops
 from tracer.trace.file import Trace
 from tracer.trace.payload_reader import PayloadReader
 from tracer.trace.payloads import payload_path
@@ -71,15 +72,13 @@ def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) ->
     if end is None:
         result.add("it was not closed: the recorder was killed, or records are missing at the end")
     elif end.ops != result.ops:
-        result.add(f"its end says {end.ops} ops, but {result.ops} are there")
+        result.add(f"its end says {ops(end.ops)}, but {result.ops:,} are there")
     if trace.torn_bytes:
-        result.add(f"its last {trace.torn_bytes} bytes are part of a record that is cut off")
+        result.add(f"its last record is cut off after {many(trace.torn_bytes, 'byte')}")
     if highest + 1 > result.ops:
-        result.add(
-            f"{highest + 1 - result.ops} ops were in flight when it ended and have no record"
-        )
+        result.add(f"{ops(highest + 1 - result.ops)} in flight when it ended: there is no record")
     if first_bad:
-        counts = f"{result.missing} payloads are missing and {result.damaged} damaged"
+        counts = f"{many(result.missing, 'payload')} missing, {result.damaged:,} damaged"
         result.add(f"{counts}; the first: {first_bad}")
     if reader is not None and reader.torn:
         result.add(f"{reader.path} is cut off within a block")

@@ -86,13 +86,25 @@ def unpack_header(
     try:
         header = unpacker.unpack()
     except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise TraceError(f"{path} is not {kind}: it has no header") from error
+        raise TraceError(f"{path} is not {kind}: {_instead(head)}") from error
     if not isinstance(header, dict) or header.get("format") != name:
-        raise TraceError(f"{path} is not {kind}: it has no header")
+        raise TraceError(f"{path} is not {kind}: {_instead(head, header)}")
     if header.get("version") != version:
         strange = reprlib.repr(header.get("version"))
         raise TraceError(f"{path}: format version {strange} is not known here")
     return header, unpacker.tell()
+
+
+def _instead(head: bytes, header: object = None) -> str:
+    """Say what a file is that does not have the header it should have, by its first bytes."""
+    if isinstance(header, dict):
+        if header.get("format") == FORMAT:
+            return "it is a trace"
+        if header.get("format") == "blkbox-payloads":
+            return "it has the payloads of one"
+    known = {b"{": "it is JSON, like a verdict", b"QFI\xfb": "it is a qcow2 image"}
+    return next((text for magic, text in known.items() if head.startswith(magic)),
+                "it has no header")  # fmt: skip
 
 
 def _wrong(raw: dict[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ Nothing that the file says makes the reader take more memory than it needs for t
 writer would make: every size is checked before memory is taken.
 """
 
+import errno
 import os
 from array import array
 from bisect import bisect_right
@@ -72,7 +73,10 @@ class PayloadReader(Closing):
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise TraceError(f"cannot open the payloads {path}: {error.strerror}") from error
+            reason = str(error.strerror)
+            if error.errno == errno.ENOENT:
+                reason += ": get it with its trace, or replay what trace strip makes"
+            raise TraceError(f"cannot open the payloads {path}: {reason}") from error
         # the index: where the blocks begin in the stream, and in the file
         self._positions, self._places = array("Q"), array("Q")
         self._first = self._last = 0  # where the blocks begin and end in the file

@@ -7,6 +7,7 @@ from tests.analysis.provenance.history import HISTORY, HOT, KIB, SIZE, Make, onl
 from tests.kit.damage import Disk, Request, noise
 from tracer.mirror.evidence import Evidence
 from tracer.op import SECTOR, Kind
+from tracer.text import many
 from tracer.verdict import Detail, Origin
 
 # ---------------------------------------------------------------- each class
@@ -172,7 +173,7 @@ def test_shifted_data(disk: Disk, by: int) -> None:
     bad[HOT] = data[-by:] + data[:-by]  # by turning it round
     one = only(disk.explain(bad, culprit=6), "shifted", 32, 32, 6)
     assert one.detail == Detail(by=by)
-    assert f"moved {'forward' if by > 0 else 'back'} by {abs(by)} bytes" in one.text
+    assert f"moved {'forward' if by > 0 else 'back'} by {many(abs(by), 'byte')}" in one.text
     assert one.source is not None
     assert one.source.at == max(0, -by)
 

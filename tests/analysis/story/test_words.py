@@ -235,7 +235,7 @@ def test_huge_numbers_are_whole() -> None:
     )  # fmt: skip
     assert part(told, "damage")[1] == f"sectors {last - 9} to {last}"
     assert f"#{MAX_INT} write, sectors {last - 9} to {last - 2}" in part(told, "culprit")[0]
-    assert f"{MAX_INT:,} ops in {MAX_INT} runs: 0 to search" in part(told, "replayed")[0]
+    assert f"{MAX_INT:,} ops in {MAX_INT:,} runs: 0 to search" in part(told, "replayed")[0]
     assert f"--sector {last - 9} --at {MAX_INT}" in part(told, "next")[0]
 
 

@@ -47,7 +47,7 @@ def test_a_driver_that_exits_at_once(tmp_path: Path) -> None:
 
 def test_a_driver_that_crashes_at_once(tmp_path: Path) -> None:
     err = undecidable(tmp_path, toml(tmp_path, serve=serve("echo oh no; kill -SEGV $$")))
-    assert err.startswith("trace: mine did not start: signal SIGSEGV\noh no\n")
+    assert err.startswith("trace: mine did not start: killed by SIGSEGV\noh no\n")
 
 
 def test_only_the_tail_of_what_a_driver_said_is_shown(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_driver_that_serves_another_size(tmp_path: Path) -> None:
 def test_a_driver_that_cannot_make_its_image(tmp_path: Path) -> None:
     create = ["sh", "-c", "touch $0; echo out of ink >&2; exit 4", "{image}"]
     err = undecidable(tmp_path, toml(tmp_path, create=create, serve=serve(IN_MEMORY)))
-    assert err == "trace: mine: creating the image failed with exit status 4\nout of ink\n"
+    assert err == "trace: mine: creating the image failed: exit status 4\nout of ink\n"
 
 
 def test_a_driver_that_makes_no_image(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ except nbd.Error as error:
     )  # fmt: skip
     result = summary(done.stdout)
     assert result["verdict"] == "failed"
-    assert result["reason"] == "the driver went away: signal SIGKILL"
+    assert result["reason"] == "the driver went away: killed by SIGKILL"
     assert result["guest_exit"] == 0
-    assert "blkbox: the driver went away: signal SIGKILL\nlast words\n" in done.stderr
+    assert "blkbox: the driver went away: killed by SIGKILL\nlast words\n" in done.stderr
     opened, ops = read_trace(tmp_path / "t.trace")
     assert opened.end is not None
     assert opened.end.verdict == "failed"
@@ -195,7 +195,8 @@ def test_a_driver_that_crashes_when_it_is_asked_to_stop(tmp_path: Path) -> None:
         "true",
         cwd=tmp_path, expect=Exit.BAD_DRIVER,
     )  # fmt: skip
-    assert "verdict:  failed (mine): the driver: it ended with signal SIGSEGV" in done.stdout
+    why = "the driver: asked to stop, it failed: killed by SIGSEGV"
+    assert f"verdict:  failed (mine): {why}" in done.stdout
 
 
 def test_nothing_that_a_driver_started_outlives_it(tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ def test_a_signal_is_passed_on_to_the_guest(tmp_path: Path, number: signal.Signa
     ("guest", "why"),
     [
         ("exit 0", "; is {nbd} in the guest's command?"),
-        ("exit 3", "; the guest's exit status is 3"),
+        ("exit 3", "; the guest's exit status is 3; is {nbd} in the guest's command?"),
+        ("kill -HUP $$", "; the guest was killed by SIGHUP; is {nbd} in the guest's command?"),
+        ("exit 0; : {nbd}", "; sh did not open the disk, or went to the background"),
         ("nbdinfo --size $NBD_URI >info", ""),
     ],
 )
@@ -84,6 +86,14 @@ def test_a_guest_without_an_op_tests_nothing(tmp_path: Path, guest: str, why: st
     trace("verify", "t.trace", cwd=tmp_path)
     done = trace("replay", "t.trace", "--driver", "raw", cwd=tmp_path, expect=Exit.UNDECIDABLE)
     assert "trace: the trace has no op to replay: nothing was tested\n" in done.stderr
+
+
+def test_a_guest_in_the_background_is_cut_off_with_a_word(tmp_path: Path) -> None:
+    need("nbdsh")
+    script = "h.pwrite(b'x' * 512, 0); open('up', 'w').close(); h.poll(20000)"
+    guest = shell(f'nbdsh -u "$1" -c "{script}" & until test -e up; do sleep 0.01; done')
+    done = trace("record", "t.trace", "--driver", "raw", "--size", SIZE, "--", *guest, cwd=tmp_path)
+    assert "blkbox: sh ended with the disk still open" in done.stderr
 
 
 @pytest.mark.parametrize("driver", ["raw", "qcow2"])

@@ -191,7 +191,7 @@ def test_a_failed_conversion_is_undecidable(tmp_path: Path) -> None:
     convert = ["sh", "-c", "echo no such luck; exit 3", "{start}"]
     driver = toml(tmp_path, convert=convert, serve=["server", "{socket}"])
     done = trace("replay", "t.trace", "--driver", driver, "--json", cwd=tmp_path, expect=125)
-    assert "creating the image failed with exit status 3" in done.stderr
+    assert "creating the image failed: exit status 3" in done.stderr
     assert "no such luck" in done.stderr
     assert json.loads(done.stdout)["verdict"] == "undecidable"
 

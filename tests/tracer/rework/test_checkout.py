@@ -82,7 +82,7 @@ def test_a_blank_disk_takes_no_space(path: Path, tmp_path: Path) -> None:
 
 def test_a_mark_is_the_moment_before_its_op(path: Path, tmp_path: Path) -> None:
     out = trace("checkout", path, "--at", "between", "-o", "state.raw", cwd=tmp_path).stdout
-    assert "after op #0: 1 ops changed it" in out
+    assert "after op #0: 1 op changed it" in out
     assert (tmp_path / "state.raw").read_bytes() == bytes(SECTOR) + pattern(SECTOR) + bytes(
         SIZE - 1024
     )

@@ -152,7 +152,7 @@ def test_the_first_op_that_differs_is_told_and_in_what(
     assert (found["op_a"]["seq"], found["op_b"]["seq"]) == (2, 2)
     lines = trace("diff", "a", "b", cwd=tmp_path, expect=1).stdout.splitlines()
     assert lines[0] == "the first 2 ops are alike"
-    assert lines[1] == "a: #2 write 512 B at sector 2 (1 sectors)"
+    assert lines[1] == "a: #2 write 512 B at sector 2 (1 sector)"
     assert lines[-1] == "they differ"
 
 
