@@ -80,6 +80,7 @@ def record(
     -cdrom debian.iso -drive file={nbd},format=raw,if=virtio,discard=unmap
     """
     from blkbox import jobs, results
+    from tracer import progress
     from tracer.driver.spec import parse_driver
     from tracer.recording.session import record
     from tracer.text import parse_errnos, parse_size
@@ -109,7 +110,7 @@ def record(
         handle_signals=True,
     )
     gc.freeze()  # the data path makes no cycles: the collector need not scan the existing objects
-    result = record(options, lambda text: print(text, file=sys.stderr))
+    result = record(options, progress.tell)
     results.deliver(
         result,
         places,

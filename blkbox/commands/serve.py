@@ -1,6 +1,5 @@
 """``trace serve``."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +44,7 @@ def serve(
     Trimmed bytes are zeroes, unless the trace was recorded with --trim old-or-zero: then they keep
     their earlier content.
     """
+    from tracer import progress
     from tracer.serving.serve import ServeOptions, serve
 
     options = ServeOptions(
@@ -55,7 +55,7 @@ def serve(
         allow_remote=allow_remote,
         command=tuple(command or ()),
     )
-    code = serve(options, lambda text: print(text, file=sys.stderr))
+    code = serve(options, progress.tell)
     if code is None:
         return 0
     return code if code >= 0 else 128 - code
