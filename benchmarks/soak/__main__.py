@@ -4,7 +4,7 @@ import argparse
 import importlib
 import resource
 
-CHECKS = ("overlap", "kill", "slow")
+CHECKS = ("overlap", "kill", "slow", "traces")
 """The checks. Each is a module of this package."""
 
 
