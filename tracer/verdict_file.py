@@ -19,6 +19,10 @@ MAX_VALUES = 1 << 20
 """The most values in a verdict. Each takes up to 100 bytes of memory, and three of the file."""
 
 
+MAX_DEPTH = 32
+"""Lists and objects inside each other. A header's map, 16 deep, is the deepest part of a verdict."""
+
+
 def is_json(path: Path) -> bool:
     """Whether a file begins with a brace, as a JSON object does and a trace does not.
 
@@ -60,7 +64,24 @@ def read_object(path: Path, name: str | None = None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         problem = "it is not JSON, or torn, or nested too deep"
         raise UsageError(f"{name} is not a verdict: {problem}") from None
+    if _depth(found) > MAX_DEPTH:
+        raise UsageError(f"{name} is not a verdict: it is nested too deep")
     return found
+
+
+def _depth(value: object) -> int:
+    """Return how deep lists and objects are inside each other; MAX_DEPTH + 1 if deeper."""
+    level: list[object] = [value]
+    for depth in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return depth
+    return MAX_DEPTH + 1
 
 
 def _refuse(word: str) -> None:

@@ -5,6 +5,7 @@ for reading both.
 """
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,12 +29,16 @@ from tracer.trace.records import (
     pack_mark,
     pack_mismatch,
 )
-from tracer.trace.valid import Order, reason
+from tracer.trace.valid import MAX_MISSING, Order, reason
 
 SUFFIX = ".trace"
 
 BLOCK = 4096
 """Records in one read: 432 KiB."""
+
+
+_SEQ = struct.Struct(f">xBxQ{RECORD_SIZE - 11}x")
+"""A record's tag, and an op's seq."""
 
 
 class TraceWriter:
@@ -172,6 +177,16 @@ class Trace(Closing):
     def marks(self) -> list[Mark]:
         """Return the marks. Raises TraceError."""
         return [record for record in self._select(Tag.MARK) if isinstance(record, Mark)]
+
+    def recorded(self) -> bytes:
+        """Return, by seq, whether there is a record of that op: a byte for each seq that a valid
+        trace of this length can have. Reads the whole file, but does not check it."""
+        there = bytearray(self.count + MAX_MISSING + 1)
+        for _, block in self._blocks():
+            for tag, seq in _SEQ.iter_unpack(block):
+                if tag == Tag.OP and seq < len(there):
+                    there[seq] = 1
+        return bytes(there)
 
     def invalid(self, at: int, wrong: str) -> TraceError:
         """Return the error for the record at byte ``at`` of the file, which is not valid."""

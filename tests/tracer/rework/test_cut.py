@@ -99,7 +99,7 @@ def states(path: Path) -> dict[int, bytes]:
         disk = bytearray(source.trace.header.size)
         trims_clear = source.trace.header.trim == "any"
         found = {-1: bytes(disk)}
-        for op in by_seq(source.trace.ops()):
+        for op in by_seq(source.trace.ops(), source.trace.recorded):
             if not op.reference_status:
                 if op.kind in (Kind.WRITE, Kind.START):
                     data = source.data(op)
