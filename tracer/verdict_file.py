@@ -20,7 +20,7 @@ MAX_VALUES = 1 << 20
 
 
 MAX_DEPTH = 32
-"""Lists and objects inside each other. A header's map, 16 deep, is the deepest part of a verdict."""
+"""Lists and objects inside each other. A header's map, 16 deep, is the deepest in a verdict."""
 
 
 def is_json(path: Path) -> bool:

@@ -4,7 +4,6 @@ import argparse
 import os
 import random
 import resource
-import shutil
 import tempfile
 import time
 import traceback
@@ -39,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
         corpus.make(good)
         for number in range(options.seed, options.seed + options.mutations):
             chance = random.Random(number)
-            which = fresh(good, work, chance)
+            which = corpus.copy(good, work, chance)
             os.chdir(work)
             suffix, told = mutations.mutate(work, which, chance)
             started = time.monotonic()
@@ -67,19 +66,6 @@ def run(options: argparse.Namespace) -> None:
           "after")  # fmt: skip
     assert not failures
     assert peak() < MEMORY, f"{peak() >> 20} MiB"
-
-
-def fresh(good: Path, work: Path, chance: random.Random) -> str:
-    """Make a folder with unchanged files; return the name of one set of them."""
-    which = chance.choice(corpus.NAMES)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    for path in good.glob(f"{which}.*"):
-        shutil.copy(path, work / path.name)
-    for suffix in (".trace", ".json", ".payloads"):
-        if (good / f"{which}{suffix}").exists():
-            os.link(good / f"{which}{suffix}", work / f"good{suffix}")
-    return which
 
 
 def peak() -> int:

@@ -1,12 +1,15 @@
 """The files that are changed: traces with every kind of record, and verdicts."""
 
 import json
+import os
 import random
+import shutil
 from pathlib import Path
 
 from tests.kit.ops import DISK, some
 from tracer.digest import digest
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, Fault, Kind, Op
+from tracer.trace.file import Trace
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
 from tracer.trace.records import End, Mark, Mismatch
@@ -21,7 +24,20 @@ def make(folder: Path) -> None:
     """Write the traces and their verdicts, ``NAME.trace`` and ``NAME.json``."""
     for name in NAMES:
         _write_trace(folder / f"{name}.trace", name)
-        (folder / f"{name}.json").write_text(json.dumps(_verdict(f"{name}.trace")))
+        (folder / f"{name}.json").write_text(json.dumps(_verdict(folder / f"{name}.trace")))
+
+
+def copy(good: Path, work: Path, chance: random.Random) -> str:
+    """Make a folder with unchanged files; return the name of one set of them."""
+    which = chance.choice(NAMES)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    for path in good.glob(f"{which}.*"):
+        shutil.copy(path, work / path.name)
+    for suffix in (".trace", ".json", ".payloads"):
+        if (good / f"{which}{suffix}").exists():
+            os.link(good / f"{which}{suffix}", work / f"good{suffix}")
+    return which
 
 
 def _write_trace(path: Path, payloads: str) -> None:
@@ -60,28 +76,32 @@ def _write_trace(path: Path, payloads: str) -> None:
         output.close(End(len(ops), 1, 10**7, "damaged"))
 
 
-def _verdict(trace: str) -> dict[str, object]:
-    source = {"seq": 3, "kind": "write", "offset": 0, "length": 512, "at": 0}
+def _verdict(path: Path) -> dict[str, object]:
+    with Trace(path) as opened:
+        op = next(op for op in opened.ops() if op.kind == Kind.WRITE and op.length >= 1024)
+    trace, sector = path.name, op.sectors[1]
+    named = {"seq": op.seq, "kind": "write", "offset": op.offset, "length": op.length}
+    source = {**named, "at": 0}
     finding = {
-        "sector": 8, "sectors": 1, "class": "torn", "text": "torn", "source": source,
-        "detail": {"boundary": 4352, "into_op": 256, "arrived": "first"}, "writer": source,
+        "sector": sector, "sectors": 1, "class": "torn", "text": "torn", "source": source,
+        "detail": {"boundary": sector * 512 + 256, "into_op": 256, "arrived": "first"},
+        "writer": source,
     }  # fmt: skip
     cause = {
-        "class": "torn", "ops": 1, "seqs": [3], "ranges": 1, "sectors": 1, "sector": 8,
+        "class": "torn", "ops": 1, "seqs": [op.seq], "ranges": 1, "sectors": 1, "sector": sector,
         "common": ["each at a multiple of 4.0 KiB"], "what": "1 write torn", "text": "one is torn",
     }  # fmt: skip
     return {
         "schema": 1, "verdict": "damaged", "reason": "sector 8 is wrong", "driver": "qcow2",
         "trace": trace, "size": DISK, "ops": OPS + 1, "replayed_ops": 90, "runs": 2,
         "start": "backing", "confirmed": True, "shown": 3, "tries": 3, "clean_without": 1,
-        "culprit": {"seq": 3, "kind": "write", "offset": 4096, "length": 512, "flags": ["FUA"],
-                    "submitted": 21, "connection": 1},
-        "suspects": [{"seq": 3, "kind": "write", "offset": 0, "length": 512, "followed": 2,
-                      "in_flight": [4, 5]}],
+        "culprit": {**named, "flags": [], "submitted": op.submitted, "connection": 1},
+        "suspects": [{**named, "followed": 2, "in_flight": [4, 5]}],
         "also": [{"reason": "another", "seq": 9}], "symptom": "read", "log": "the log\n",
         "damage": [finding], "culprit_damage": [finding], "causes": [cause],
-        "culprit_causes": [cause], "first_bad_read": {"seq": 22, "sector": 8},
-        "bytes": {"sector": 8, "offset": 4096, "expected": "ab" * 512, "actual": "cd" * 512},
+        "culprit_causes": [cause], "first_bad_read": {"seq": 22, "sector": sector},
+        "bytes": {"sector": sector, "offset": sector * 512, "expected": "ab" * 512,
+                  "actual": "cd" * 512},
         "compared": {"size": DISK, "touched": 4096, "more": 0, "block_status": "whole"},
         "command": ["trace", "replay", trace], "plot": "plot.png", "hint": "try",
         "environment": {"host": {"name": "h"}, "driver": {"serve": ["x"]}, "tools": {"q": "8"}},
