@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 
 # what the tests meet as real peers; installed by `make test` where that needs no password
 # (qemu-system-common has qemu-storage-daemon)
-PEERS  := qemu-utils qemu-system-common nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio blktrace
+PEERS  := openssl qemu-utils qemu-system-common nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio blktrace
 
 .PHONY: demo test check lint peers bench soak notebook clean
 
@@ -47,6 +47,7 @@ soak: $(READY) peers
 	$(BIN)/python -m benchmarks.soak kill
 	$(BIN)/python -m benchmarks.soak slow
 	$(BIN)/python -m benchmarks.soak traces --mutations 100000
+	$(BIN)/python -m benchmarks.tls
 	$(BIN)/python -m benchmarks.soak overlap --driver raw
 	$(BIN)/python -m benchmarks.soak overlap --driver qcow2
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.kit.certificates import certificates
 from tests.kit.guests import nbdsh, qemu_io
 from tests.kit.peers import PEER_ENV, need
 from tracer.recording import control
@@ -60,7 +61,7 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None
     return val.name if isinstance(val, Enum) else None
 
 
-ASK_FOR_PEERS = (need, qemu_io, nbdsh)
+ASK_FOR_PEERS = (need, qemu_io, nbdsh, certificates)
 """What skips a test where a real program is not installed."""
 
 

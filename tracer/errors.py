@@ -75,5 +75,9 @@ class NbdError(BlkboxError):
     exit_code = Exit.UNDECIDABLE
 
 
+class TlsError(NbdError):
+    """A connection's TLS failed: the peer is not who it should be, or does not want us."""
+
+
 class Unreachable(NbdError):
     """Nothing listens at an NBD address. A retry may succeed."""

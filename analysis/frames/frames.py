@@ -190,7 +190,8 @@ class Frames(Closing):
     def check_sector(self, sector: int) -> None:
         """Raise UsageError if the disk has no such sector."""
         if not 0 <= sector < self.sectors:
-            raise UsageError(f"there is no sector {sector}: the disk's last is {self.sectors - 1}")
+            last = f"the disk's last is {self.sectors - 1}" if self.sectors else "the disk is empty"
+            raise UsageError(f"there is no sector {sector}: {last}")
 
     def touching(self, sector: int) -> pl.LazyFrame:
         """Return every op that touched a sector, sorted by seq, as a lazy frame: in a long trace

@@ -74,8 +74,9 @@ def times(trace: Frames, least: int, most: int, per_root: float) -> TimeBins:
 
 
 def part(size: int, most: int) -> int:
-    """Return the bytes of a row, in whole sectors, that cut ``size`` bytes into ``most`` rows."""
-    return -(-size // (most * SECTOR)) * SECTOR
+    """Return the bytes of a row, in whole sectors, that cut ``size`` bytes into ``most`` rows: one
+    sector at least, also of an empty disk."""
+    return -(-max(size, 1) // (most * SECTOR)) * SECTOR
 
 
 def stacked(groups: pl.DataFrame, weight: str, shape: tuple[int, int]) -> npt.NDArray[np.float64]:

@@ -36,7 +36,7 @@ def select(
         raise UsageError(f"--to {last} comes before --from {first}")
     if sector is not None and sector * SECTOR >= trace.header.size:
         raise UsageError(
-            f"the disk has {trace.header.size // SECTOR} sectors; there is none numbered {sector}"
+            f"the disk has {-(-trace.header.size // SECTOR)} sectors; it has no sector {sector}"
         )
     ops = sorted(
         (

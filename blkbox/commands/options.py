@@ -50,3 +50,28 @@ AllowRemote = Annotated[
     bool,
     typer.Option("--allow-remote", help="Allow --listen tcp: on other than loopback addresses."),
 ]
+
+ExportName = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="The export's name; who names none gets this export too."),
+]
+
+TlsCertificates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Take clients with TLS alone: DIR has server-cert.pem and server-key.pem.",
+    ),
+]
+
+TlsPsk = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Take clients with TLS alone that have a key of FILE."),
+]
+
+TlsVerifyPeer = Annotated[
+    bool,
+    typer.Option(
+        "--tls-verify-peer", help="Take clients alone that DIR/ca-cert.pem has certified."
+    ),
+]

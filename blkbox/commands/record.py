@@ -11,10 +11,14 @@ from blkbox.commands.options import (
     AllowErrno,
     AllowRemote,
     CompareOption,
+    ExportName,
     JsonTo,
     Listen,
     ReportTo,
     Thorough,
+    TlsCertificates,
+    TlsPsk,
+    TlsVerifyPeer,
 )
 from tracer.mirror.scope import Compare, Scope
 from tracer.op import TrimRule
@@ -48,6 +52,10 @@ def record(
     size: Annotated[str, typer.Option(help="The disk's size, if the images do not exist.")] = "16G",
     listen: Listen = None,
     allow_remote: AllowRemote = False,
+    export_name: ExportName = "",
+    tls_certificates: TlsCertificates = None,
+    tls_psk: TlsPsk = None,
+    tls_verify_peer: TlsVerifyPeer = False,
     payloads: Annotated[
         Payloads, typer.Option(help="Keep the data that is written, or only digests.")
     ] = Payloads.FULL,
@@ -82,6 +90,7 @@ def record(
     from blkbox import jobs, results
     from tracer import progress
     from tracer.driver.spec import parse_driver
+    from tracer.nbd.uri import parse_name, served_tls
     from tracer.recording.session import record
     from tracer.text import parse_errnos, parse_size
     from tracer.trace.payloads import payload_path
@@ -96,6 +105,8 @@ def record(
         size=parse_size(size),
         listen=listen,
         allow_remote=allow_remote,
+        export_name=parse_name(export_name),
+        tls=served_tls(tls_certificates, tls_psk, verify_peer=tls_verify_peer),
         payloads=payloads,
         on_mismatch=on_mismatch,
         trim=trim,

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from blkbox.commands.options import AllowRemote, Listen
+from blkbox.commands.options import (
+    AllowRemote,
+    ExportName,
+    Listen,
+    TlsCertificates,
+    TlsPsk,
+    TlsVerifyPeer,
+)
 
 
 def serve(
@@ -29,6 +36,10 @@ def serve(
     ] = False,
     listen: Listen = None,
     allow_remote: AllowRemote = False,
+    export_name: ExportName = "",
+    tls_certificates: TlsCertificates = None,
+    tls_psk: TlsPsk = None,
+    tls_verify_peer: TlsVerifyPeer = False,
 ) -> int:
     """Serve the disk as it should have been at a moment.
 
@@ -45,6 +56,7 @@ def serve(
     their earlier content.
     """
     from tracer import progress
+    from tracer.nbd.uri import parse_name, served_tls
     from tracer.serving.serve import ServeOptions, serve
 
     options = ServeOptions(
@@ -53,6 +65,8 @@ def serve(
         scratch=scratch,
         listen=listen,
         allow_remote=allow_remote,
+        export_name=parse_name(export_name),
+        tls=served_tls(tls_certificates, tls_psk, verify_peer=tls_verify_peer),
         command=tuple(command or ()),
     )
     code = serve(options, progress.tell)

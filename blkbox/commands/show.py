@@ -69,7 +69,7 @@ def _page(facts: dict[str, Any]) -> str:
     length = seconds(facts["duration_ns"])
     lines = [
         f"trace:     {facts['trace']} (format {header['version']}, id {header['id']})",
-        f"disk:      {size(header['size'])} ({header['size'] // SECTOR:,} sectors), "
+        f"disk:      {size(header['size'])} ({-(-header['size'] // SECTOR):,} sectors), "
         f"start {header['start_image']}",
         f"driver:    {header['driver'].get('name', '?')}",
         f"recorded:  {started}, {length}, on {header['host'].get('name', '?')}",

@@ -10,7 +10,7 @@ IN_MEMORY = 'exec nbdkit --foreground --unix="$1" memory "$3"'
 """The end of a script for ``serve``: a disk in memory."""
 
 
-def toml(folder: Path, **keys: list[str]) -> str:
+def toml(folder: Path, **keys: list[str] | str) -> str:
     """A driver's file, with nbdkit's and its like's commands; its name in the folder."""
     path = folder / "mine.toml"
     path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()))

@@ -6,6 +6,7 @@ This is the only module that receives and sends NBD messages.
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from tracer.disk.loop import READ, WRITE, Loop
@@ -23,10 +24,10 @@ MAX_BUFFERS = 1024
 
 
 class Machine(Protocol[Message]):
-    """The common interface of ``nbd.client.Client`` and ``nbd.server.Server``."""
+    """The common interface of ``nbd.client.Client``, ``nbd.server.Server``, ``nbd.tls.Secured``."""
 
-    outgoing: list[Buffer]
-
+    @property
+    def outgoing(self) -> list[Buffer]: ...
     def target(self) -> memoryview: ...
     def received(self, count: int) -> list[Message]: ...
 
@@ -79,9 +80,8 @@ class Channel(Generic[Message]):
         """
         if self.closed:
             return
-        outgoing = self.machine.outgoing
         try:
-            while outgoing:
+            while outgoing := self.machine.outgoing:  # TLS encrypts more once this is sent
                 buffers = outgoing if len(outgoing) <= MAX_BUFFERS else outgoing[:MAX_BUFFERS]
                 _drop(outgoing, self.sock.sendmsg(buffers))
         except BlockingIOError:
@@ -95,6 +95,7 @@ class Channel(Generic[Message]):
         """Close the socket, without a call of ``on_close``."""
         if not self.closed:
             self.closed = True
+            self._on_close = _nothing  # its owner, which has us too, is then freed at once
             self.loop.remove(self.sock.fileno())
             self.sock.close()
 
@@ -123,15 +124,29 @@ class Channel(Generic[Message]):
                 return
         except BlockingIOError:
             return
-        except (OSError, NbdError) as error:
+        except OSError as error:
+            self._end(error)
+            return
+        except NbdError as error:
+            self._say_why()
             self._end(error)
             return
         self._end(None)
 
+    def _say_why(self) -> None:
+        """Send what waits, if the socket takes it: a TLS alert tells the peer what is wrong."""
+        with suppress(OSError):
+            self.sock.sendmsg(self.machine.outgoing[:MAX_BUFFERS])
+
     def _end(self, error: Exception | None) -> None:
         if not self.closed:
+            on_close = self._on_close
             self.close()
-            self._on_close(error)
+            on_close(error)
+
+
+def _nothing(_: Exception | None) -> None:
+    pass
 
 
 def _drop(buffers: list[Buffer], count: int) -> None:

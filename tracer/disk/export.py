@@ -7,7 +7,7 @@ import socket
 import time
 
 from tracer.closing import Closing
-from tracer.disk.channel import Channel
+from tracer.disk.channel import Channel, Machine
 from tracer.disk.device import CONNECTION_LOST, Data, Done
 from tracer.disk.loop import Loop
 from tracer.errors import NbdError, Unreachable
@@ -25,12 +25,12 @@ class NbdDevice(Closing):
     with CONNECTION_LOST.
     """
 
-    def __init__(self, loop: Loop, sock: socket.socket, export_name: str = "") -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, address: Address) -> None:
         self.lost: Exception | None = None
         self.export = p.Export(0, 0)
-        self.client = Client(export_name)
+        self.client = Client(address.export, tls=address.tls is not None)
         self.channel: Channel[Reply] = Channel(
-            loop, sock, self.client, self._replied, self._disconnected
+            loop, sock, _machine(self.client, address), self._replied, self._disconnected
         )
         self._waiting: dict[int, Done] = {}
         self._df = 0
@@ -40,7 +40,8 @@ class NbdDevice(Closing):
     def connect(cls, loop: Loop, address: Address, timeout: float = 10.0) -> "NbdDevice":
         """Connect, then negotiate within ``timeout`` seconds.
 
-        Raises Unreachable if nothing listens, NbdError if negotiation fails.
+        Raises Unreachable if nothing listens, NbdError if negotiation fails, UsageError if the
+        files that the address names for TLS cannot be used.
         """
         sock: socket.socket | None = None
         try:
@@ -56,7 +57,11 @@ class NbdDevice(Closing):
             raise Unreachable(
                 f"cannot connect to {address.uri()}: {error.strerror or error}"
             ) from error
-        device = cls(loop, sock, address.export)
+        try:
+            device = cls(loop, sock, address)
+        except BaseException:
+            sock.close()
+            raise
         deadline = time.monotonic() + timeout
         try:
             while device.client.export is None and device.lost is None:
@@ -68,7 +73,7 @@ class NbdDevice(Closing):
             device.channel.close()
             raise
         if device.client.export is None:
-            raise NbdError(f"{address.uri()}: {device.lost}")
+            raise NbdError(f"{address.uri()}: {_why(device.lost, address)}")
         device.export = device.client.export
         if device.client.structured and device.export.flags & p.TransmissionFlag.SEND_DF:
             device._df = int(Flag.DF)
@@ -136,6 +141,26 @@ class NbdDevice(Closing):
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             done(CONNECTION_LOST, None, [])
+
+
+def _why(lost: Exception | None, address: Address) -> str:
+    """Return why a connection ended before negotiation did."""
+    text = getattr(lost, "strerror", None) or str(lost)
+    if isinstance(lost, NbdError) or address.tls is None:
+        return text
+    if address.tls.psk_file:
+        return f"{text}: has it the same key?"
+    # in TLS 1.3, a server judges the client's certificate when the client is through already
+    return f"{text}: does it want a certificate (client-cert.pem and client-key.pem)?"
+
+
+def _machine(client: Client, address: Address) -> Machine[Reply]:
+    """Return what the channel moves bytes to: the client, inside of TLS if the address says so."""
+    if address.tls is None:
+        return client
+    from tracer.disk.credentials import secured  # ssl takes time to load
+
+    return secured(client, address)
 
 
 class _Series:

@@ -45,6 +45,10 @@ PRIVATE = r"^nbd\+unix:///\?socket=/tmp/blkbox-[^/]*/nbd: "
 DETAILED = 10
 """The most last lines of a driver's output that -v shows each time it ends: about half a screen."""
 
+ROUNDING = (1, 512, 4096, 1 << 16, 1 << 20)
+"""A driver may round a disk's size up to a multiple of any of these. qemu-img rounds up to sectors,
+and VHDX to whole MiB. What lies beyond the size that was asked for is not used."""
+
 STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 """The exit codes that a driver may have after SIGTERM: success, or killed by the signal (the last
 is how a shell reports that)."""
@@ -91,6 +95,8 @@ class Driver:
     """The raw image whose content a new image gets."""
     base: Path | None = None
     """The backing file of a new image."""
+    export: str = ""
+    """The export to ask for, of a server that we start."""
     address: Address | None = None
     fixed_image: Path | None = None
     absent: bool = False
@@ -171,8 +177,8 @@ class Driver:
             return None
         return f"{exit_text(done.returncode)}: {tail(done.stdout).strip() or '(no output)'}"
 
-    def start(self, loop: Loop, image: Path, size: int) -> "Running":
-        """Serve an image of ``size`` bytes. Raises DriverError."""
+    def start(self, loop: Loop, image: Path, size: int | None) -> "Running":
+        """Serve an image of ``size`` bytes, or of whatever size it has. Raises DriverError."""
         return Running(self, loop, self.fixed_image or image, size)
 
     def describe(self) -> dict[str, object]:
@@ -215,7 +221,7 @@ class Running:
     device: Device
     """The served disk."""
 
-    def __init__(self, driver: Driver, loop: Loop, image: Path, size: int) -> None:
+    def __init__(self, driver: Driver, loop: Loop, image: Path, size: int | None) -> None:
         self.driver = driver
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -227,11 +233,8 @@ class Running:
                 self.device = FileDevice(image)
             else:
                 self.device = self._spawn(driver.serve, loop, image, size)
-            served = self.device.export.size
-            if size and served != size:
-                raise DriverError(
-                    f"{driver.name} serves {served} bytes where {size} were asked for", self.log()
-                )
+            if size is not None:
+                self._check_size(size)
         except NbdError as error:
             ended, log = self.exited(), self.log()
             self._end()
@@ -296,12 +299,30 @@ class Running:
         self._end()
         return problem
 
-    def _spawn(self, serve: tuple[str, ...], loop: Loop, image: Path, size: int) -> NbdDevice:
+    def _check_size(self, size: int) -> None:
+        """Raise DriverError unless the driver serves ``size`` bytes, perhaps rounded up, in blocks
+        of which these are a whole number."""
+        export = self.device.export
+        if export.size not in {-(-size // unit) * unit for unit in ROUNDING}:
+            raise DriverError(
+                f"{self.driver.name} serves {export.size} bytes where {size} were asked for",
+                self.log(),
+            )
+        block = export.sizes.minimum
+        if size % block:
+            raise DriverError(
+                f"{self.driver.name} takes requests in blocks of {block} bytes: it needs a disk "
+                f"whose size is a multiple of that, and {size} is none"
+            )
+
+    def _spawn(
+        self, serve: tuple[str, ...], loop: Loop, image: Path, size: int | None
+    ) -> NbdDevice:
         with held():
             # not in TMPDIR: a unix socket's path has at most 107 bytes
             self._directory = Path(tempfile.mkdtemp(prefix="blkbox-", dir="/tmp"))
         socket = self._directory / "nbd"
-        argv = fill(serve, image=image, size=size, socket=socket, **self.driver.below())
+        argv = fill(serve, image=image, size=size or 0, socket=socket, **self.driver.below())
         with held(), (self._directory / "log").open("wb") as log:
             try:
                 process = self._process = subprocess.Popen(
@@ -326,7 +347,8 @@ class Running:
                 raise DriverError(f"{self.driver.name} did not start: {how}", self.log())
             if socket.exists():
                 try:
-                    return NbdDevice.connect(loop, Address(path=str(socket)), START_TIMEOUT)
+                    address = Address(self.driver.export, path=str(socket))
+                    return NbdDevice.connect(loop, address, START_TIMEOUT)
                 except Unreachable:
                     if process.poll() is None and time.monotonic() > deadline:
                         raise

@@ -14,7 +14,7 @@ from tracer.driver import tools
 from tracer.driver.command import fill
 from tracer.driver.driver import Driver
 from tracer.errors import UsageError
-from tracer.nbd.uri import is_uri, parse_uri
+from tracer.nbd.uri import is_uri, modern, parse_name, parse_uri
 
 QEMU_NBD = ("--persistent", "--shared=4", "--discard=unmap", "--detect-zeroes=off")
 """--persistent: keep running after a client leaves. --discard=unmap: pass trims on to the image
@@ -97,6 +97,8 @@ def parse_driver(text: str, *, or_none: bool = False) -> Driver:
 
 def _unknown(text: str) -> str:
     """Say why nothing has the name ``text``, and what comes near it."""
+    if (uri := modern(text)) is not None:
+        return f"{text!r} is no URI: write {uri}"
     path = Path(text)
     if text and path.is_dir():
         return f"{text} is a folder: for a build of QEMU in it give FORMAT@DIR, as qcow2@{text}"
@@ -150,7 +152,7 @@ def load_toml(path: Path) -> Driver:
         raise UsageError(f"cannot open {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
-    known = ("name", "create", "convert", "serve", "check", "env")
+    known = ("name", "create", "convert", "serve", "export", "check", "env")
     unknown = sorted(raw.keys() - set(known))
     if unknown:
         raise UsageError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
@@ -165,13 +167,17 @@ def load_toml(path: Path) -> Driver:
     name = raw.get("name", path.stem)
     if not isinstance(name, str):
         raise UsageError(f"{path}: 'name' must be a string")
+    export = raw.get("export", "")
+    if not isinstance(export, str):
+        raise UsageError(f"{path}: 'export' must be a string: the name to ask the server for")
     convert = _command(path, raw, "convert")
     if convert is not None and not any("{start}" in argument for argument in convert):
         raise UsageError(f"{path}: 'convert' must have {{start}} where the raw image's path goes")
     create, check = _command(path, raw, "create"), _command(path, raw, "check")
     return Driver(
-        name, env=env, create=create, convert=convert, serve=serve, check=check, may_forget=True
-    )
+        name, env=env, create=create, convert=convert, serve=serve, check=check, may_forget=True,
+        export=parse_name(export, f"{path}: "),
+    )  # fmt: skip
 
 
 def _command(path: Path, raw: dict[str, Any], key: str) -> tuple[str, ...] | None:

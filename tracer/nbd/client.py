@@ -1,6 +1,6 @@
 """The client's side of one NBD connection, as a state machine without a socket.
 
-client = Client(export_name)
+client = Client(export_name, tls=False)
 n = receive_into(client.target())
 replies = client.received(n)                # none until client.export is set
 cookie = client.request(kind, flags, offset, length, data)   # adds to client.outgoing
@@ -10,9 +10,10 @@ import errno
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from tracer.errors import NbdError
+from tracer.errors import NbdError, TlsError
 from tracer.nbd import protocol as p
 from tracer.nbd.inbox import Inbox
+from tracer.nbd.options import parse_listed, reason
 from tracer.op import Buffer, Extents, Kind
 
 OURS = p.Handshake.FIXED_NEWSTYLE | p.Handshake.NO_ZEROES
@@ -25,6 +26,9 @@ MAX_CHUNK_SLACK = 64 * 1024
 MAX_EXTENTS = p.U32.size + (1 << 20) * p.EXTENT.size
 """The longest block status chunk, in bytes. nbdkit sends up to 1,048,576 extents
 (server/extents.c), qemu up to 131,072 (nbd/server.c)."""
+
+MAX_NAMED = 10
+"""The most exports of a server that an error names."""
 
 
 @dataclass(slots=True)
@@ -51,15 +55,22 @@ class _Pending:
 
 
 class Client:
-    """The state of one connection. ``outgoing`` has the bytes to send; the owner empties it."""
+    """The state of one connection. ``outgoing`` has the bytes to send; the owner empties it.
 
-    def __init__(self, export_name: str = "") -> None:
+    With ``tls``, it asks for TLS first and takes no server without. It must then be inside a
+    ``nbd.tls.Secured``.
+    """
+
+    def __init__(self, export_name: str = "", *, tls: bool = False) -> None:
         self.outgoing: list[Buffer] = []
+        self.cleartext: list[Buffer] | None = None
+        """What is still to be sent before TLS begins; None while it has not begun."""
         self.export: p.Export | None = None
         """What the server offers; None until negotiation ends."""
         self.structured = False
         self.meta_context = False
         self._name = export_name.encode()
+        self._tls = tls
         self._inbox = Inbox()
         self._pending: dict[int, _Pending] = {}
         self._cookie = 0
@@ -241,27 +252,60 @@ class Client:
             raise NbdError("it does not speak fixed newstyle NBD")
         self.outgoing.append(p.U32.pack(OURS & flags))
 
+        if self._tls:
+            yield from self._start_tls()
         replies = yield from self._ask(p.Option.STRUCTURED_REPLY)
         self.structured = replies[-1][0] == p.Rep.ACK
-        if self.structured:
-            query = self._named(p.U32.pack(1) + _string(p.BASE_ALLOCATION))
-            replies = yield from self._ask(p.Option.SET_META_CONTEXT, query)
-            self.meta_context = any(kind == p.Rep.META_CONTEXT for kind, _ in replies)
-
-        wanted = self._named(p.U16.pack(1) + p.U16.pack(p.Info.BLOCK_SIZE))
-        replies = yield from self._ask(p.Option.GO, wanted)
-        last, message = replies[-1]
+        replies = yield from self._go()
+        last = replies[-1][0]
+        if last in (p.Rep.ERR_UNKNOWN, p.Rep.ERR_UNSUP) and not self._name:
+            # the only export that there is, under its name. A server without GO cannot refuse ''
+            # other than by leaving, so it is asked before
+            self._name = yield from self._only_name(must=last == p.Rep.ERR_UNKNOWN)
+            if self._name:
+                replies = yield from self._go()
+                last = replies[-1][0]
         if last == p.Rep.ERR_UNSUP:
             self._option(p.Option.EXPORT_NAME, self._name)
             size, export_flags = p.EXPORT.unpack((yield p.EXPORT.size))
             if not flags & p.Handshake.NO_ZEROES:
                 yield 124
-            self.export = p.Export(size, export_flags)
+            self.export = p.Export(size, export_flags, name=self._name.decode())
             return
         if last != p.Rep.ACK:
-            reason = message.decode(errors="replace") or _rep_name(last)
-            raise NbdError(f"it refuses the export {self._name.decode()!r}: {reason}")
-        self.export = _parse_export([body for kind, body in replies if kind == p.Rep.INFO])
+            raise NbdError(f"it refuses the export {self._name.decode()!r}: {reason(replies)}")
+        infos = [body for kind, body in replies if kind == p.Rep.INFO]
+        self.export = _parse_export(infos, self._name.decode())
+
+    def _start_tls(self) -> Generator[int, bytes, None]:
+        """Ask for TLS. What is queued from then on is for inside of it."""
+        replies = yield from self._ask(p.Option.STARTTLS)
+        if replies[-1][0] != p.Rep.ACK:
+            raise TlsError(f"the server refuses TLS: {reason(replies)}")
+        if self._inbox.available:  # it would count as sent inside TLS
+            raise TlsError("the server sent data between its consent to TLS and TLS")
+        self.cleartext, self.outgoing = self.outgoing, []
+
+    def _go(self) -> Generator[int, bytes, list[tuple[int, bytes]]]:
+        """Ask for block status, then for the export. Return the replies to the latter."""
+        if self.structured:
+            query = self._named(p.U32.pack(1) + _string(p.BASE_ALLOCATION))
+            replies = yield from self._ask(p.Option.SET_META_CONTEXT, query)
+            self.meta_context = any(kind == p.Rep.META_CONTEXT for kind, _ in replies)
+        wanted = (p.Info.BLOCK_SIZE, p.Info.DESCRIPTION)
+        types = b"".join(p.U16.pack(kind) for kind in wanted)
+        return (yield from self._ask(p.Option.GO, self._named(p.U16.pack(len(wanted)) + types)))
+
+    def _only_name(self, *, must: bool) -> Generator[int, bytes, bytes]:
+        """Return the name of the only export that the server lists, or an empty one if it does not
+        say. Raises NbdError if it lists several, and ``must`` or none of them is called ''."""
+        replies = yield from self._ask(p.Option.LIST)
+        names = [parse_listed(body) for kind, body in replies if kind == p.Rep.SERVER]
+        if len(names) < 2 or (b"" in names and not must):
+            return names[0] if len(names) == 1 else b""
+        shown = ", ".join(repr(name.decode()) for name in sorted(names)[:MAX_NAMED])
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        raise NbdError(f"it has no export '': name one of {shown}{more}")
 
     def _named(self, rest: bytes) -> bytes:
         return _string(self._name) + rest
@@ -286,8 +330,8 @@ class Client:
                 return replies
 
 
-def _parse_export(infos: list[bytes]) -> p.Export:
-    size, flags, sizes = None, 0, p.BlockSizes()
+def _parse_export(infos: list[bytes], name: str) -> p.Export:
+    size, flags, sizes, description = None, 0, p.BlockSizes(), ""
     for body in infos:
         kind = p.U16.unpack_from(body)[0] if len(body) >= 2 else None
         if kind == p.Info.EXPORT and len(body) == p.INFO_EXPORT.size:
@@ -297,9 +341,12 @@ def _parse_export(infos: list[bytes]) -> p.Export:
             if not 1 <= minimum <= 65536 or minimum & (minimum - 1):
                 raise NbdError(f"server asks for a minimum block size of {minimum}")
             sizes = p.BlockSizes(minimum, preferred, max(minimum, min(maximum, p.MAX_PAYLOAD)))
+        elif kind == p.Info.DESCRIPTION:
+            # cut to what a string may have; a character that is cut in two goes
+            description = body[2 : 2 + p.MAX_STRING].decode(errors="ignore")
     if size is None:
         raise NbdError("server did not send the export's size")
-    return p.Export(size, flags, sizes)
+    return p.Export(size, flags, sizes, name, description)
 
 
 def _room(pending: _Pending, kind: int) -> int:
@@ -317,10 +364,6 @@ def _string(text: bytes) -> bytes:
 
 def _errno(wire: int) -> int:
     return p.ERRNO_BY_WIRE.get(wire, errno.EINVAL) if wire else 0
-
-
-def _rep_name(kind: int) -> str:
-    return p.Rep(kind).name if kind in p.Rep.__members__.values() else f"0x{kind:x}"
 
 
 def _expect(condition: bool, otherwise: str) -> None:

@@ -72,6 +72,16 @@ class TransmissionFlag(IntFlag):
     SEND_FAST_ZERO = 1 << 11
 
 
+PASSED_ON = int(
+    sum(TransmissionFlag)
+    & ~TransmissionFlag.SEND_DF
+    & ~TransmissionFlag.CAN_MULTI_CONN
+    & ~TransmissionFlag.SEND_RESIZE
+)
+"""The flags of a driver that a guest is offered too. DF and several connections are our server's
+own; the size of a disk stays as it is; and what a flag means that we do not know, we cannot do."""
+
+
 class Option(IntEnum):
     """Options: a client's requests during negotiation."""
 
@@ -186,8 +196,12 @@ class BlockSizes:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A served disk: its size in bytes, its transmission flags, and the limits on requests."""
+    """A served disk: its size in bytes, its transmission flags, the limits on requests, and what
+    the server calls it. A client that asks for no name gets this export too."""
 
     size: int
     flags: int
     sizes: BlockSizes = BlockSizes()
+    name: str = ""
+    description: str = ""
+    """Text for people, at most MAX_STRING bytes."""

@@ -15,13 +15,18 @@ import errno
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from tracer.errors import NbdError
+from tracer.errors import NbdError, TlsError
 from tracer.nbd import protocol as p
 from tracer.nbd.inbox import Inbox
+from tracer.nbd.options import parse_context, parse_info
 from tracer.op import MUTATING, Buffer, Extents, Flag, Kind
 
 META_CONTEXT = 1
 """The id of base:allocation. Any number would do."""
+
+TLS_NEEDED = b"this server needs TLS: connect with nbds:// or nbds+unix://"
+TLS_IS_OFF = b"this server was started without TLS"
+"""What people read who connect in the wrong way."""
 
 # ints: the operators of IntFlag are slow, and this is the data path
 FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = map(
@@ -55,11 +60,17 @@ class Request:
 
 
 class Server:
-    """The state of one connection. ``outgoing`` has the bytes to send; the owner empties it."""
+    """The state of one connection. ``outgoing`` has the bytes to send; the owner empties it.
 
-    def __init__(self, export: p.Export) -> None:
+    With ``tls``, it takes no client without TLS ("FORCEDTLS mode"). It must then be inside a
+    ``nbd.tls.Secured``.
+    """
+
+    def __init__(self, export: p.Export, *, tls: bool = False) -> None:
         self.export = export
         self.outgoing: list[Buffer] = []
+        self.cleartext: list[Buffer] | None = None
+        """What is still to be sent before TLS begins; None while it has not begun."""
         self.negotiated = False
         self.finished = False
         """The client left or was refused: send ``outgoing``, then close the connection."""
@@ -67,6 +78,8 @@ class Server:
         self.meta_context = False
         self.refused = 0
         """The number of requests that were refused because they break the protocol's rules."""
+        self._name = export.name.encode()
+        self._tls = tls
         self._inbox = Inbox()
         self._skip = 0
         self._head: Request | None = None
@@ -259,7 +272,7 @@ class Server:
                 continue
             data = (yield length) if length else b""
             if option == p.Option.EXPORT_NAME:
-                if data:  # there is only the default export, and this option has no error reply
+                if self._tls_missing or not self._serves(data):  # this option has no error reply
                     self.finished = True
                     return
                 self.outgoing.append(p.EXPORT.pack(self.export.size, self._flags()))
@@ -275,11 +288,16 @@ class Server:
         if option == p.Option.ABORT:
             self._option_reply(option, p.Rep.ACK)
             self.finished = True
+        elif option == p.Option.STARTTLS:
+            self._answer_starttls(data)
+        elif self._tls_missing:
+            self._option_reply(option, p.Rep.ERR_TLS_REQD, TLS_NEEDED)
         elif option == p.Option.LIST:
             if data:
                 self._option_reply(option, p.Rep.ERR_INVALID)
             else:
-                self._option_reply(option, p.Rep.SERVER, p.U32.pack(0))
+                name = p.U32.pack(len(self._name)) + self._name
+                self._option_reply(option, p.Rep.SERVER, name + self.export.description.encode())
                 self._option_reply(option, p.Rep.ACK)
         elif option == p.Option.STRUCTURED_REPLY:
             if data:
@@ -294,16 +312,39 @@ class Server:
         else:
             self._option_reply(option, p.Rep.ERR_UNSUP)
 
+    @property
+    def _tls_missing(self) -> bool:
+        """Whether the client must begin TLS before anything else."""
+        return self._tls and self.cleartext is None
+
+    def _serves(self, name: bytes) -> bool:
+        """Whether a client may ask for this name. The only export is the default export too."""
+        return name in (b"", self._name)
+
+    def _answer_starttls(self, data: bytes) -> None:
+        if not self._tls:
+            return self._option_reply(p.Option.STARTTLS, p.Rep.ERR_POLICY, TLS_IS_OFF)
+        if data or self.cleartext is not None:
+            return self._option_reply(p.Option.STARTTLS, p.Rep.ERR_INVALID)
+        if self._inbox.available:  # it would count as sent inside TLS
+            raise TlsError("it sent data between its wish for TLS and TLS")
+        self._option_reply(p.Option.STARTTLS, p.Rep.ACK)
+        self.cleartext, self.outgoing = self.outgoing, []
+        return None
+
     def _answer_info(self, option: int, data: bytes) -> None:
-        parsed = _parse_info(data)
+        parsed = parse_info(data)
         if parsed is None:
             return self._option_reply(option, p.Rep.ERR_INVALID)
         name, wanted = parsed
-        if name:
+        if not self._serves(name):
             return self._option_reply(option, p.Rep.ERR_UNKNOWN)
         export, sizes = self.export, self.export.sizes
         if p.Info.NAME in wanted:
-            self._option_reply(option, p.Rep.INFO, p.U16.pack(p.Info.NAME))
+            self._option_reply(option, p.Rep.INFO, p.U16.pack(p.Info.NAME) + self._name)
+        if p.Info.DESCRIPTION in wanted and export.description:
+            text = export.description.encode()
+            self._option_reply(option, p.Rep.INFO, p.U16.pack(p.Info.DESCRIPTION) + text)
         # sent even if the client did not ask for it: "INFO_BLOCK_SIZE" allows that
         sizes_info = p.INFO_BLOCK_SIZE.pack(
             p.Info.BLOCK_SIZE, sizes.minimum, sizes.preferred, sizes.maximum
@@ -316,13 +357,13 @@ class Server:
         return None
 
     def _answer_context(self, option: int, data: bytes) -> None:
-        parsed = _parse_context(data)
+        parsed = parse_context(data)
         if parsed is None or not self.structured:
             return self._option_reply(option, p.Rep.ERR_INVALID)
         name, queries = parsed
         if option == p.Option.SET_META_CONTEXT:
             self.meta_context = False  # this option replaces an earlier choice, even if it fails
-        if name:
+        if not self._serves(name):
             return self._option_reply(option, p.Rep.ERR_UNKNOWN)
         listing = option == p.Option.LIST_META_CONTEXT
         if p.BASE_ALLOCATION in queries or (listing and (not queries or b"base:" in queries)):
@@ -340,39 +381,3 @@ class Server:
         """Return the transmission flags. DF is offered only with structured replies."""
         flags = self.export.flags & ~p.TransmissionFlag.SEND_DF
         return flags | p.TransmissionFlag.SEND_DF if self.structured else flags
-
-
-def _parse_info(data: bytes) -> tuple[bytes, list[int]] | None:
-    """Return the export name and information types of an INFO or GO option; None if malformed."""
-    if len(data) < 6:
-        return None
-    (length,) = p.U32.unpack_from(data)
-    if length > p.MAX_STRING or len(data) < 6 + length:
-        return None
-    (count,) = p.U16.unpack_from(data, 4 + length)
-    if len(data) != 6 + length + 2 * count:
-        return None
-    wanted = [p.U16.unpack_from(data, 6 + length + 2 * i)[0] for i in range(count)]
-    return data[4 : 4 + length], wanted
-
-
-def _parse_context(data: bytes) -> tuple[bytes, list[bytes]] | None:
-    """Return the export name and queries of a META_CONTEXT option; None if malformed."""
-    strings: list[bytes] = []
-    at, left = 0, 1  # the export name first, then a count and that number of queries
-    while left:
-        if len(data) < at + 4:
-            return None
-        (length,) = p.U32.unpack_from(data, at)
-        at += 4
-        if length > p.MAX_STRING or len(data) < at + length:
-            return None
-        strings.append(data[at : at + length])
-        at += length
-        left -= 1
-        if len(strings) == 1:
-            if len(data) < at + 4:
-                return None
-            (left,) = p.U32.unpack_from(data, at)
-            at += 4
-    return (strings[0], strings[1:]) if at == len(data) else None

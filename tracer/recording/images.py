@@ -60,11 +60,8 @@ class Images:
             self.size = self._served_size(driver)
         if options.scope.leaves_noise(self.size):
             driver = driver.left_noisy()
-        if not 0 < self.size <= MAX_SIZE or self.size % SECTOR:
-            raise UsageError(
-                f"the disk's size, {self.size} bytes, must be a multiple of {SECTOR} above 0, "
-                "and at most 4 EiB"
-            )
+        if self.size > MAX_SIZE:
+            raise UsageError(f"the disk's size, {self.size} bytes, can be 4 EiB at most")
         self._get(self.raw, make_raw)
         if driver.names_base:
             base = stem.with_suffix(".base.raw").absolute()
@@ -83,7 +80,7 @@ class Images:
             self._locks.take(image)
 
     def _served_size(self, driver: Driver) -> int:
-        with Loop() as loop, driver.start(loop, self.test, 0) as running:
+        with Loop() as loop, driver.start(loop, self.test, None) as running:
             return running.device.export.size
 
     def comparison(self, trim: TrimRule, reference: FileDevice) -> Comparison:

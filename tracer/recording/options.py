@@ -10,6 +10,7 @@ from tracer.op import TrimRule
 
 if TYPE_CHECKING:  # the command line needs the enums, and starts faster without drivers
     from tracer.driver.driver import Driver
+    from tracer.nbd.uri import Tls
 
 
 class Payloads(StrEnum):
@@ -45,6 +46,10 @@ class RecordOptions:
     """``unix:PATH`` or ``tcp:HOST:PORT``; None: a private unix socket."""
     allow_remote: bool = False
     """Allow an address that other machines can reach."""
+    export_name: str = ""
+    """The export's name. A guest that names none gets this export too."""
+    tls: "Tls | None" = None
+    """What guests must authenticate the connection with; None: no TLS."""
     payloads: Payloads = Payloads.FULL
     on_mismatch: OnMismatch = OnMismatch.STOP
     trim: TrimRule = TrimRule.ANY

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tracer.digest import digest
 from tracer.disk.device import CONNECTION_LOST, Device
@@ -26,10 +27,13 @@ from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
-from tracer.recording.connection import Guest
+from tracer.recording.connection import MAX_WARNINGS, Guest, at_most
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import LINGER
 from tracer.trace.records import Mark, Mismatch, pack_op
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 MAX_UNSENT = MAX_BYTES
 """Bytes of replies that a guest may leave unfetched. Beyond that its requests wait."""
@@ -52,7 +56,7 @@ class Recorder:
     flush and FUA flushes the trace to the disk too. ``say`` shows a difference to the user.
     ``check_room(needed)`` raises StorageError if a difference is not the driver's fault, since its
     disk is full; ``needed`` is the bytes of a request that failed with ENOSPC. ``allowed`` are
-    errno values that the driver may return.
+    errno values that the driver may return. Guests see the disk as ``export_name``.
     """
 
     def __init__(
@@ -68,14 +72,17 @@ class Recorder:
         say: Callable[[str], None] = print,
         check_room: Callable[[int], None] = lambda needed: None,
         allowed: frozenset[int] = frozenset(),
+        export_name: str = "",
     ) -> None:
         offered = reference.export if test is None else test.export
         self.export = p.Export(
             reference.export.size,
             # all guests share a connection to the driver, so a flush of any guest covers all of
             # them
-            int(offered.flags | p.TransmissionFlag.CAN_MULTI_CONN),
+            int(offered.flags & p.PASSED_ON | p.TransmissionFlag.CAN_MULTI_CONN),
             offered.sizes,
+            export_name,
+            offered.description,
         )
         self.mirror = (
             Alone(reference, comparison.trim_rule, self._done, self._referred)
@@ -113,14 +120,15 @@ class Recorder:
         self._check_room = check_room
         self.started = time.monotonic_ns()
         """The trace's start on the monotonic clock, in ns. Times in the trace count from it."""
+        self._warn = at_most(MAX_WARNINGS, say)
         self._finished: list[Flight] = []
         self._bytes_in_flight = 0
         self._waiting = False  # whether a guest has requests that do not fit into the mirror
 
     # ---------------------------------------------------------------- guests
 
-    def listen(self, sock: socket.socket) -> None:
-        """Accept guests on a listening socket."""
+    def listen(self, sock: socket.socket, tls: "SSLContext | None" = None) -> None:
+        """Accept guests on a listening socket; with ``tls``, guests with TLS alone."""
         sock.setblocking(False)
 
         def accept(_: int) -> None:
@@ -129,7 +137,12 @@ class Recorder:
             except OSError:
                 return  # the guest left before we accepted it
             self.connections += 1
-            self.guests.append(Guest(self.export, self._loop, connection, self.connections))
+            self.guests.append(
+                Guest(
+                    self.export, self._loop, connection, self.connections,
+                    tls=tls, warn=self._warn,
+                )
+            )  # fmt: skip
 
         self._loop.add(sock.fileno(), accept)
 

@@ -21,7 +21,7 @@ from tracer.recording import control
 from tracer.recording.ending import Ending
 from tracer.recording.guest import GuestCommand
 from tracer.recording.images import Images, compare_start
-from tracer.recording.listener import listen, listen_address
+from tracer.recording.listener import listen, listen_address, security
 from tracer.recording.locks import Locks
 from tracer.recording.options import OnMismatch, RecordOptions
 from tracer.recording.outputs import (
@@ -84,7 +84,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         recorder = Recorder(
             loop, reference, None if alone else running.device, comparison, output,
             stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
-            check_room=check, allowed=options.allowed,
+            check_room=check, allowed=options.allowed, export_name=options.export_name,
         )  # fmt: skip
         record_start(recorder, reference, start)
         signals = stack.enter_context(Signals(loop)) if options.handle_signals else None
@@ -126,7 +126,7 @@ class _Session:
         with ExitStack() as stack:
             stack.callback(self.row.clear)
             sock, address = listen(options, stack)
-            recorder.listen(sock)
+            recorder.listen(sock, security(options))
             stack.callback(self.loop.remove, sock.fileno())
             environment = {control.VARIABLE: self._take_marks(stack)}
             if options.command:

@@ -3,15 +3,16 @@
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracer.disk.loop import Loop
 from tracer.nbd.server import Request, Server
+from tracer.nbd.uri import Tls
 from tracer.op import Kind
-from tracer.recording.connection import Guest
+from tracer.recording.connection import MAX_WARNINGS, Guest, at_most
 from tracer.recording.guest import GuestCommand
-from tracer.recording.listener import listen
+from tracer.recording.listener import listen, security
 from tracer.recording.recorder import MAX_UNSENT
 from tracer.recording.signals import Signals
 from tracer.serving.past import Answer, Past
@@ -34,6 +35,10 @@ class ServeOptions:
     """``unix:PATH`` or ``tcp:HOST:PORT``; None: a private unix socket."""
     allow_remote: bool = False
     """Allow an address that other machines can reach."""
+    export_name: str = ""
+    """The export's name. A client that names none gets this export too."""
+    tls: Tls | None = None
+    """What clients must authenticate the connection with; None: no TLS."""
     command: tuple[str, ...] = ()
     """The client's command; empty: serve until SIGINT, SIGTERM or SIGHUP."""
 
@@ -59,7 +64,7 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> int | None:
         signals = stack.enter_context(Signals(loop))
         if not source.real:
             say("blkbox: the trace has no payloads: the data is made from digests, not the guest's")
-        server = _Server(loop, sock, disk)
+        server = _Server(loop, sock, disk, options, say)
         stack.callback(server.close)
         command = None
         if options.command:
@@ -82,12 +87,22 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> int | None:
 class _Server:
     """Answers all clients from one disk, each request at once."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, disk: Past | Scratch) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        disk: Past | Scratch,
+        options: ServeOptions,
+        say: Callable[[str], None],
+    ) -> None:
         self._loop = loop
         self._sock = sock
         self._disk = disk
         self._clients: list[Guest] = []
         self._count = 0
+        self._export = replace(disk.export, name=options.export_name)
+        self._tls = security(options)
+        self._warn = at_most(MAX_WARNINGS, say)
         sock.setblocking(False)
         loop.add(sock.fileno(), self._accept)
 
@@ -121,7 +136,9 @@ class _Server:
         except OSError:
             return  # the client left before we accepted it
         self._count += 1
-        self._clients.append(Guest(self._disk.export, self._loop, connection, self._count))
+        self._clients.append(
+            Guest(self._export, self._loop, connection, self._count, tls=self._tls, warn=self._warn)
+        )
 
 
 def _reply(server: Server, request: Request, answer: Answer) -> None:

@@ -152,7 +152,7 @@ def _is_cut(value: object) -> bool:
 
 
 _VALID: dict[str, Callable[[Any], bool]] = {
-    "size": lambda value: _is_count(value, 1, MAX_SIZE),
+    "size": lambda value: _is_count(value, 0, MAX_SIZE),
     "record_size": lambda value: value == RECORD_SIZE,
     "digest": lambda value: value == digest.NAME,
     "payloads": lambda value: value in ("full", "hash"),

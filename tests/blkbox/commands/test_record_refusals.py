@@ -64,7 +64,7 @@ def refused(
     return Refused(tmp_path, capsys)
 
 
-@pytest.mark.parametrize("size", ["0", "100", "-512", "abc", "", "513", "8192P", "99999999999P"])
+@pytest.mark.parametrize("size", ["-512", "abc", "", "8192P", "99999999999P"])
 def test_sizes_that_no_disk_has(refused: Refused, size: str) -> None:
     refused("t.trace", "--driver", "raw", f"--size={size}")
 
@@ -73,7 +73,7 @@ def test_sizes_that_no_disk_has(refused: Refused, size: str) -> None:
     ("options", "why"),
     [
         (["--driver", "qcow3"], "unknown driver 'qcow3'"),
-        (["--driver", "nbds://host"], "nbds:// is not supported"),
+        (["--driver", "nbd+vsock://1"], "nbd+vsock:// is not supported"),
         (["--driver", "no.toml"], "cannot open no.toml"),
         ([], "Missing option '--driver'"),
         (["--driver", "raw", "--listen", "udp:1"], "write unix:PATH or tcp:HOST:PORT"),

@@ -115,7 +115,21 @@ def test_drivers_that_are_not_known(text: str) -> None:
     assert "qcow2" in message
 
 
-@pytest.mark.parametrize("text", ["nbds://host", "nbd+unix:///", "nbd://host:port"])
+@pytest.mark.parametrize(
+    ("text", "uri"),
+    [
+        ("nbd:localhost:10809", "nbd://localhost:10809/"),
+        ("nbd:10.0.0.1:1:exportname=a b", "nbd://10.0.0.1:1/a%20b"),
+        ("nbd:unix:/tmp/s", "nbd+unix:///?socket=/tmp/s"),
+        ("nbd:unix:s:exportname=a:b", "nbd+unix:///a%3Ab?socket=s"),
+    ],
+)
+def test_what_qemu_wrote_before_there_were_uris(text: str, uri: str) -> None:
+    assert refused(text) == f"{text!r} is no URI: write {uri}"
+    assert parse_driver(uri).address is not None
+
+
+@pytest.mark.parametrize("text", ["nbds+unix://", "nbd+unix:///", "nbd://host:port"])
 def test_uris_that_are_refused(text: str) -> None:
     assert text in refused(text)
 
@@ -135,12 +149,13 @@ def test_all_that_a_file_can_say(tmp_path: Path) -> None:
         'name = "my driver"\n'
         'create = ["make", "{image}", "{size}"]\n'
         + SERVE
-        + 'check = ["fsck", "{image}"]\n[env]\nDEBUG = "1"\n'
+        + 'export = "disk 1"\ncheck = ["fsck", "{image}"]\n[env]\nDEBUG = "1"\n'
     )
     driver = parse_driver(toml(tmp_path, text))
     assert driver.name == "my driver"
     assert driver.create == ("make", "{image}", "{size}")
     assert driver.check == ("fsck", "{image}")
+    assert driver.export == "disk 1"
     assert driver.env == {"DEBUG": "1"}
 
 
@@ -158,11 +173,14 @@ def test_all_that_a_file_can_say(tmp_path: Path) -> None:
         (SERVE + "create = 5", "'create' must be a list of strings"),
         (SERVE + "check = []", "'check' must be a list of strings"),
         (SERVE + "name = 5", "'name' must be a string"),
+        (SERVE + "export = 5", "'export' must be a string: the name to ask the server for"),
+        (SERVE + 'export = "a\\u0000b"', "an export's name is UTF-8 without NUL"),
+        (SERVE + f'export = "{"x" * 4097}"', "at most 4096 bytes"),
         (SERVE + "env = 5", "'env' must be a table of strings"),
         (SERVE + "[env]\nDEBUG = 1", "'env' must be a table of strings"),
         (
             SERVE + "sreve = 1",
-            "unknown key 'sreve'; known are name, create, convert, serve, check, env",
+            "unknown key 'sreve'; known are name, create, convert, serve, export, check, env",
         ),
         (SERVE + 'convert = ["copy", "{image}"]', "'convert' must have {start}"),
     ],

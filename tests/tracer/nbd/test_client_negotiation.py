@@ -6,6 +6,7 @@ from tests.kit.machines import drain, feed
 from tests.tracer.nbd.server_side import (
     FLAGS,
     GOES,
+    HAS_CONTEXT,
     HAS_STRUCTURED,
     NO_STRUCTURED,
     SIMPLE,
@@ -17,6 +18,7 @@ from tests.tracer.nbd.server_side import (
     hello,
     rep,
 )
+from tracer.errors import NbdError, TlsError
 from tracer.nbd import protocol as p
 from tracer.nbd.client import Client
 from tracer.nbd.protocol import Info, Option, Rep
@@ -29,7 +31,10 @@ def option(number: int, data: bytes = b"") -> bytes:
 NAME = p.U32.pack(4) + b"disk"
 
 
-ASKS_GO = option(Option.GO, NAME + p.U16.pack(1) + p.U16.pack(Info.BLOCK_SIZE))
+WANTED = p.U16.pack(2) + p.U16.pack(Info.BLOCK_SIZE) + p.U16.pack(Info.DESCRIPTION)
+
+
+ASKS_GO = option(Option.GO, NAME + WANTED)
 
 
 ASKS_CONTEXT = option(
@@ -39,7 +44,7 @@ ASKS_CONTEXT = option(
 
 def test_a_modern_server() -> None:
     outcome = converse(STRUCTURED)
-    assert outcome.export == p.Export(SIZE, FLAGS)
+    assert outcome.export == p.Export(SIZE, FLAGS, name="disk")
     assert outcome.said == p.U32.pack(3) + option(Option.STRUCTURED_REPLY) + ASKS_CONTEXT + ASKS_GO
 
 
@@ -78,14 +83,14 @@ def test_a_server_that_knows_no_context() -> None:
 def test_a_server_without_go_is_asked_by_name(padding: int) -> None:
     wire = hello(3 if not padding else 1) + NO_STRUCTURED + rep(Option.GO, Rep.ERR_UNSUP)
     outcome = converse(wire + p.EXPORT.pack(SIZE, FLAGS) + bytes(padding))
-    assert outcome.export == p.Export(SIZE, FLAGS)
+    assert outcome.export == p.Export(SIZE, FLAGS, name="disk")
     assert outcome.said.endswith(ASKS_GO + option(Option.EXPORT_NAME, b"disk"))
 
 
 def test_block_sizes_are_taken_over() -> None:
     sizes = block_sizes(512, 65536, 1 << 20)
     outcome = converse(hello() + NO_STRUCTURED + sizes + GOES)
-    assert outcome.export == p.Export(SIZE, FLAGS, p.BlockSizes(512, 65536, 1 << 20))
+    assert outcome.export == p.Export(SIZE, FLAGS, p.BlockSizes(512, 65536, 1 << 20), "disk")
 
 
 def test_a_maximum_above_what_we_ever_send_is_lowered() -> None:
@@ -103,7 +108,9 @@ def test_an_absurd_minimum_block_size(minimum: int) -> None:
 
 def test_information_that_is_not_known_is_passed_over() -> None:
     more = rep(Option.GO, Rep.INFO, p.U16.pack(99) + b"what?") + rep(Option.GO, Rep.INFO, b"")
-    assert converse(hello() + NO_STRUCTURED + more + GOES).export == p.Export(SIZE, FLAGS)
+    assert converse(hello() + NO_STRUCTURED + more + GOES).export == p.Export(
+        SIZE, FLAGS, name="disk"
+    )
 
 
 def test_a_server_that_does_not_tell_the_size() -> None:
@@ -116,7 +123,8 @@ def test_a_server_that_does_not_tell_the_size() -> None:
     [
         (Rep.ERR_UNKNOWN, b"no such disk", "no such disk"),
         (Rep.ERR_UNKNOWN, b"", "ERR_UNKNOWN"),
-        (Rep.ERR_TLS_REQD, b"", "ERR_TLS_REQD"),
+        (Rep.ERR_TLS_REQD, b"", "ERR_TLS_REQD (write nbds:// or nbds+unix://)"),
+        (Rep.ERR_TLS_REQD, b"no TLS", "no TLS (write nbds:// or nbds+unix://)"),
         (Rep.ERR_POLICY, b"\xff", "\ufffd"),
         ((1 << 31) + 99, b"", "0x80000063"),
     ],
@@ -156,3 +164,148 @@ def test_an_option_reply_that_is_too_long() -> None:
         p.OPTION_REPLY_MAGIC, Option.STRUCTURED_REPLY, Rep.ACK, p.MAX_OPTION + 1
     )
     assert "option reply of 65537 bytes" in broken(hello() + head)
+
+
+# ---------------------------------------------------------------- names
+
+
+def asks_go(name: bytes) -> bytes:
+    return option(Option.GO, p.U32.pack(len(name)) + name + WANTED)
+
+
+def listing(*names: bytes) -> bytes:
+    said = (p.U32.pack(len(name)) + name + b" and its description" for name in names)
+    replies = b"".join(rep(Option.LIST, Rep.SERVER, body) for body in said)
+    return replies + rep(Option.LIST, Rep.ACK)
+
+
+REFUSES = rep(Option.GO, Rep.ERR_UNKNOWN, b"no such export")
+
+
+def unnamed(wire: bytes) -> tuple[Client, bytes]:
+    """A client that asks for no name, and what it said."""
+    client = Client()
+    feed(client, hello() + NO_STRUCTURED + wire, [1] * 1000)
+    return client, drain(client)
+
+
+def test_the_only_export_of_a_server_that_has_no_default() -> None:
+    client, said = unnamed(REFUSES + listing(b"disk") + GOES)
+    assert client.export == p.Export(SIZE, FLAGS, name="disk")
+    assert said.endswith(asks_go(b"") + option(Option.LIST) + asks_go(b"disk"))
+
+
+def test_block_status_is_asked_for_again_under_the_name() -> None:
+    client = Client()
+    refuses_context = rep(Option.SET_META_CONTEXT, Rep.ERR_UNKNOWN)
+    start = hello() + HAS_STRUCTURED + refuses_context + REFUSES + listing(b"disk")
+    feed(client, start + HAS_CONTEXT + GOES)
+    assert client.meta_context
+    assert drain(client).endswith(ASKS_CONTEXT + asks_go(b"disk"))
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ((b"a", b"\xc3\xbc\n"), r"name one of 'a', 'ü\\n'$"),
+        ([b"n%d" % i for i in range(12)], r"name one of 'n0', 'n1', 'n10', .*, 'n7' and 2 more$"),
+    ],
+)
+def test_several_exports_and_none_of_them_the_default(names: list[bytes], shown: str) -> None:
+    with pytest.raises(NbdError, match=shown):
+        unnamed(REFUSES + listing(*names))
+
+
+@pytest.mark.parametrize("answer", [listing(), listing(b""), rep(Option.LIST, Rep.ERR_POLICY)])
+def test_a_server_that_lists_nothing_better(answer: bytes) -> None:
+    with pytest.raises(NbdError, match="it refuses the export '': no such export"):
+        unnamed(REFUSES + answer + (REFUSES if answer == b"" else b""))
+
+
+@pytest.mark.parametrize("names", [(), (b"",), (b"", b"other")])
+def test_without_go_the_default_is_taken_if_there_may_be_one(names: tuple[bytes, ...]) -> None:
+    unsupported = rep(Option.GO, Rep.ERR_UNSUP)
+    client, said = unnamed(unsupported + listing(*names) + p.EXPORT.pack(SIZE, FLAGS))
+    assert client.export == p.Export(SIZE, FLAGS)
+    assert said.endswith(option(Option.LIST) + option(Option.EXPORT_NAME))
+
+
+def test_without_go_the_only_export_is_taken_by_name() -> None:
+    unsupported = rep(Option.GO, Rep.ERR_UNSUP)
+    wire = unsupported + listing(b"disk") + unsupported + p.EXPORT.pack(SIZE, FLAGS)
+    client, said = unnamed(wire)
+    assert client.export == p.Export(SIZE, FLAGS, name="disk")
+    assert said.endswith(option(Option.EXPORT_NAME, b"disk"))
+
+
+def test_a_name_that_was_asked_for_is_never_replaced() -> None:
+    wire = hello() + NO_STRUCTURED + rep(Option.GO, Rep.ERR_UNKNOWN)
+    assert "it refuses the export 'disk'" in broken(wire)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\0\0\0",
+        p.U32.pack(5) + b"disk",
+        p.U32.pack(1) + b"\xff",
+        p.U32.pack(4097) + bytes(4097),
+    ],
+)
+def test_a_malformed_name_in_a_list(body: bytes) -> None:
+    with pytest.raises(NbdError, match="malformed name"):
+        unnamed(REFUSES + rep(Option.LIST, Rep.SERVER, body) + rep(Option.LIST, Rep.ACK))
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("a disk, für alle".encode(), "a disk, für alle"),
+        (b"x" * 5000, "x" * 4096),
+        (b"x" * 4095 + "ü".encode(), "x" * 4095),
+        (b"\xffx", "x"),
+    ],
+)
+def test_a_description_is_taken_over_up_to_its_longest(sent: bytes, kept: str) -> None:
+    told = rep(Option.GO, Rep.INFO, p.U16.pack(Info.DESCRIPTION) + sent)
+    export = converse(hello() + NO_STRUCTURED + told + GOES).export
+    assert export is not None
+    assert export.description == kept
+
+
+# ---------------------------------------------------------------- TLS
+
+
+def secure(wire: bytes) -> Client:
+    client = Client("disk", tls=True)
+    feed(client, wire, [1] * 1000)
+    return client
+
+
+def test_tls_is_asked_for_before_all_else() -> None:
+    client = secure(hello())
+    assert drain(client) == p.U32.pack(3) + option(Option.STARTTLS)
+    assert client.cleartext is None
+    feed(client, rep(Option.STARTTLS, Rep.ACK))
+    assert client.cleartext == []
+    assert drain(client) == option(Option.STRUCTURED_REPLY)
+
+
+def test_what_was_not_sent_before_tls_stays_apart_from_what_comes_after() -> None:
+    client = secure(hello() + rep(Option.STARTTLS, Rep.ACK))
+    assert client.cleartext is not None
+    assert b"".join(map(bytes, client.cleartext)) == p.U32.pack(3) + option(Option.STARTTLS)
+    assert drain(client) == option(Option.STRUCTURED_REPLY)
+
+
+@pytest.mark.parametrize("kind", [Rep.ERR_UNSUP, Rep.ERR_POLICY, Rep.ERR_INVALID])
+def test_there_is_no_way_back_to_plain_text(kind: Rep) -> None:
+    with pytest.raises(TlsError, match=f"the server refuses TLS: {kind.name}"):
+        secure(hello() + rep(Option.STARTTLS, kind))
+
+
+def test_what_follows_the_consent_to_tls_in_plain_text_is_an_attack() -> None:
+    client = Client("disk", tls=True)
+    with pytest.raises(TlsError, match="sent data between"):
+        feed(client, hello() + rep(Option.STARTTLS, Rep.ACK) + HAS_STRUCTURED)

@@ -1,12 +1,13 @@
 """The server negotiates: options, metadata contexts, and what ends a connection. No socket."""
 
+from collections.abc import Iterable
 from itertools import repeat
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kit.machines import drain
+from tests.kit.machines import drain, feed
 from tests.tracer.nbd.client_side import (
     ALL,
     EVERY,
@@ -16,6 +17,7 @@ from tests.tracer.nbd.client_side import (
     PLAIN,
     SIZE,
     STRUCTURED,
+    Reply,
     after,
     ask,
     context,
@@ -27,6 +29,7 @@ from tests.tracer.nbd.client_side import (
     refused,
     request,
 )
+from tracer.errors import TlsError
 from tracer.nbd import protocol as p
 from tracer.nbd.protocol import Info, Option, Rep, TransmissionFlag
 from tracer.nbd.server import META_CONTEXT, Server
@@ -113,7 +116,7 @@ def test_structured_replies_are_granted_and_df_is_offered_with_them_alone() -> N
 
 @pytest.mark.parametrize(
     "number",
-    [Option.STARTTLS, Option.PEEK_EXPORT, Option.EXTENDED_HEADERS, 0, 99, (1 << 32) - 1],
+    [Option.PEEK_EXPORT, Option.EXTENDED_HEADERS, 0, 99, (1 << 32) - 1],
 )
 @pytest.mark.parametrize("data", [b"", b"some data"])
 def test_other_options_are_unsupported_and_read_to_their_end(number: int, data: bytes) -> None:
@@ -159,10 +162,134 @@ def test_the_longest_option_that_is_looked_at() -> None:
     assert option_replies(hold(EXPORT, data, ()).said) == [(99, Rep.ERR_UNSUP, b"")]
 
 
-# ---------------------------------------------------------------- metadata contexts
+# ---------------------------------------------------------------- names
 
 
 WANTS_STRUCTURED = option(Option.STRUCTURED_REPLY)
+NAMED = p.Export(SIZE, ALL, name="d\u00fcsk", description="a disk f\u00fcr alle")
+NAME = NAMED.name.encode()
+
+
+def ask_named(number: int, data: bytes = b"") -> list[Reply]:
+    start = HELLO + WANTS_STRUCTURED
+    skip = len(option_replies(converse(start, NAMED).said))
+    return option_replies(converse(start + option(number, data), NAMED).said)[skip:]
+
+
+def test_list_tells_name_and_description() -> None:
+    assert ask_named(Option.LIST) == [
+        (Option.LIST, Rep.SERVER, p.U32.pack(len(NAME)) + NAME + NAMED.description.encode()),
+        (Option.LIST, Rep.ACK, b""),
+    ]
+
+
+@pytest.mark.parametrize("name", [b"", NAME])
+def test_an_export_is_found_by_its_name_and_as_the_default(name: bytes) -> None:
+    for number in (Option.INFO, Option.GO):
+        replies = ask_named(number, info(name, [Info.NAME]))
+        assert replies[0] == (number, Rep.INFO, p.U16.pack(Info.NAME) + NAME)
+        assert replies[-1] == (number, Rep.ACK, b"")
+    for number in (Option.LIST_META_CONTEXT, Option.SET_META_CONTEXT):
+        replies = ask_named(number, context(p.BASE_ALLOCATION, name=name))
+        assert [kind for _, kind, _ in replies] == [Rep.META_CONTEXT, Rep.ACK]
+    assert converse(HELLO + option(Option.EXPORT_NAME, name), NAMED).negotiated
+
+
+@pytest.mark.parametrize("name", [b"other", NAME[:-1], NAME + b"x"])
+def test_no_other_name_is_served(name: bytes) -> None:
+    for number in (Option.INFO, Option.GO):
+        assert ask_named(number, info(name)) == [(number, Rep.ERR_UNKNOWN, b"")]
+    for number in (Option.LIST_META_CONTEXT, Option.SET_META_CONTEXT):
+        data = context(p.BASE_ALLOCATION, name=name)
+        assert ask_named(number, data) == [(number, Rep.ERR_UNKNOWN, b"")]
+    assert not converse(HELLO + option(Option.EXPORT_NAME, name), NAMED).negotiated
+
+
+def test_the_description_is_told_where_asked_for() -> None:
+    told = p.U16.pack(Info.DESCRIPTION) + NAMED.description.encode()
+    asked = ask_named(Option.GO, info(wanted=[Info.DESCRIPTION]))
+    assert (Option.GO, Rep.INFO, told) in asked
+    assert len(asked) == len(ask_named(Option.GO, info())) + 1
+
+
+# ---------------------------------------------------------------- TLS
+
+
+def secure(data: bytes, sizes: Iterable[int] = ()) -> Server:
+    server = Server(EXPORT, tls=True)
+    feed(server, data, sizes)
+    return server
+
+
+def test_without_tls_starttls_is_refused_and_negotiation_goes_on() -> None:
+    (reply,) = ask(Option.STARTTLS)
+    assert reply[:2] == (Option.STARTTLS, Rep.ERR_POLICY)
+    assert converse(HELLO + option(Option.STARTTLS) + option(Option.GO, info())).negotiated
+
+
+@pytest.mark.parametrize(
+    ("number", "data"),
+    [
+        (Option.LIST, b""),
+        (Option.STRUCTURED_REPLY, b""),
+        (Option.INFO, info()),
+        (Option.GO, info()),
+        (Option.GO, b"malformed"),
+        (Option.SET_META_CONTEXT, context(p.BASE_ALLOCATION)),
+        (99, b""),
+    ],
+)
+def test_before_tls_nothing_is_told(number: int, data: bytes) -> None:
+    server = secure(HELLO + option(number, data))
+    ((echoed, kind, why),) = option_replies(drain(server))
+    assert (echoed, kind) == (number, Rep.ERR_TLS_REQD)
+    assert b"nbds://" in why
+    assert not server.negotiated
+    assert not server.structured
+
+
+def test_before_tls_a_client_may_leave() -> None:
+    server = secure(HELLO + option(Option.ABORT))
+    assert option_replies(drain(server)) == [(Option.ABORT, Rep.ACK, b"")]
+    assert server.finished
+
+
+@pytest.mark.parametrize("name", [b"", b"other"])
+def test_before_tls_an_old_client_is_cut_off(name: bytes) -> None:
+    server = secure(HELLO + option(Option.EXPORT_NAME, name))
+    assert server.finished
+    assert not server.negotiated
+
+
+@pytest.mark.parametrize("sizes", [(), repeat(1)])
+def test_the_consent_to_tls_is_the_last_in_plain_text(sizes: Iterable[int]) -> None:
+    server = secure(HELLO + option(Option.STARTTLS), sizes)
+    assert server.cleartext is not None
+    said = b"".join(map(bytes, server.cleartext))
+    assert option_replies(said) == [(Option.STARTTLS, Rep.ACK, b"")]
+    assert server.outgoing == []
+    feed(server, option(Option.STARTTLS) + option(Option.GO, info()))
+    kinds = [
+        kind
+        for _, kind, _ in option_replies(p.HELLO.pack(p.NBDMAGIC, p.IHAVEOPT, 3) + drain(server))
+    ]
+    assert kinds == [Rep.ERR_INVALID, Rep.INFO, Rep.INFO, Rep.ACK]
+    assert server.negotiated
+
+
+def test_starttls_has_no_data() -> None:
+    server = secure(HELLO + option(Option.STARTTLS, b"x"))
+    assert option_replies(drain(server)) == [(Option.STARTTLS, Rep.ERR_INVALID, b"")]
+    assert server.cleartext is None
+
+
+@pytest.mark.parametrize("behind", [option(Option.GO, info()), b"\x16", b"\0"])
+def test_what_follows_starttls_in_plain_text_is_an_attack(behind: bytes) -> None:
+    with pytest.raises(TlsError, match="sent data between"):
+        secure(HELLO + option(Option.STARTTLS) + behind)
+
+
+# ---------------------------------------------------------------- metadata contexts
 
 
 @pytest.mark.parametrize("number", [Option.LIST_META_CONTEXT, Option.SET_META_CONTEXT])

@@ -1,12 +1,15 @@
 """The recorder's turn: record, then reply; and what it does when there is too much to do."""
 
 import errno
+import gc
 import os
 import random
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.errors import StorageError
 from tracer.mirror.comparison import Comparison
+from tracer.nbd import protocol as p
 from tracer.nbd.client import Client, Reply
 from tracer.nbd.server import Request, Server
 from tracer.op import Buffer, Kind
@@ -123,6 +127,44 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     with ExitStack() as stack:
         yield Bench(tmp_path, stack)
+
+
+def test_a_guest_is_offered_nothing_that_we_do_not_know(tmp_path: Path) -> None:
+    """A driver that resizes, and has a flag of a future protocol."""
+    with ExitStack() as stack:
+        bench = Bench(tmp_path, stack)
+        known = bench.test.export
+        driver = replace(
+            known,
+            flags=known.flags | p.TransmissionFlag.SEND_RESIZE | 1 << 15,
+            name="its own name",
+            description="a disk",
+        )
+        bench.test.export = driver
+        offered = Recorder(
+            bench.loop, bench.reference, bench.test, Comparison(), bench.output, export_name="mine"
+        ).export
+    assert offered == replace(
+        known,
+        flags=known.flags | p.TransmissionFlag.CAN_MULTI_CONN,
+        name="mine",
+        description="a disk",
+    )
+
+
+def test_a_guest_that_has_left_takes_no_memory(bench: Bench) -> None:
+    """Its buffers are freed at once: who comes and goes often must not wait for the collector."""
+    visitor = bench.visitor()
+    guest = weakref.ref(bench.recorder.guests[0])
+    assert guest() is not None
+    visitor.socket.close()
+    gc.disable()
+    try:
+        bench.recorder.turn(1)
+        assert bench.recorder.guests == []
+        assert guest() is None
+    finally:
+        gc.enable()
 
 
 def test_an_op_is_recorded_before_it_is_answered(
