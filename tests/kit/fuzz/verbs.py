@@ -50,7 +50,7 @@ TRACE_VERBS: dict[str, list[str]] = {
     "mark": ["mark", "later", "--trace", "T"],
 }
 VERDICT_VERBS: dict[str, list[str]] = {
-    "report": ["report", "V", "-o", "r.html", "--force"],
+    "page": ["report", "V", "-o", "r.html", "--force"],
     "damage": ["plot", "damage", "V", "-o", "p.png", "--force"],
     "diff": ["diff", "V", "good.json"],
     "diff timing": ["diff", "V", "good.json", "--timing"],
@@ -62,9 +62,11 @@ SLOW_VERBS: dict[str, list[str]] = {
 }
 """Verbs that start programs: tried seldom."""
 
-SLOW = ("timeline", "latency", "throughput", "sizes", "heatmap", "damage")
-"""Pictures take a second: tried less often than the others."""
-
+SHARE = {
+    "timeline": 0.03, "latency": 0.03, "throughput": 0.03, "sizes": 0.03, "heatmap": 0.03,
+    "damage": 0.03, "page": 0.1,
+}  # fmt: skip
+"""How often verbs that draw are among those that are chosen from: a picture takes a second."""
 
 _APP = get_command(main.app)
 """The command, made once: typer makes it anew for each call, which takes 40 ms."""
@@ -115,7 +117,7 @@ def chosen(suffix: str, chance: random.Random, many: int, slow: float) -> dict[s
     """Choose verbs for a changed file: ``many``, and with the probability ``slow`` one that starts
     programs."""
     verbs = VERDICT_VERBS if suffix == ".json" else TRACE_VERBS
-    names = [name for name in verbs if name not in SLOW or chance.random() < 0.03]
+    names = [name for name in verbs if chance.random() < SHARE.get(name, 1)]
     found = {name: verbs[name] for name in chance.sample(names, min(many, len(names)))}
     if suffix != ".json" and chance.random() < slow:
         name = chance.choice(list(SLOW_VERBS))
