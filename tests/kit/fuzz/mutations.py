@@ -6,6 +6,7 @@ the same change.
 
 import json
 import random
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,9 +214,9 @@ def change(found: Any, chance: random.Random, *, binary: bool) -> str:
             key = chance.choice([*TEXTS, 5, None] if binary else TEXTS)
         if isinstance(found, list) and chance.random() < 0.2:
             found.extend([value] * chance.choice([1, 5000]))
-            return f"a longer list with {value!r:.20}"
+            return f"a longer list with {reprlib.repr(value)}"
         found[key] = value
-        return f"{key!r:.20} = {repr(value)[:20] if not isinstance(value, dict | list) else '...'}"
+        return f"{reprlib.repr(key)} = {reprlib.repr(value)}"
 
 
 Mutate = Callable[[bytearray, random.Random], str]
