@@ -2,7 +2,7 @@
 # make test   set up, then format, lint, types and all tests, in parallel
 # make check  format, lint, types and the fast tests (under a minute): before every commit
 # make bench  measure the data path against its peers (about 5 minutes, an idle machine)
-# make soak   long checks of what the data path promises (about 10 minutes)
+# make soak   long checks of what blkbox promises (some hours; docs/reliability.md)
 # make notebook, make clean
 
 PYTHON ?= python3
@@ -46,6 +46,7 @@ bench: $(READY) peers
 soak: $(READY) peers
 	$(BIN)/python -m benchmarks.soak kill
 	$(BIN)/python -m benchmarks.soak slow
+	$(BIN)/python -m benchmarks.soak traces --mutations 100000
 	$(BIN)/python -m benchmarks.tls
 	$(BIN)/python -m benchmarks.soak overlap --driver raw
 	$(BIN)/python -m benchmarks.soak overlap --driver qcow2

@@ -47,5 +47,5 @@ def _concurrent(trace: Trace) -> bool:
     """Whether any ops of the guest were in flight together. Reads up to the first of them."""
     return any(
         step.op.kind != Kind.START and not is_quiet(step, position)
-        for position, step in enumerate(schedule(trace.ops()))
+        for position, step in enumerate(schedule(trace.ops(), trace.recorded))
     )

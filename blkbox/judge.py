@@ -226,7 +226,7 @@ def _tests_something(source: TraceWithData, first: int, ops: int) -> bool:
     """Return whether the ops from ``first`` to ``ops`` include one that says something of the
     driver: neither the start image does, nor the flush with which a recording ends. Raises
     TraceError."""
-    played = islice(by_seq(source.trace.ops()), first, ops)
+    played = islice(by_seq(source.trace.ops(), source.trace.recorded), first, ops)
     return any(op.kind != Kind.START and (op.kind != Kind.FLUSH or op.connection) for op in played)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from tracer.errors import Exit
+from tracer.text import printable_lines
 
 
 class _Lossy(io.FileIO):
@@ -57,7 +58,7 @@ def deliver(text: str, code: int) -> int:
     if not text:
         return code
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(printable_lines(text))
         sys.stdout.flush()
     except BaseException as error:
         _drop()

@@ -2,15 +2,16 @@
 
 import json
 import re
-import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typer.exceptions import Abort, TyperException
 
+from tracer import progress
 from tracer.errors import BlkboxError, DriverError, Exit
 from tracer.interrupts import Interrupted
+from tracer.text import printable
 
 if TYPE_CHECKING:
     from tracer.problem import Problem
@@ -47,9 +48,9 @@ def problem_of(error: BaseException) -> "Problem":
 def show(problem: "Problem", *, as_json: bool) -> None:
     """Say on stderr what went wrong, and with ``as_json`` on stdout too."""
     hint = f" (try: {problem.hint})" if problem.hint else ""
-    print(f"trace: {problem.message}{hint}", file=sys.stderr)
+    progress.tell(printable(f"trace: {problem.message}{hint}"))
     if problem.log:
-        print(problem.log, file=sys.stderr)
+        progress.tell(problem.log)
     if as_json:
         import msgspec
 

@@ -34,7 +34,7 @@ def play(path: Path, uri: str) -> int:
         Loop() as loop,
         NbdDevice.connect(loop, parse_uri(uri)) as device,
     ):
-        steps = schedule(source.trace.ops())
+        steps = schedule(source.trace.ops(), source.trace.recorded)
         step = next(steps, None)
         while step is not None or in_flight:
             while step is not None and in_flight < DEPTH and gate.open(step):

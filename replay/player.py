@@ -131,7 +131,9 @@ class Player:
 
     def _play(self, progress: Callable[[int], None]) -> None:
         mirror, options = self._mirror, self._options
-        numbered = enumerate(islice(schedule(self._source.trace.ops()), options.upto))
+        numbered = enumerate(
+            islice(schedule(self._source.trace.ops(), self._source.trace.recorded), options.upto)
+        )
         # a probe looks after a given number of the trace's ops: that needs the recorded order
         seed = 0 if options.probe else options.order.seed
         steps = interleave(self._rest(numbered), seed, self._depth)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tracer.op import Op
-from tracer.trace.order import with_completion_index
+from tracer.trace.order import Recorded, with_completion_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Step:
     """The op's own place in the recorded order of completion, from 0."""
 
 
-def schedule(ops: Iterable[Op]) -> Iterator[Step]:
+def schedule(ops: Iterable[Op], recorded: Recorded = bytes) -> Iterator[Step]:
     """Yield steps in the order of submission, from ops in the order of completion (the order of a
     trace). Takes as much memory as ``tracer.trace.order.with_completion_index``."""
     completed: deque[int] = deque()
@@ -36,7 +36,7 @@ def schedule(ops: Iterable[Op]) -> Iterator[Step]:
             completed.append(op.completed)
             yield op
 
-    for completion_index, op in with_completion_index(noted()):
+    for completion_index, op in with_completion_index(noted(), recorded):
         # Every op that completed before this op's submission has been read: ops come in the order
         # of completion, and this op completed later still.
         while completed and completed[0] < op.submitted:

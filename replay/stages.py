@@ -133,7 +133,7 @@ class Ending:
         """Yield the changes that the run made, in the order in which they took effect: ops that
         conflict keep the order of submission."""
         open_ = outcome.unflushed.numbers() | outcome.partial
-        steps = islice(schedule(self.source.trace.ops()), self.run.upto)
+        steps = islice(schedule(self.source.trace.ops(), self.source.trace.recorded), self.run.upto)
         for position, op in enumerate(step.op for step in steps):
             if op.kind in MUTATING and not op.reference_status:
                 done = Op(op.seq, op.kind, op.flags, op.offset, op.length, digest=op.digest)

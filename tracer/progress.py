@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
 
-from tracer.text import printable
+from tracer.text import printable, printable_lines
 
 REDRAW = 0.2
 """Seconds between redraws: short enough to look alive, long enough to cost nothing."""
@@ -42,16 +42,21 @@ def talking(much: Talk) -> Iterator[None]:
         _TALK.reset(token)
 
 
+def tell(text: str) -> None:
+    """Show lines on stderr, without control characters. All that we write there comes this way."""
+    print(printable_lines(text), file=sys.stderr)
+
+
 def step(text: str) -> None:
     """Show a step of the work, unless only errors are wanted."""
     if _TALK.get() >= Talk.STEPS:
-        print(f"trace: {text}", file=sys.stderr)
+        tell(f"trace: {text}")
 
 
 def detail(text: str) -> None:
     """Show a detail, if all details are wanted: one line, without control characters."""
     if _TALK.get() >= Talk.ALL:
-        print(f"trace: {printable(text)}", file=sys.stderr)
+        tell(f"trace: {printable(text)}")
 
 
 @contextmanager

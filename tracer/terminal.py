@@ -12,6 +12,7 @@ import time
 from collections import deque
 
 from tracer.progress import REDRAW, visible
+from tracer.text import printable
 
 FIRST = 1.0
 """Seconds before the row is first shown: what is done sooner needs no progress."""
@@ -55,7 +56,9 @@ class StatusRow:
             drawn += _reserved(rows)
             self._rows = rows
         # always with the region: a program may have reset it
-        drawn += f"\x1b7{_region(rows)}\x1b[{rows};1H\x1b[0m\x1b[K{text[: columns - 1]}\x1b8"
+        drawn += (
+            f"\x1b7{_region(rows)}\x1b[{rows};1H\x1b[0m\x1b[K{printable(text)[: columns - 1]}\x1b8"
+        )
         _write(drawn)
 
     def clear(self) -> None:

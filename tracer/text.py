@@ -86,9 +86,25 @@ def seconds(ns: int) -> str:
     return f"{ns / 1e9:.3f} s"
 
 
-def printable(text: str) -> str:
-    """Make text from outside safe for a terminal. Control characters become escapes, ``\\x1b``."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+_ODD = re.compile(r"[^ -~]")
+"""What may not be printable: any character that is not printable ASCII."""
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Make text from outside safe for a terminal, as one line.
+
+    What is not printable becomes an escape, like ``\\x1b``: control characters, line feeds, and
+    characters that change the direction of writing. Characters in ``kept`` stay.
+    """
+    return _ODD.sub(
+        lambda odd: odd[0] if odd[0].isprintable() or odd[0] in kept else repr(odd[0])[1:-1], text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """Make text of several lines safe for a terminal: as ``printable``, but keep line feeds and
+    tabs."""
+    return printable(text, "\n\t")
 
 
 def shell(words: Iterable[str]) -> str:

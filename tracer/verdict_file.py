@@ -1,6 +1,7 @@
 """Read a verdict from a file with the output of ``trace replay --json``, and find its trace."""
 
 import json
+import math
 import stat
 from errno import EINVAL
 from pathlib import Path
@@ -10,8 +11,16 @@ from tracer import text
 from tracer.errors import UsageError
 from tracer.verdict import Verdict, from_json
 
-MAX_BYTES = 256 << 20
-"""The largest verdict file, in bytes: far more than all damaged sectors of a large disk need."""
+MAX_BYTES = 24 << 20
+"""The largest verdict file, in bytes: room for 40,000 ranges of damage. As text in memory, a file
+may take four times as much."""
+
+MAX_VALUES = 1 << 20
+"""The most values in a verdict. Each takes up to 100 bytes of memory, and three of the file."""
+
+
+MAX_DEPTH = 32
+"""Lists and objects inside each other. A header's map, 16 deep, is the deepest in a verdict."""
 
 
 def is_json(path: Path) -> bool:
@@ -44,14 +53,46 @@ def read_object(path: Path, name: str | None = None) -> dict[str, Any]:
         raise UsageError(
             f"{name} is not a verdict: give a file with the output of trace replay --json"
         )
-    if path.stat().st_size > MAX_BYTES:
+    with open(path, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES or sum(map(content.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
         raise UsageError(f"{name} is not a verdict: it is too large")
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found: dict[str, Any] = json.loads(
+            content, parse_constant=_refuse, parse_float=_finite_float
+        )
     except (ValueError, RecursionError):
         problem = "it is not JSON, or torn, or nested too deep"
         raise UsageError(f"{name} is not a verdict: {problem}") from None
+    if _depth(found) > MAX_DEPTH:
+        raise UsageError(f"{name} is not a verdict: it is nested too deep")
     return found
+
+
+def _depth(value: object) -> int:
+    """Return how deep lists and objects are inside each other; MAX_DEPTH + 1 if deeper."""
+    level: list[object] = [value]
+    for depth in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return depth
+    return MAX_DEPTH + 1
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")  # though Python's parser takes NaN and Infinity
+
+
+def _finite_float(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word} is too large")
+    return number
 
 
 def load(path: Path) -> Verdict:

@@ -28,7 +28,7 @@ from analysis.frames.lifetimes import expected, to_op, versions
 from analysis.frames.records import OpRecords
 from analysis.frames.shown import in_a_line, in_html
 from tracer.closing import Closing
-from tracer.errors import TraceError, UsageError
+from tracer.errors import UsageError
 from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
 from tracer.trace.data import TraceWithData
 from tracer.trace.file import Trace
@@ -36,8 +36,6 @@ from tracer.trace.header import Header
 from tracer.trace.records import End
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Frames"]
-
-_MAX_INT = (1 << 63) - 1
 
 _FOR_DATA = ["seq", "kind", "offset_bytes", "length_bytes", "payload", "digest"]
 """The columns that are needed to find an op's data."""
@@ -336,8 +334,6 @@ class Frames(Closing):
         self, rows: Iterable[dict[str, Any]], schema: Mapping[str, pl.DataType]
     ) -> pl.DataFrame:
         chosen = [[row[name] for name in schema] for row in rows]
-        if any(isinstance(value, int) and value > _MAX_INT for row in chosen for value in row):
-            raise TraceError(f"{self.path}: a number in it has more than 63 bits")
         return pl.DataFrame(chosen, schema=schema, orient="row")
 
     def _on(self, sector: int) -> pl.LazyFrame:

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.frames.layout import ALIKE, MASK, OP_DTYPE, Array, Batch, Ops, opaque, place
+from analysis.frames.runs import Block, Runs, runs_of
 from tracer.errors import TraceError
 from tracer.op import KIND_BY_NUMBER, NO_TIME, Kind
 from tracer.trace.file import Trace
-from tracer.trace.records import MAX_LENGTH, RECORD_SIZE, Tag
+from tracer.trace.records import MAX_LENGTH, RECORD_SIZE, End, Tag
 
 BLOCK = 1 << 16
 """Records that are read at a time: 7 MB. Smaller blocks are slower, since each costs over a hundred
@@ -39,10 +40,6 @@ _LONGEST[list(KIND_BY_NUMBER)] = MAX_LENGTH["other"]
 _LONGEST[[Kind.READ, Kind.WRITE, Kind.START]] = MAX_LENGTH["data"]
 _SHORTEST = np.ones(256, np.int64)
 _SHORTEST[Kind.FLUSH] = 0
-
-_HEADS = np.zeros(256, np.uint8)
-_HEADS[[Tag.MARK, Tag.MISMATCH, Tag.END]] = 0x94, 0x9B, 0x95
-"""The first byte of a record that is not an op, by tag: the msgpack header of an array."""
 
 _TILE = 128
 """Records that are checked together as one row: 14 kB, of which two fit a CPU's first cache."""
@@ -70,6 +67,10 @@ _NO_SEQ = 1 << 63
 
 _NOTHING = (0, 0, _MAX_INT, -1, _MAX_INT, -1, _MAX_INT, -1)
 """The index entry of a block without ops."""
+
+
+class _NotValid(Exception):
+    """The trace is not valid. The reader of records says why: see ``OpRecords._error``."""
 
 
 class OpRecords:
@@ -168,15 +169,23 @@ class OpRecords:
     def _index(self) -> npt.NDArray[np.void]:
         """One entry of _INDEX per block. Making it checks every record. Raises TraceError."""
         blocks = range(-(-self._trace.count // self._block))
-        found = []
-        with ThreadPoolExecutor(cpu_count()) as pool:
-            for block, entry in enumerate(pool.map(self._examine, blocks)):
-                found.append(entry)
-                self.watch(self._size(block))
+        found, runs, completed = [], Runs(), 0
+        try:
+            with ThreadPoolExecutor(cpu_count()) as pool:
+                for block, (entry, ops, first, last) in enumerate(pool.map(self._examine, blocks)):
+                    if ops is None or first < completed or not runs.add(ops):
+                        raise _NotValid
+                    found.append(entry)
+                    completed = max(completed, last)
+                    self.watch(self._size(block))
+        except _NotValid:
+            raise self._error() from None
         return np.array(found, _INDEX)
 
-    def _examine(self, block: int) -> tuple[int, ...]:
-        """Check the records of a block and return its index entry. Raises TraceError."""
+    def _examine(self, block: int) -> tuple[tuple[int, ...], Block | None, int, int]:
+        """Check the records of a block. Return its index entry, the runs of its seqs (None if its
+        ops are not valid together), and the completion times of its first and last op. Raises
+        _NotValid, and TraceError if the file was cut short."""
         records = self._read(block)
         found = Batch((records,)).fields(
             ["kind", "seq", "offset", "length", "submitted", "completed"]
@@ -186,31 +195,52 @@ class OpRecords:
             found = {name: values[is_op] for name, values in found.items()}
         seq = found["seq"]
         if not len(seq):
-            return _NOTHING
+            return _NOTHING, runs_of(seq, seq), _MAX_INT, 0
         begun, ended = _moments(found)
         times = (begun.min(), begun.max(), ended.min(), ended.max()) if len(begun) else _NOTHING[4:]
-        return len(seq), len(begun), seq.min(), seq.max(), *times
+        done = _done(found["completed"])
+        ops = runs_of(seq, found["submitted"]) if _is_sorted(done) else None
+        entry = len(seq), len(begun), seq.min(), seq.max(), *times
+        return entry, ops, int(done[0]), int(done[-1])
 
     def _check(self, block: int, records: Ops, found: dict[str, Array]) -> bool:
-        """Check the records of a block. Return True if all are ops; False may be wrong.
-
-        Raises TraceError for a record that ``tracer.trace.records`` refuses, and for numbers of
-        more than 63 bits.
-        """
+        """Check the records of a block by themselves. Return True if all are ops; False may be
+        wrong. Raises _NotValid."""
         kind, length = found["kind"], found["length"]
         sound = length <= np.take(_LONGEST, kind)
         sound &= length >= np.take(_SHORTEST, kind)
         sound &= found["offset"] <= self._trace.header.size - length
+        sound &= (found["completed"] >= found["submitted"]) | (found["completed"] == -1)
         all_ops = _all_ops(records)
         if not all_ops:
             strange = (records.view((np.uint32, len(ALIKE))) ^ ALIKE) & MASK
             rows = np.flatnonzero(strange.any(axis=1))
             sound[rows] = _excused(opaque(records)[rows].view(OP_DTYPE), strange[rows], sound[rows])
+            self._check_others(block, records)
         if not sound.all():
-            first = block * self._block + int(np.argmin(sound))
-            byte = self._trace.records_at + first * RECORD_SIZE
-            raise TraceError(f"{self._trace.path}: no record where one should be, at byte {byte}")
+            raise _NotValid
         return all_ops
+
+    def _check_others(self, block: int, records: Ops) -> None:
+        """Check the records of a block that are not ops. Raises _NotValid."""
+        packed = opaque(records)
+        for index in np.flatnonzero(records["tag"] != Tag.OP).tolist():
+            number = block * self._block + index
+            try:
+                record = self._trace.unpack(number, packed[index].tobytes())
+            except TraceError:
+                raise _NotValid from None
+            if isinstance(record, End) and number + 1 < self._trace.count:
+                raise _NotValid
+
+    def _error(self) -> TraceError:
+        """Return the error that the reader of records has for this trace."""
+        try:
+            for _ in self._trace.records():
+                pass
+        except TraceError as error:
+            return error
+        return TraceError(f"{self._trace.path} changed while it was read")
 
     def _size(self, block: int) -> int:
         """Return the number of records in a block."""
@@ -279,22 +309,23 @@ def _all_ops(records: Ops) -> bool:
 
 
 def _excused(records: Ops, strange: npt.NDArray[np.uint32], sound: Any) -> Any:
-    """Return which of the records that lack the bits of a completed op are sound: records of other
-    kinds (their content is checked when it is read), and ops that never completed."""
-    head = records.view((np.uint8, RECORD_SIZE))[:, 0]
-    other = (_HEADS[records["tag"]] == head) & (head != 0)
+    """Return which of the records that lack the bits of a completed op may be sound: records of
+    other kinds, which are checked one by one, and ops that never completed."""
+    other = records["tag"] != Tag.OP
     never = (records["completed"] == NO_TIME) & ((strange & ~_COMPLETED_TOP) == 0).all(axis=1)
     return other | (never & sound)
 
 
 def _moments(found: dict[str, Array]) -> tuple[Array, Array]:
     """Return when the guest ops were submitted, and when they completed: _MAX_INT for never."""
-    submitted, completed = found["submitted"], found["completed"]
-    ended = np.maximum(completed, submitted)
-    if completed.min(initial=0) < 0:
-        ended[completed < 0] = _MAX_INT
+    submitted, ended = found["submitted"], _done(found["completed"])
     guest = found["kind"] != Kind.START
     return (submitted, ended) if guest.all() else (submitted[guest], ended[guest])
+
+
+def _done(completed: Array) -> Array:
+    """Return when ops completed: _MAX_INT for never."""
+    return np.where(completed < 0, _MAX_INT, completed) if (completed < 0).any() else completed
 
 
 def _is_sorted(values: Array) -> bool:

@@ -82,7 +82,7 @@ def write(job: Job) -> dict[str, int]:
     with Trace(job.trace) as trace, job.new.open("w") as file:
         file.write(f"fio version 3 iolog\n0 {name} add\n0 {name} open\n")
         last = 0
-        for op in by_seq(trace.ops()):
+        for op in by_seq(trace.ops(), trace.recorded):
             job.progress(1)
             last = op.submitted // MICROSECOND
             action = ACTIONS.get(Kind(op.kind))

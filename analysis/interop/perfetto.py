@@ -36,7 +36,7 @@ def write(job: Job) -> dict[str, int]:
             place = {"op": found.seq, "sector": found.offset // SECTOR}
             file.write(",\n" + _instant(name, found.time, place))
         rows = 0
-        for op, row in _rows(by_seq(trace.ops())):
+        for op, row in _rows(by_seq(trace.ops(), trace.recorded)):
             job.progress(1)
             if op.kind == Kind.START:
                 left_out["pieces of the start image"] += 1

@@ -91,6 +91,7 @@ def record(
     -cdrom debian.iso -drive file={nbd},format=raw,if=virtio,discard=unmap
     """
     from blkbox import jobs, results
+    from tracer import progress
     from tracer.driver.spec import parse_driver
     from tracer.nbd.uri import parse_name, served_tls
     from tracer.recording.session import record
@@ -124,7 +125,7 @@ def record(
         handle_signals=True,
     )
     gc.freeze()  # the data path makes no cycles: the collector need not scan the existing objects
-    result = record(options, lambda text: print(text, file=sys.stderr))
+    result = record(options, progress.tell)
     results.deliver(
         result,
         places,

@@ -1,6 +1,5 @@
 """``trace replay``."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -157,9 +156,9 @@ def replay(
         lambda page: jobs.report(verdict, page, force=force),
     )
     if verdict.verdict is VerdictKind.UNDECIDABLE:
-        print(f"trace: {verdict.reason}", file=sys.stderr)
+        progress.tell(f"trace: {verdict.reason}")
         if verdict.log.strip():
-            print(verdict.log.rstrip(), file=sys.stderr)
+            progress.tell(verdict.log.rstrip())
     return verdict.verdict.exit_code
 
 
@@ -193,11 +192,12 @@ def _draw(verdict: "Verdict", path: Path) -> str | None:
     """Draw the damage; return the picture's path. If drawing fails, warn and return None: the
     verdict took long to find and must still be shown."""
     from blkbox.jobs import draw_damage
+    from tracer import progress
     from tracer.errors import BlkboxError
 
     try:
         draw_damage(verdict, path, force=True)
     except BlkboxError as error:
-        print(f"trace: no plot: {error}", file=sys.stderr)
+        progress.tell(f"trace: no plot: {error}")
         return None
     return str(path)

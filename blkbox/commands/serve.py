@@ -1,6 +1,5 @@
 """``trace serve``."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +55,7 @@ def serve(
     Trimmed bytes are zeroes, unless the trace was recorded with --trim old-or-zero: then they keep
     their earlier content.
     """
+    from tracer import progress
     from tracer.nbd.uri import parse_name, served_tls
     from tracer.serving.serve import ServeOptions, serve
 
@@ -69,7 +69,7 @@ def serve(
         tls=served_tls(tls_certificates, tls_psk, verify_peer=tls_verify_peer),
         command=tuple(command or ()),
     )
-    code = serve(options, lambda text: print(text, file=sys.stderr))
+    code = serve(options, progress.tell)
     if code is None:
         return 0
     return code if code >= 0 else 128 - code

@@ -86,7 +86,9 @@ def quiet_positions(runner: Runner, count: int) -> bytearray:
     """Return, for each position up to ``count``, whether nothing was in flight there. A restart
     anywhere else would separate ops that were in flight together, and the fault may need them."""
     quiet = bytearray(count + 1)
-    for position, step in enumerate(islice(schedule(runner.source.trace.ops()), count + 1)):
+    for position, step in enumerate(
+        islice(schedule(runner.source.trace.ops(), runner.source.trace.recorded), count + 1)
+    ):
         quiet[position] = is_quiet(step, position)
     return quiet
 

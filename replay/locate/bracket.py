@@ -31,7 +31,9 @@ def bracket(
         damaged = sectors(start, end)
         right[damaged[0]] = right[damaged[-1]] = 0
     edges = RangeSet((sector * SECTOR, (sector + 1) * SECTOR) for sector in right)
-    for position, step in enumerate(islice(schedule(runner.source.trace.ops()), within)):
+    for position, step in enumerate(
+        islice(schedule(runner.source.trace.ops(), runner.source.trace.recorded), within)
+    ):
         op = step.op
         if op.reference_status:
             continue

@@ -17,7 +17,7 @@ def in_flight_with(runner: Runner, position: int) -> list[tuple[int, Op]]:
     """Return the ops that the recording had in flight together with the op at ``position``, in the
     order of submission, and their positions."""
     steps: list[Step] = []
-    for place, step in enumerate(schedule(runner.source.trace.ops())):
+    for place, step in enumerate(schedule(runner.source.trace.ops(), runner.source.trace.recorded)):
         if place > position and step.after > steps[position].completion_index:
             break  # submitted after the op had completed, as were all later ones
         steps.append(step)

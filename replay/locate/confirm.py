@@ -195,6 +195,12 @@ def earlier_damage(sign: Symptom, outcome: Outcome, position: int) -> Symptom | 
 
 def at(runner: Runner, position: int, order: Order) -> tuple[Op, bool]:
     """Return the op at ``position``, and whether it is sent with no other op in flight."""
-    steps = list(islice(schedule(runner.source.trace.ops()), position, position + 2))
+    steps = list(
+        islice(
+            schedule(runner.source.trace.ops(), runner.source.trace.recorded),
+            position,
+            position + 2,
+        )
+    )
     quiet = [is_quiet(step, place) for place, step in enumerate(steps, position)]
     return steps[0].op, order.depth == 1 or all(quiet)

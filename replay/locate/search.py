@@ -206,7 +206,10 @@ class Search:
         if found.op.kind != Kind.FLUSH or found.symptom is None:
             return False
         written = False
-        steps = islice(schedule(self._lab.runner.source.trace.ops()), found.position)
+        steps = islice(
+            schedule(self._lab.runner.source.trace.ops(), self._lab.runner.source.trace.recorded),
+            found.position,
+        )
         for op in (step.op for step in steps):
             if op.kind == Kind.FLUSH:
                 written = False
@@ -330,7 +333,10 @@ class Search:
         if not positions:
             return []
         wanted = set(positions)
-        steps = islice(schedule(self._lab.runner.source.trace.ops()), positions[-1] + 1)
+        steps = islice(
+            schedule(self._lab.runner.source.trace.ops(), self._lab.runner.source.trace.recorded),
+            positions[-1] + 1,
+        )
         return [(place, step.op) for place, step in enumerate(steps) if place in wanted]
 
 

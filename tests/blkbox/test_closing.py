@@ -19,7 +19,8 @@ from tracer.trace.data import TraceWithData
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
-from tracer.trace.payloads import PayloadReader, payload_path
+from tracer.trace.payload_reader import PayloadReader
+from tracer.trace.payloads import payload_path
 from tracer.trace.records import End
 
 pytestmark = pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.kit.data import pattern
+from tests.kit.traces import as_recorded
 from tracer.digest import digest
 from tracer.op import CARRIES_DATA, SECTOR, Kind, Op
 from tracer.trace.header import Header
@@ -68,5 +69,6 @@ def write(
         for op, data in many:
             if op.kind in CARRIES_DATA:
                 op.payload = output.put(op.digest, data)
-        output.write([pack_op(many[place][0]) for place in order or range(len(many))])
+        ops = as_recorded([many[place][0] for place in order or range(len(many))])
+        output.write([pack_op(op) for op in ops if isinstance(op, Op)])
     return path

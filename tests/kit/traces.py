@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracer.op import Kind, Op
@@ -67,3 +67,18 @@ def write_trace(
     else:
         writer.close(end)
     return path
+
+
+def as_recorded(records: Iterable[Op | Mark | Mismatch]) -> list[Op | Mark | Mismatch]:
+    """The same records with the times that a recorder could have given their ops: in the order of
+    the seqs none is submitted before another, and in the order of the file none completes before
+    another. Times that are right stay as they are."""
+    found = [replace(record) if isinstance(record, Op) else record for record in records]
+    ops = [record for record in found if isinstance(record, Op)]
+    latest = 0
+    for op in sorted(ops, key=lambda op: op.seq):
+        latest = op.submitted = max(op.submitted, latest)
+    latest = 0
+    for op in ops:
+        latest = op.completed = max(op.completed, op.submitted, latest)
+    return found

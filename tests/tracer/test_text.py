@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.errors import UsageError
-from tracer.text import parse_size, seconds, size, table
+from tracer.text import parse_size, printable, printable_lines, seconds, size, table
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,26 @@ def test_seconds() -> None:
 def test_a_table_lines_up() -> None:
     rows = [("op", "count"), ("read", "7"), ("write", "1,000")]
     assert table(rows, right=frozenset({1})) == "op     count\nread       7\nwrite  1,000"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, \u00e4\u6f22", "plain text, \u00e4\u6f22"),
+        ("\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
+        ("a\r\nb\tc\0", r"a\r\nb\tc\x00"),
+        ("\x9b31m\x85\x7f", r"\x9b31m\x85\x7f"),
+        ("\u202egnp.exe\u2066\u200f", r"\u202egnp.exe\u2066\u200f"),
+        ("\u2028\u200b\ufeff\U000e0001", r"\u2028\u200b\ufeff\U000e0001"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_text_from_outside_has_no_control_characters(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(st.text())
+def test_what_is_printable_stays(text: str) -> None:
+    assert printable(text).isprintable()
+    assert (printable(text) == text) == text.isprintable()
+    assert printable_lines(text).split("\n") == [printable(line, "\t") for line in text.split("\n")]

@@ -70,7 +70,7 @@ def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
         FileDevice(image, durable=False) as device,
         bar("checking out", made.before, "ops") as progress,
     ):
-        for op in by_seq(trace.ops()):
+        for op in by_seq(trace.ops(), trace.recorded):
             if op.seq >= made.before:
                 break
             progress(1)

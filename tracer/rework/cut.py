@@ -100,7 +100,7 @@ def _before(source: TraceWithData, first: int, progress: Progress) -> Iterator[O
                 if not missing:
                     return
 
-    return by_seq(before())
+    return by_seq(before(), source.trace.recorded)
 
 
 def _last_writers(source: TraceWithData, first: int, progress: Progress) -> LastWriters:

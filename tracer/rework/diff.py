@@ -81,7 +81,9 @@ def _compare_traces(left: Trace, right: Trace, timing: bool) -> Diff:
     names = OUTCOME + TIMING if timing else OUTCOME
     with bar("comparing", max(left.count, right.count), "ops") as progress:
         alike = 0
-        for op_a, op_b in zip_longest(by_seq(left.ops()), by_seq(right.ops())):
+        for op_a, op_b in zip_longest(
+            by_seq(left.ops(), left.recorded), by_seq(right.ops(), right.recorded)
+        ):
             if (
                 op_a is None
                 or op_b is None

@@ -11,7 +11,8 @@ from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Op
 from tracer.progress import bar
 from tracer.text import many, ops
 from tracer.trace.file import Trace
-from tracer.trace.payloads import PayloadReader, payload_path
+from tracer.trace.payload_reader import PayloadReader
+from tracer.trace.payloads import payload_path
 
 
 @dataclass(slots=True)

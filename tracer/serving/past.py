@@ -57,7 +57,7 @@ class Past:
             if isinstance(record, Op)
         )
         with bar("reading the trace", before, "ops") as progress:
-            for number, op in numbered_by_seq(numbered):
+            for number, op in numbered_by_seq(numbered, trace.recorded):
                 if op.seq >= before:
                     break
                 progress(1)

@@ -11,7 +11,8 @@ from tracer.digest import digest, stand_in
 from tracer.errors import TraceError
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Buffer, Op
 from tracer.trace.file import Trace
-from tracer.trace.payloads import PayloadReader, payload_path
+from tracer.trace.payload_reader import PayloadReader
+from tracer.trace.payloads import payload_path
 from tracer.trace.records import MAX_LENGTH, Mismatch
 
 

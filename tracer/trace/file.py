@@ -5,6 +5,7 @@ for reading both.
 """
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -29,11 +30,16 @@ from tracer.trace.records import (
     pack_mark,
     pack_mismatch,
 )
+from tracer.trace.valid import MAX_MISSING, Order, reason
 
 SUFFIX = ".trace"
 
 BLOCK = 4096
 """Records in one read: 432 KiB."""
+
+
+_SEQ = struct.Struct(f">xBxQ{RECORD_SIZE - 11}x")
+"""A record's tag, and an op's seq."""
 
 
 class TraceWriter:
@@ -138,10 +144,16 @@ class Trace(Closing):
 
     def records(self) -> Iterator[Record]:
         """Yield all whole records in the order of the file: ops in order of completion. Raises
-        TraceError at the first record that is not valid."""
+        TraceError at the first record that is not valid, by itself or after those before it
+        (tracer/trace/valid.py)."""
+        check = Order().check
         for at, block in self._blocks():
             for inner in range(0, len(block), RECORD_SIZE):
-                yield self._unpack(block, inner, at + inner)
+                record = self._unpack(block, inner, at + inner)
+                wrong = check(record)
+                if wrong is not None:
+                    raise self.invalid(at + inner, wrong)
+                yield record
 
     def op(self, number: int) -> Op:
         """Return the op in record ``number``, counted from 0 in the order of the file. Raises
@@ -150,7 +162,7 @@ class Trace(Closing):
         packed = self.read(number, 1)
         record = self._unpack(packed, 0, at) if packed else None
         if not isinstance(record, Op):
-            raise TraceError(f"{self.path}: no op where one should be, at byte {at}")
+            raise self.invalid(at, "it is not an op")
         return record
 
     def ops(self) -> Iterator[Op]:
@@ -166,6 +178,25 @@ class Trace(Closing):
     def marks(self) -> list[Mark]:
         """Return the marks. Raises TraceError."""
         return [record for record in self._select(Tag.MARK) if isinstance(record, Mark)]
+
+    def recorded(self) -> bytes:
+        """Return, by seq, whether there is a record of that op: a byte for each seq that a valid
+        trace of this length can have. Reads the whole file, but does not check it."""
+        there = bytearray(self.count + MAX_MISSING + 1)
+        for _, block in self._blocks():
+            for tag, seq in _SEQ.iter_unpack(block):
+                if tag == Tag.OP and seq < len(there):
+                    there[seq] = 1
+        return bytes(there)
+
+    def invalid(self, at: int, wrong: str) -> TraceError:
+        """Return the error for the record at byte ``at`` of the file, which is not valid."""
+        number = (at - self.records_at) // RECORD_SIZE
+        return TraceError(f"{self.path}: record {number}, at byte {at}, is not valid: {wrong}")
+
+    def unpack(self, number: int, packed: bytes) -> Record:
+        """Return the record ``number`` from its bytes. Raises TraceError if it is not valid."""
+        return self._unpack(packed, 0, self.records_at + number * RECORD_SIZE)
 
     def close(self) -> None:
         """Close the file. Closing twice is harmless."""
@@ -201,4 +232,4 @@ class Trace(Closing):
             record = unpack(block, inner, self.header.size)
             if record is not None:
                 return record
-        raise TraceError(f"{self.path}: no record where one should be, at byte {at}")
+        raise self.invalid(at, reason(block, inner, self.header.size))

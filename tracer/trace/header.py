@@ -4,7 +4,10 @@
 header, checks it and returns it as a Header.
 """
 
+import math
+import reprlib
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import msgpack
 from tracer import digest
 from tracer.errors import TraceError
 from tracer.op import TrimRule
-from tracer.trace.records import RECORD_SIZE
+from tracer.trace.records import MAX_INT, RECORD_SIZE
 
 FORMAT = "blkbox-trace"
 VERSION = 1
@@ -24,6 +27,12 @@ MAX_SIZE = 1 << 62
 
 MAX_HEADER = 1 << 20
 """Bytes in a header. A typical header has about a thousand."""
+
+MAX_DEPTH = 16
+"""Maps and lists inside each other in a header. A driver's description has three."""
+
+MAX_ID = 64
+"""Characters in a trace's id. Ours have 32."""
 
 
 @dataclass(slots=True)
@@ -56,8 +65,9 @@ def parse_header(path: Path, head: bytes) -> tuple[Header, int]:
     Raises TraceError if it is not a trace or the header is damaged. Ignores unknown keys.
     """
     raw, records_at = unpack_header(path, head, kind="a trace", name=FORMAT, version=VERSION)
-    if not _is_sound(raw):
-        raise TraceError(f"{path}: its header is damaged")
+    wrong = _wrong(raw)
+    if wrong is not None:
+        raise TraceError(f"{path}: its header is damaged: {wrong}")
     known = {name: raw[name] for name in Header.__dataclass_fields__ if name in raw}
     return Header(**{**known, "trim": TrimRule(raw["trim"])}), records_at
 
@@ -80,7 +90,8 @@ def unpack_header(
     if not isinstance(header, dict) or header.get("format") != name:
         raise TraceError(f"{path} is not {kind}: {_instead(head, header)}")
     if header.get("version") != version:
-        raise TraceError(f"{path}: format version {header.get('version')!r} is not known here")
+        strange = reprlib.repr(header.get("version"))
+        raise TraceError(f"{path}: format version {strange} is not known here")
     return header, unpacker.tell()
 
 
@@ -96,18 +107,62 @@ def _instead(head: bytes, header: object = None) -> str:
                 "it has no header")  # fmt: skip
 
 
-def _is_sound(raw: dict[str, Any]) -> bool:
-    """Whether each value in a trace's header has its type and is in its range."""
-    return (
-        isinstance(size := raw.get("size"), int)
-        and 0 <= size <= MAX_SIZE
-        and raw.get("record_size") == RECORD_SIZE
-        and raw.get("digest") == digest.NAME
-        and raw.get("payloads") in ("full", "hash")
-        and raw.get("trim") in list(TrimRule)
-        and raw.get("start_image") in ("blank", "recorded")
-        and isinstance(raw.get("id"), str)
-        and isinstance(raw.get("started"), int)
-        and all(isinstance(raw.get(name), dict) for name in ("driver", "host", "tools"))
-        and isinstance(raw.get("cut", {}), dict)  # older traces have no such key
+def _wrong(raw: dict[str, Any]) -> str | None:
+    """Return which key of a trace's header does not have a valid value, or None."""
+    for key, is_valid in _VALID.items():
+        if key not in raw and key != "cut":  # older traces have no such key
+            return f"it has no {key!r}"
+        if not is_valid(raw.get(key, {})):
+            return f"{key!r} is {reprlib.repr(raw[key])}"
+    return None
+
+
+def _is_count(value: object, least: int = 0, most: int = MAX_INT) -> bool:
+    return type(value) is int and least <= value <= most  # a bool is no count
+
+
+def _is_plain_map(value: object) -> bool:
+    return isinstance(value, dict) and _is_plain(value, MAX_DEPTH)
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether a value is what JSON can hold, and is nested no deeper than ``depth``."""
+    match value:
+        case None | bool() | int() | str():
+            return True
+        case float():
+            return math.isfinite(value)
+        case dict():
+            return depth > 0 and all(
+                isinstance(key, str) and _is_plain(inner, depth - 1) for key, inner in value.items()
+            )
+        case list():
+            return depth > 0 and all(_is_plain(inner, depth - 1) for inner in value)
+    return False
+
+
+def _is_cut(value: object) -> bool:
+    """Whether a value says of which trace this is a part: nothing, or all of it."""
+    if not isinstance(value, dict):
+        return False
+    numbers = ("first", "last", "start_ops")
+    return not value or (
+        _VALID["id"](value.get("trace")) and all(_is_count(value.get(name)) for name in numbers)
     )
+
+
+_VALID: dict[str, Callable[[Any], bool]] = {
+    "size": lambda value: _is_count(value, 0, MAX_SIZE),
+    "record_size": lambda value: value == RECORD_SIZE,
+    "digest": lambda value: value == digest.NAME,
+    "payloads": lambda value: value in ("full", "hash"),
+    "trim": lambda value: value in list(TrimRule),
+    "start_image": lambda value: value in ("blank", "recorded"),
+    "id": lambda value: isinstance(value, str) and len(value) <= MAX_ID,
+    "started": _is_count,
+    "driver": _is_plain_map,
+    "host": _is_plain_map,
+    "tools": _is_plain_map,
+    "cut": _is_cut,
+}
+"""By key of a trace's header, whether a value is valid."""

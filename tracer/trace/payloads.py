@@ -5,29 +5,23 @@ a recording's thread cannot keep up, blocks are stored as they are, in frames th
 payload is identified by its position in the uncompressed stream. The position is known before the
 data is written: the recorder puts it into the op's record and leaves compression to a thread. The
 file (docs/trace-format.md) is a msgpack header map, then an array ``[position, length, zstd
-frame]`` per block, so any prefix of the file reads back.
+frame]`` per block, so any prefix of the file reads back. The
+reader is in tracer/trace/payload_reader.py.
 """
 
-import errno
 import os
 import queue
 import struct
 import threading
 import time
-from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
 import zstandard
 
-from tracer.closing import Closing
-from tracer.errors import StorageError, TraceError, UsageError
+from tracer.errors import StorageError, UsageError
 from tracer.files import PRIVATE
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Buffer
-from tracer.trace.header import MAX_HEADER, unpack_header
 from tracer.trace.stored import stored_frame
 
 FORMAT = "blkbox-payloads"
@@ -92,6 +86,15 @@ def new_payload_path(trace: Path) -> Path:
     if path == trace:
         raise UsageError(f"{trace} is the name of a payload store: call the trace NAME.trace")
     return path
+
+
+def max_frame(length: int) -> int:
+    """Return the most bytes of a frame that holds ``length`` bytes.
+
+    zstd's own bound for data that it cannot compress is ``length + length / 256`` and at most 64
+    (ZSTD_compressBound in zstd.h); a stored frame has 3 for each 128 KiB, and 9.
+    """
+    return length + length // 256 + 128
 
 
 class PayloadWriter:
@@ -246,129 +249,3 @@ class PayloadWriter:
             view = memoryview(b"".join(buffers))[written:]
             while view:
                 view = view[self._file.write(view) :]
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    position: int
-    length: int
-    frame_offset: int
-    frame_size: int
-
-
-class PayloadReader(Closing):
-    """Reads payloads by position. Raises TraceError if the file cannot be read, is not a payload
-    store or belongs to another trace."""
-
-    CACHED = 8
-    """Uncompressed blocks that are kept in memory."""
-
-    def __init__(self, path: Path, trace_id: str) -> None:
-        self.path = path
-        self.end = 0
-        """The position after the last whole block."""
-        self.torn = False
-        """Whether the file ends in the middle of a block."""
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            reason = str(error.strerror)
-            if error.errno == errno.ENOENT:
-                reason += ": get it with its trace, or replay what trace strip makes"
-            raise TraceError(f"cannot open the payloads {path}: {reason}") from error
-        self._blocks: list[_Block] = []
-        self._starts: list[int] = []
-        self._cache: OrderedDict[int, bytes] = OrderedDict()
-        self._decompressor = zstandard.ZstdDecompressor()
-        try:
-            self._scan(trace_id)
-        except BaseException as error:
-            self.close()
-            if isinstance(error, OSError):
-                raise TraceError(f"cannot read the payloads {path}: {error.strerror}") from error
-            raise
-
-    def read(self, position: int, length: int) -> bytes:
-        """Return a payload's bytes. Raises TraceError if they are missing or damaged."""
-        pieces = []
-        while length:
-            index = self._find(position)
-            block, data = self._blocks[index], self._load(index)
-            piece = data[position - block.position :][:length]
-            pieces.append(piece)
-            position += len(piece)
-            length -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def blocks(self, wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, bytes]]:
-        """Yield the position and the data of each block for which ``wanted(position, length)`` is
-        true, in the order of the file. Takes memory for one block. Raises TraceError."""
-        for block in self._blocks:
-            if wanted(block.position, block.length):
-                yield block.position, self._unpack(block)
-
-    def close(self) -> None:
-        """Close the file. Closing twice is harmless."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _find(self, position: int) -> int:
-        index = bisect_right(self._starts, position) - 1
-        if index < 0 or position >= self._blocks[index].position + self._blocks[index].length:
-            raise TraceError(f"{self.path}: the payload at {position} is missing")
-        return index
-
-    def _load(self, index: int) -> bytes:
-        data = self._cache.get(index)
-        if data is not None:
-            self._cache.move_to_end(index)
-            return data
-        data = self._unpack(self._blocks[index])
-        self._cache[index] = data
-        if len(self._cache) > self.CACHED:
-            self._cache.popitem(last=False)
-        return data
-
-    def _unpack(self, block: _Block) -> bytes:
-        try:
-            frame = os.pread(self._fd, block.frame_size, block.frame_offset)
-            # if a frame states its size, zstd allocates that much, whatever limit it is given
-            if zstandard.frame_content_size(frame) not in (-1, block.length):
-                raise self._damaged(block)
-            data = self._decompressor.decompress(frame, max_output_size=block.length)
-        except zstandard.ZstdError as error:
-            raise self._damaged(block) from error
-        if len(data) != block.length:
-            raise self._damaged(block)
-        return data
-
-    def _damaged(self, block: _Block) -> TraceError:
-        return TraceError(f"{self.path}: the block at byte {block.frame_offset} is damaged")
-
-    def _scan(self, trace_id: str) -> None:
-        """Find all whole blocks."""
-        head = os.pread(self._fd, MAX_HEADER, 0)
-        header, at = unpack_header(
-            self.path, head, kind="a payload store", name=FORMAT, version=VERSION
-        )
-        if header.get("trace") != trace_id:
-            raise TraceError(f"{self.path} belongs to another trace")
-        end, position = os.fstat(self._fd).st_size, 0
-        while at < end:
-            raw = os.pread(self._fd, BLOCK_HEAD.size, at)
-            if len(raw) < BLOCK_HEAD.size:
-                break
-            frame_size = BLOCK_HEAD.unpack(raw)[-1]
-            length = BLOCK_HEAD.unpack(raw)[4]
-            if raw != pack_block_head(position, length, frame_size) or length > MAX_BLOCK:
-                raise TraceError(f"{self.path}: no block where one should be, at byte {at}")
-            frame_at = at + BLOCK_HEAD.size
-            if frame_at + frame_size > end:
-                break
-            self._blocks.append(_Block(position, length, frame_at, frame_size))
-            self._starts.append(position)
-            position += length
-            at = frame_at + frame_size
-        self.end = position
-        self.torn = at != end

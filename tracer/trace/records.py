@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from tracer.op import KIND_BY_NUMBER, Fault, Flag, Op
+from tracer.op import KIND_BY_NUMBER, NO_TIME, Fault, Flag, Op
 
 MAX_LENGTH = {"data": 32 << 20, "other": (1 << 32) - 1}
 """The most bytes in an op: 32 MiB if its request or reply carries data (NBD's limit), otherwise
 what NBD's 32-bit length can express."""
+
+MAX_INT = (1 << 63) - 1
+"""The largest seq, time or count: what 63 bits hold, so that it is a signed number in a frame."""
 
 
 class Tag(IntEnum):
@@ -152,6 +155,9 @@ def _unpack_op(data: Any, at: int, size: int) -> Op | None:
         or length > limit
         or offset + length > size
         or (not length and kind != 3)
+        or (seq | submitted | reference_ns | test_ns) > MAX_INT
+        or completed < submitted
+        or (completed > MAX_INT and completed != NO_TIME)
     ):
         return None
     return Op(
@@ -164,7 +170,8 @@ def _unpack_mark(data: Any, at: int, _size: int) -> Mark | None:
     array, _, t1, seq, t2, time, t3, width, name = _MARK.unpack_from(data, at)
     if (array, t1, t2, t3, width) != (_ARRAY + 4, _U64, _U64, _STR8, MAX_MARK):
         return None
-    return Mark(seq, time, name.rstrip(b"\0").decode(errors="replace"))
+    words = _text(name)
+    return None if words is None or (seq | time) > MAX_INT else Mark(seq, time, words)
 
 
 def _unpack_mismatch(data: Any, at: int, size: int) -> Mismatch | None:
@@ -176,7 +183,12 @@ def _unpack_mismatch(data: Any, at: int, size: int) -> Mismatch | None:
     wanted = (
         _ARRAY + 11, _U64, _U8, _U64, _U64, _U16, _U16, _U64, _U64, _BIN8, 16, _BIN8, 33,
     )  # fmt: skip
-    if types != wanted or fault not in Fault.__members__.values() or offset + length > size:
+    if (
+        types != wanted
+        or fault not in Fault.__members__.values()
+        or offset + length > size
+        or (seq | time) > MAX_INT
+    ):
         return None
     return Mismatch(seq, fault, offset, length, expected, actual, time, payload, digest_)
 
@@ -185,7 +197,18 @@ def _unpack_end(data: Any, at: int, _size: int) -> End | None:
     array, _, t1, ops, t2, mismatches, t3, time, t4, width, verdict = _END.unpack_from(data, at)
     if (array, t1, t2, t3, t4, width) != (_ARRAY + 5, _U64, _U64, _U64, _STR8, 77):
         return None
-    return End(ops, mismatches, time, verdict.rstrip(b"\0").decode(errors="replace"))
+    words = _text(verdict)
+    if words is None or (ops | mismatches | time) > MAX_INT:
+        return None
+    return End(ops, mismatches, time, words)
+
+
+def _text(padded: bytes) -> str | None:
+    """Return a text without its padding; None if it is not UTF-8."""
+    try:
+        return padded.rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        return None
 
 
 UNPACK: dict[int, Callable[[Any, int, int], Record | None]] = {

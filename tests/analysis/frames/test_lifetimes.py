@@ -129,7 +129,7 @@ def test_versions_of_a_sector_in_words(tmp_path: Path) -> None:
         (Op(0, int(Kind.READ), 0, 0, SECTOR, 0, 5), b""),
         (Op(1, int(Kind.WRITE), 0, 0, 4 * SECTOR, 10, 15, digest=b"\1" * 16), b""),
         (Op(2, int(Kind.READ), 0, SECTOR, SECTOR, 20, 25), b""),
-        (Op(3, int(Kind.TRIM), 0, 2 * SECTOR, SECTOR, 30), b""),
+        (Op(3, int(Kind.TRIM), 0, 2 * SECTOR, SECTOR, 30, 35), b""),
         (Op(4, int(Kind.READ), 0, SECTOR, SECTOR, 40, 45, test_status=5), b""),
         (Op(5, int(Kind.READ), 0, SECTOR, SECTOR, 50, 55, reference_status=5), b""),
     ]
@@ -138,7 +138,7 @@ def test_versions_of_a_sector_in_words(tmp_path: Path) -> None:
         (0, 4, None, None, None, 0, 1, 10, [0]),
         (0, 2, 1, "write", b"\1" * 16, 15, None, None, [2]),
         (2, 1, 1, "write", b"\1" * 16, 15, 3, 30, []),
-        (2, 1, 3, "trim", bytes(16), None, None, None, []),
+        (2, 1, 3, "trim", bytes(16), 35, None, None, []),
         (3, 1, 1, "write", b"\1" * 16, 15, None, None, []),
     ]
 

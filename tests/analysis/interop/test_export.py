@@ -49,9 +49,9 @@ def eventful(path: Path) -> Path:
             test_status=5,
             reference_status=5,
         ),
-        Op(3, Kind.FLUSH, 0, 0, 0, 1_500_000, NO_TIME),
         Op(2, Kind.READ, 0, 4096, 4096, 1_200_000, 4_000_000),
         Op(4, Kind.TRIM, 0, 4096, 4096, 3_500_000, 5_000_000),
+        Op(3, Kind.FLUSH, 0, 0, 0, 1_500_000, NO_TIME),
     ]
     writer.write([pack_op(op) for op in ops])
     writer.mark(Mark(2, 1_100_000, 'a "mark"\n</script>'))

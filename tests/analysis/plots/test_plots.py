@@ -37,7 +37,10 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(path: Path, records: list[Any], size: int = DISK) -> Frames:
-    return analysis.open(write_trace(path, records, size))
+    ops = [record for record in records if isinstance(record, Op)]
+    others = [record for record in records if not isinstance(record, Op)]
+    in_file = [*sorted(ops, key=lambda op: op.completed), *others]
+    return analysis.open(write_trace(path, in_file, size))
 
 
 def drawn(figure: Figure, path: Path) -> Figure:

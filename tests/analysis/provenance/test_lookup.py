@@ -14,7 +14,8 @@ from analysis.provenance.lookup import Blocks, find
 from tests.kit.damage import noise
 from tracer.digest import digest
 from tracer.op import SECTOR
-from tracer.trace.payloads import PayloadReader, PayloadWriter
+from tracer.trace.payload_reader import PayloadReader
+from tracer.trace.payloads import PayloadWriter
 
 
 def in_blocks(stream: bytes, cuts: Iterable[int] = (), asked: list[int] | None = None) -> Blocks:

@@ -213,9 +213,9 @@ END = End(0, 0, 2_500_000_000, "clean")
 def test_a_trace_is_told_of_by_kind(tmp_path: Path) -> None:
     ops = [Op(at, 1, 0, 0, 4096, 0, 1000 * (at + 1), 700, 900) for at in range(100)]
     ops += [
-        Op(100, 3, 0, 0, 0, 5, 10, 1, 2, 5, 5),
+        Op(100, 3, 0, 0, 0, 5, 100_005, 1, 2, 5, 5),
         Op(101, 0, 0, 512, 512, 5),
-        Op(102, 64, 0, 0, 512),
+        Op(102, 64, 0, 0, 512, 5),
     ]
     write_trace(tmp_path / "w.trace", [*ops, Mark(100, 1_500_000_000, "booted")], 1 << 20, END)
     page = reported(tmp_path, "w.trace")

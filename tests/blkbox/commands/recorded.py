@@ -12,7 +12,8 @@ from tests.kit.traces import read_trace
 from tracer.digest import digest
 from tracer.driver.spec import FORMATS
 from tracer.op import NO_PAYLOAD, Kind, Op
-from tracer.trace.payloads import PayloadReader, payload_path
+from tracer.trace.payload_reader import PayloadReader
+from tracer.trace.payloads import payload_path
 
 SIZE = 8 * MIB
 

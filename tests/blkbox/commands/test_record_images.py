@@ -13,7 +13,7 @@ from tests.kit.peers import need, peer
 from tests.kit.system import entries
 from tests.kit.traces import read_trace
 from tracer.op import Kind
-from tracer.trace.payloads import PayloadReader
+from tracer.trace.payload_reader import PayloadReader
 
 
 def filled(path: Path) -> bytes:

@@ -16,7 +16,8 @@ from tracer.disk.loop import Loop
 from tracer.nbd.uri import parse_uri
 from tracer.op import Kind
 from tracer.rework.verify import verify
-from tracer.trace.payloads import PayloadReader, payload_path
+from tracer.trace.payload_reader import PayloadReader
+from tracer.trace.payloads import payload_path
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from tests.kit.command import trace
 from tests.kit.faulty.workload import SIZE, WORKLOAD, make_trace, write_driver
 from tests.kit.peers import need
 from tests.kit.system import entries, file_size_limit
-from tests.kit.traces import read_trace
+from tests.kit.traces import as_recorded, read_trace
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Fault, Kind, Op
@@ -24,7 +24,7 @@ from tracer.trace.data import TraceWithData
 from tracer.trace.header import Header
 from tracer.trace.order import by_seq
 from tracer.trace.output import TraceOutput
-from tracer.trace.payloads import PayloadReader
+from tracer.trace.payload_reader import PayloadReader
 from tracer.trace.records import End, Mark, Mismatch
 
 rewritten = settings(
@@ -74,6 +74,7 @@ def histories(draw: st.DrawFn) -> History:
             del ops[chance.randrange(count)]
     contents = {seq: chance.randint(0, 5) for seq in range(count)}
     first = chance.randint(0, count)
+    ops = [op for op in as_recorded(ops) if isinstance(op, Op)]
     return History(ops, contents, first, chance.randint(first, count) + 1)
 
 
@@ -98,7 +99,7 @@ def states(path: Path) -> dict[int, bytes]:
         disk = bytearray(source.trace.header.size)
         trims_clear = source.trace.header.trim == "any"
         found = {-1: bytes(disk)}
-        for op in by_seq(source.trace.ops()):
+        for op in by_seq(source.trace.ops(), source.trace.recorded):
             if not op.reference_status:
                 if op.kind in (Kind.WRITE, Kind.START):
                     data = source.data(op)

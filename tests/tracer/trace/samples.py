@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from tracer.op import NO_PAYLOAD, Fault, Kind, Op
+from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
 from tracer.trace.file import Trace, TraceWriter
 from tracer.trace.header import Header
 from tracer.trace.records import MAX_LENGTH, MAX_MARK, End, Mark, Mismatch, Record, pack_op
@@ -19,7 +19,7 @@ rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture]
 SIZE = 1 << 40
 
 
-u16, u32, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
+u16, u32, u63, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 63, 64))
 
 
 digests = st.binary(min_size=16, max_size=16)
@@ -30,10 +30,11 @@ def ops(draw: st.DrawFn) -> Op:
     kind = int(draw(st.sampled_from(Kind)))
     limit = MAX_LENGTH["data" if kind in (Kind.READ, Kind.WRITE, Kind.START) else "other"]
     length = draw(st.integers(0 if kind == Kind.FLUSH else 1, limit))
+    submitted = draw(u63)
     return Op(
-        draw(u64), kind, draw(st.integers(0, 31)), draw(st.integers(0, SIZE - length)), length,
-        draw(u64), draw(u64), draw(u64), draw(u64), draw(u16), draw(u16), draw(u32), draw(u64),
-        draw(digests),
+        draw(u63), kind, draw(st.integers(0, 31)), draw(st.integers(0, SIZE - length)), length,
+        submitted, draw(st.integers(submitted, (1 << 63) - 1) | st.just(NO_TIME)), draw(u63),
+        draw(u63), draw(u16), draw(u16), draw(u32), draw(u64), draw(digests),
     )  # fmt: skip
 
 
@@ -41,8 +42,8 @@ def ops(draw: st.DrawFn) -> Op:
 def mismatches(draw: st.DrawFn) -> Mismatch:
     length = draw(st.integers(0, SIZE))
     return Mismatch(
-        draw(u64), int(draw(st.sampled_from(Fault))), draw(st.integers(0, SIZE - length)), length,
-        draw(u16), draw(u16), draw(u64), draw(u64), draw(digests),
+        draw(u63), int(draw(st.sampled_from(Fault))), draw(st.integers(0, SIZE - length)), length,
+        draw(u16), draw(u16), draw(u63), draw(u64), draw(digests),
     )  # fmt: skip
 
 
@@ -51,10 +52,10 @@ def short(limit: int) -> st.SearchStrategy[str]:
     return st.text(characters, max_size=limit).filter(lambda name: len(name.encode()) <= limit)
 
 
-marks = st.builds(Mark, u64, u64, short(MAX_MARK))
+marks = st.builds(Mark, u63, u63, short(MAX_MARK))
 
 
-ends = st.builds(End, u64, u64, u64, st.sampled_from(["clean", "damaged", "failed", "undecidable"]))
+ends = st.builds(End, u63, u63, u63, st.sampled_from(["clean", "damaged", "failed", "undecidable"]))
 
 
 OP = Op(5, int(Kind.WRITE), 1, 4096, 512, 10, 20, 3, 4, 0, 0, 1, 77, b"d" * 16)

@@ -132,7 +132,7 @@ def damaged(path: Path, record: bytes) -> None:
     with Trace(path) as trace:
         records = trace.records()
         assert [next(records), next(records)] == SOME[:2]
-        with pytest.raises(TraceError, match=f"no record where one should be, at byte {at}$"):
+        with pytest.raises(TraceError, match=f"record 2, at byte {at}, is not valid: "):
             next(records)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kit.system import file_size_limit
-from tests.kit.traces import read_trace
+from tests.kit.traces import as_recorded, read_trace
 from tests.tracer.trace.samples import (
     OP,
     SIZE,
@@ -33,7 +34,12 @@ from tracer.trace.records import MAX_MARK, RECORD_SIZE, End, Mark, Mismatch, Rec
 
 @rewritten
 @given(st.lists(st.one_of(ops(), marks, mismatches()), max_size=10), ends)
-def test_every_record_reads_back(path: Path, records: list[Record], end: End) -> None:
+def test_every_record_reads_back(path: Path, drawn: list[Any], end: End) -> None:
+    numbered = [
+        replace(record, seq=at) if isinstance(record, Op) else record
+        for at, record in enumerate(drawn)
+    ]
+    records: list[Record] = [*as_recorded(numbered)]
     with Trace(write(path, [*records, end])) as trace:
         assert list(trace.records()) == [*records, end]
         assert list(trace.ops()) == [record for record in records if isinstance(record, Op)]

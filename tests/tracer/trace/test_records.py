@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.frames import records
-from tests.kit.traces import write_trace
+from tests.kit.traces import as_recorded, write_trace
 from tracer.errors import TraceError
 from tracer.op import NO_TIME, Kind, Op
 from tracer.trace.file import Trace
@@ -41,7 +41,9 @@ def some(count: int) -> list[Op | Mark]:
         longest, reference_ns=top, test_ns=top, reference_status=65535, digest=b"\xff" * 16
     )
     return [
-        replace(longest, seq=seq) if seq % 2 else Op(seq, int(Kind.WRITE), 0, seq, 1, seq, seq + 9)
+        replace(longest, seq=seq)
+        if seq > count // 2
+        else Op(seq, int(Kind.WRITE), 0, seq, 1, seq, seq + 9)
         for seq in range(count)
     ]
 
@@ -64,30 +66,24 @@ def test_one_changed_bit_in_a_tile(path: Path, which: int, byte: int, bit: int) 
     path.write_bytes(content)
     try:
         with Trace(path) as opened:
-            read = list(opened.ops())
-        times = (
-            number for op in read for number in (op.seq, op.submitted, op.reference_ns, op.test_ns)
-        )
-        good = all(number < 1 << 63 for number in times)
-        good = good and all(op.completed < 1 << 63 or op.completed == NO_TIME for op in read)
-    except TraceError:
-        good = False
+            wrong, read = None, list(opened.ops())
+    except TraceError as error:
+        wrong = str(error)
     t = analysis.open(path)
-    if good:
+    if wrong is None:
         assert t.ops.collect()["seq"].sort().to_list() == sorted(op.seq for op in read)
     else:
-        with Trace(path) as opened:
-            where = opened.records_at + which * RECORD_SIZE
-        with pytest.raises(TraceError, match=f"no record where one should be, at byte {where}$"):
+        with pytest.raises(TraceError) as raised:
             _ = t.count
+        assert str(raised.value) == wrong
 
 
 def test_ops_that_never_completed_among_many(path: Path) -> None:
     many = some(TILE)
-    many[7] = Op(7, int(Kind.FLUSH), completed=NO_TIME)
+    many[-1] = Op(TILE - 1, int(Kind.FLUSH), submitted=many[-1].submitted, completed=NO_TIME)
     frame = analysis.open(write(path, many)).ops.collect()
-    assert frame.filter(pl.col("completed").is_null())["seq"].to_list() == [7]
-    assert frame.filter(pl.col("latency").is_null())["seq"].to_list() == [7]
+    assert frame.filter(pl.col("completed").is_null())["seq"].to_list() == [TILE - 1]
+    assert frame.filter(pl.col("latency").is_null())["seq"].to_list() == [TILE - 1]
 
 
 @pytest.mark.slow
@@ -99,7 +95,7 @@ def test_any_order_in_any_blocks(path: Path, order: list[int], block: int, marks
         many.insert(place, Mark(0, 0, "m"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "BLOCK", block)
-        t = analysis.open(write(path, many))
+        t = analysis.open(write(path, as_recorded(many)))
         batches = [len(batch) for batch in t.batches()]
         assert t.ops.collect()["offset"].to_list() == list(range(40))
         assert t.ops.filter(pl.col("seq") % 7 == 3).collect()["seq"].to_list() == [
@@ -120,7 +116,7 @@ def test_what_is_in_order_nearly_comes_in_many_batches(
 ) -> None:
     """Only what may still have to wait for others does."""
     monkeypatch.setattr(records, "BLOCK", 10)
-    many: list[Op | Mark] = [Op(seq ^ 1, int(Kind.FLUSH), submitted=seq) for seq in range(100)]
+    many: list[Op | Mark] = [Op(seq ^ 1, int(Kind.FLUSH), submitted=seq ^ 1) for seq in range(100)]
     batches = [
         batch.fields(["seq"])["seq"].tolist()
         for batch in analysis.open(write(path, many)).batches()

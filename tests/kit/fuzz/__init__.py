@@ -1,0 +1,1 @@
+"""Traces, payloads and verdicts changed at random, and every verb that reads them."""
