@@ -14,7 +14,6 @@ Pictures are in ``analysis.plots``, which loads matplotlib. This module does not
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,11 +30,13 @@ __all__ = ["damage", "open"]
 def open(path: str | os.PathLike[str]) -> "Frames":
     """Open a trace as frames. Reads the header only.
 
-    Raises TraceError if the file cannot be opened or is not a trace.
+    Raises UsageError if it is not a path, TraceError if the file cannot be opened or is not a
+    trace.
     """
+    from analysis.frames.asked import checked_path
     from analysis.frames.frames import Frames
 
-    return Frames(Path(path))
+    return Frames(checked_path(path))
 
 
 def damage(

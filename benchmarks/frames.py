@@ -80,7 +80,7 @@ def column(path: Path) -> object:
     """Read one column, the same as the msgpack loop."""
     import analysis
 
-    return analysis.open(path).ops.select("offset").collect()
+    return analysis.open(path).ops.select("offset_bytes").collect()
 
 
 def last_writer(path: Path) -> object:
@@ -110,7 +110,7 @@ def summary(path: Path) -> object:
 
     import analysis
 
-    pl_sum = [pl.col("length").sum(), pl.col("latency").max(), pl.col("in_flight").max()]
+    pl_sum = [pl.col("length_bytes").sum(), pl.col("latency").max(), pl.col("in_flight").max()]
     return analysis.open(path).ops.select(pl_sum).collect(engine="streaming")
 
 

@@ -7,6 +7,7 @@ another build of the driver, and name the request that corrupted it.
     verdict = blkbox.replay("install.trace", driver="vmdk")
     print(blkbox.story(verdict))
     blkbox.open("install.trace").ops.collect()
+    blkbox.plot("timeline", "install.trace", "install.png")
 
 Each function blocks until its work is done. The functions raise only BlkboxError, print nothing and
 install no signal handlers. A file that exists is replaced only with ``force=True``. Offsets and
@@ -25,6 +26,7 @@ The classes of BlkboxError (``tracer.errors``) say what happened:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blkbox.draw import plot
     from blkbox.jobs import (
         checkout,
         cut,
@@ -51,6 +53,7 @@ __all__ = [
     "load_verdict",
     "mark",
     "open",
+    "plot",
     "record",
     "replay",
     "report",
@@ -65,10 +68,11 @@ def __getattr__(name: str) -> Any:
     # Python looks into the current folder first, where a user may have a folder "tracer" too.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from blkbox import jobs
+    from blkbox import draw, jobs
     from tracer.errors import BlkboxError
 
-    return BlkboxError if name == "BlkboxError" else getattr(jobs, name)
+    home = draw if name == "plot" else jobs
+    return BlkboxError if name == "BlkboxError" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -55,7 +55,8 @@ def record(
     command: Sequence[str],
     raw: Pathlike | None = None,
     image: Pathlike | None = None,
-    size: int = 16 << 30,
+    size: int | None = None,
+    fresh: bool = False,
     payloads: str = "full",
     on_mismatch: str = "stop",
     trim: str = TrimRule.ANY,
@@ -77,7 +78,8 @@ def record(
     in the environment variable ``NBD_URI``.
     ``raw``, ``image``: the reference image and the test image; None: ``TRACE.raw`` and
     ``TRACE.test.FORMAT``. Existing images are used with their content, missing images are made.
-    ``size``: the disk's size in bytes, used if the images are missing.
+    ``size``: the size of a new disk in bytes; None: 16 GiB. Existing images must have this size.
+    ``fresh``: make new images in place of existing ones.
     ``payloads``: ``full`` keeps what ops write, ``hash`` keeps digests only.
     ``on_mismatch``: ``stop`` fails the request and ends the recording, ``continue`` notes the
     mismatch and goes on.
@@ -113,6 +115,7 @@ def record(
         raw=None if raw is None else Path(raw),
         image=None if image is None else Path(image),
         size=size,
+        fresh=fresh,
         payloads=_choice(Payloads, payloads),
         on_mismatch=_choice(OnMismatch, on_mismatch),
         trim=_choice(TrimRule, trim),
@@ -256,7 +259,10 @@ def story(verdict: "Verdict") -> str:
     """Return a verdict in words: what failed, the culprit, the damage, and what to do next. The
     text has at most 25 lines and no line feed at the end."""
     from analysis.story.words import story
+    from tracer.verdict import Verdict
 
+    if not isinstance(verdict, Verdict):
+        raise UsageError(f"a story is told of a replay's verdict, not of {verdict!r}")
     return story(verdict)
 
 
@@ -311,6 +317,8 @@ def report(
     if isinstance(source, Verdict):
         verdict, path = source, Path(trace or source.trace)
         name = path.name
+    elif not isinstance(source, str | PathLike):
+        raise UsageError(f"a report is of a verdict, or of a file by its path, not of {source!r}")
     else:
         path = Path(source)
         name = path.name
@@ -320,12 +328,14 @@ def report(
         elif trace is not None:
             raise UsageError(f"--trace goes with a verdict; {source} is a trace")
 
-    from analysis.report import READS, of_trace, of_verdict
+    from analysis.report import READS_OF_TRACE, READS_OF_VERDICT, of_trace, of_verdict
+
+    reads = READS_OF_TRACE if verdict is None else READS_OF_VERDICT
 
     with (
         _only_our_errors(),
         open(path) as frames,
-        bar("reading", frames.records * READS, "ops") as progress,
+        bar("reading", frames.records * reads, "ops") as progress,
     ):
         frames.watch = progress
         described = of_trace(frames, name) if verdict is None else of_verdict(frames, verdict, name)

@@ -22,6 +22,15 @@ PAGES = (".html", ".htm")
 """The suffixes that a report's name may have."""
 
 
+PRIVATE = 0o600
+"""The mode of files that hold a guest's data."""
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file for its owner alone: an ``opener`` for ``open``."""
+    return os.open(path, flags, PRIVATE)
+
+
 def check_free(path: Path, force: bool) -> None:
     """Raise UsageError if ``path`` exists without ``force``, or if its folder does not exist."""
     if path.exists() and not force:

@@ -10,11 +10,19 @@ from tracer.errors import UsageError
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50, "E": 1 << 60}
 
 
+SHOWN = 40
+"""Characters of what a user wrote that an error message repeats."""
+
+
 def parse_size(text: str) -> int:
     """Return the bytes in a size like ``512``, ``64K`` or ``1.5GiB``. Raises UsageError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGTPE]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(
+        r"(\d{1,30}(?:\.\d{1,30})?)\s*([KMGTPE]?)(?:i?B)?", text.strip(), re.IGNORECASE
+    )
     if match is None:
-        raise UsageError(f"{text!r} is not a size: write a number of bytes, or 64K, 100M, 16G, 1T")
+        raise UsageError(
+            f"{text[:SHOWN]!r} is not a size: write a number of bytes, or 64K, 100M, 16G, 1T"
+        )
     return (
         int(float(match[1]) * _UNITS[match[2].upper()])
         if "." in match[1]
@@ -24,9 +32,9 @@ def parse_size(text: str) -> int:
 
 def parse_duration(text: str) -> float:
     """Return the seconds in a time like ``90``, ``30s``, ``10m`` or ``2h``. Raises UsageError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smh]?)", text.strip())
     if match is None or not float(match[1]):
-        raise UsageError(f"{text!r} is not a time: write seconds above 0, or 30s, 10m, 2h")
+        raise UsageError(f"{text[:SHOWN]!r} is not a time: write seconds above 0, or 30s, 10m, 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 

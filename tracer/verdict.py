@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tracer.errors import Exit, UsageError
+from tracer.html import facts
 from tracer.op import SECTOR, sectors
-from tracer.text import size
+from tracer.text import many, size
 
 SCHEMA = 1
 """The version of the JSON."""
@@ -190,6 +191,17 @@ class Finding(SectorRange, frozen=True, kw_only=True, rename={"kind": "class"}):
     """The explanation as a sentence."""
     writer: Origin | None = None
     """The op whose bytes should be in the first sector. If the write of it was lost, that write."""
+
+    def __repr__(self) -> str:
+        last = self.sector + self.sectors - 1
+        place = f"sector {last}" if self.sectors == 1 else f"sectors {self.sector} to {last}"
+        return f"<Finding {place}{f': {self.kind}' if self.kind else ''}>"
+
+    def _repr_html_(self) -> str:
+        source = self.source and f"#{self.source.seq} {self.source.kind}"
+        writer = self.writer and f"#{self.writer.seq} {self.writer.kind}"
+        rows = [("in words", self.text), ("source", source), ("writer", writer)]
+        return facts(repr(self)[1:-1], rows)
 
 
 class Cause(Struct, frozen=True, kw_only=True, rename={"kind": "class"}):
@@ -407,6 +419,26 @@ class Verdict(Struct, frozen=True, kw_only=True):
     environment: Environment = msgspec.field(default_factory=Environment)
     schema: Count = SCHEMA
 
+    def __repr__(self) -> str:
+        culprit = f" by #{self.culprit.seq} {self.culprit.kind}" if self.culprit else ""
+        found = f", {many(len(self.damage), 'damaged range')}" if self.damage else ""
+        return f"<Verdict {self.driver}: {self.verdict}{culprit}{found}>"
+
+    def _repr_html_(self) -> str:
+        culprit = self.culprit and f"#{self.culprit.seq} {self.culprit.kind}"
+        sectors = sum(finding.sectors for finding in self.damage)
+        ranges = many(len(self.damage), "range")
+        damage = f"{many(sectors, 'sector')} in {ranges}" if self.damage else ""
+        rows: list[tuple[str, object]] = [
+            ("reason", self.reason),
+            ("culprit", culprit),
+            ("damage", damage),
+            ("trace", self.trace),
+            ("replayed", f"{many(self.replayed_ops, 'op')} in {many(self.runs, 'run')}"),
+        ]
+        rows += [("cause", cause.what) for cause in (self.culprit_causes or self.causes)[:5]]
+        return facts(f"{self.driver}: {self.verdict}", rows)
+
 
 class Recording(Struct, frozen=True, kw_only=True):
     """What a recording found."""
@@ -431,10 +463,22 @@ class Recording(Struct, frozen=True, kw_only=True):
     """The exit status of the guest's command, if there was a command."""
     compared: Compared | None = None
     """What the comparison of the images at the end read; None if there was none."""
+    made: list[str] = []
+    """The files that the recording made: the trace, its payload store, new images."""
     interrupted: SignalName | None = None
     """The signal that came after the guests were done, before everything was compared and the
     driver had stopped."""
     schema: Count = SCHEMA
+
+    def __repr__(self) -> str:
+        ops = many(sum(self.ops.values()), "op")
+        return f"<Recording {self.driver}: {self.verdict}, {ops} in {self.trace}>"
+
+    def _repr_html_(self) -> str:
+        ops = ", ".join(f"{count:,} {kind}" for kind, count in self.ops.items())
+        rows: list[tuple[str, object]] = [("reason", self.reason), ("trace", self.trace)]
+        rows += [("ops", ops), ("differences", f"{len(self.mismatches):,}")]
+        return facts(f"{self.driver}: {self.verdict}", rows)
 
     @property
     def exit_code(self) -> int:

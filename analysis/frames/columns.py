@@ -1,19 +1,24 @@
 """The columns of a frame of ops, made from records without a Python loop over ops.
 
-Units: offset and length are bytes, sectors are 512 bytes, times are ns since the trace's start.
+A column's unit is in its name or its dtype: bytes, sectors of 512 bytes, durations.
+docs/analysis.md describes every column.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import cpu_count
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 
 from analysis.frames.layout import Array, Batch
 from analysis.frames.records import OpRecords
-from tracer.op import KIND_BY_NUMBER, MUTATING, SECTOR, Kind
+from tracer.op import KIND_BY_NUMBER, MUTATING, SECTOR, Fault, Kind, flag_names
+from tracer.trace.records import KNOWN_FLAGS
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 KINDS = pl.Enum([kind.label for kind in Kind])
 """The dtype of the column ``kind``."""
@@ -21,38 +26,62 @@ KINDS = pl.Enum([kind.label for kind in Kind])
 WRITERS = [kind.label for kind in Kind if kind in MUTATING]
 """The kinds that change data."""
 
+TIME = pl.Duration("ns")
+"""The dtype of times, which count from the trace's start, and of what took time."""
+
 OPS = pl.Schema(
     {
         "seq": pl.Int64(),
         "kind": KINDS,
-        "offset": pl.Int64(),
-        "length": pl.Int64(),
+        "offset_bytes": pl.Int64(),
+        "length_bytes": pl.Int64(),
         "sector": pl.Int64(),
         "sectors": pl.Int64(),
-        "flags": pl.UInt16(),
-        "submitted": pl.Int64(),
-        "completed": pl.Int64(),
-        "latency": pl.Int64(),
+        "flags": pl.String(),
+        "submitted": TIME,
+        "completed": TIME,
+        "latency": TIME,
         "in_flight": pl.Int64(),
         "status": pl.UInt16(),
-        "reference_ns": pl.Int64(),
-        "test_ns": pl.Int64(),
+        "reference_took": TIME,
+        "test_took": TIME,
         "digest": pl.Binary(),
         "connection": pl.UInt32(),
     }
 )
 """The columns of ``Frames.ops``. Integers that are likely to be subtracted are signed."""
 
+MARKS = pl.Schema({"seq": pl.Int64(), "time": TIME, "name": pl.String()})
+"""The columns of ``Frames.marks``."""
+
+MISMATCHES = pl.Schema(
+    {
+        "seq": pl.Int64(),
+        "fault": pl.Enum([fault.label for fault in Fault]),
+        "offset_bytes": pl.Int64(),
+        "length_bytes": pl.Int64(),
+        "expected_status": pl.UInt16(),
+        "actual_status": pl.UInt16(),
+        "time": TIME,
+        "digest": pl.Binary(),
+    }
+)
+"""The columns of ``Frames.mismatches``."""
+
 ALL = pl.Schema(
     {
         **OPS,
+        "flag_bits": pl.UInt16(),
         "reference_status": pl.UInt16(),
         "test_status": pl.UInt16(),
         "payload": pl.UInt64(),
     }
 )
-"""Every column that can be decoded: also the errno of each side, and the payload's position in the
-payload store."""
+"""Every column that can be decoded: also the bits of ``tracer.op.Flag``, the errno of each side,
+and the payload's position in the payload store."""
+
+FLAG_SEPARATOR = "|"
+"""Between the names in the column ``flags``."""
 
 _KIND_INDEX = np.zeros(256, np.uint32)
 _KIND_INDEX[list(KIND_BY_NUMBER)] = range(len(KIND_BY_NUMBER))
@@ -63,6 +92,12 @@ _KIND_NAMES = pl.Series([kind.label for kind in Kind], dtype=KINDS)
 def _sectors(offset: Array, length: Array) -> Array:
     sectors: Array = ((offset + length + SECTOR - 1) // SECTOR - offset // SECTOR) * (length > 0)
     return sectors
+
+
+_FLAG_NAMES = pl.Series(
+    [FLAG_SEPARATOR.join(flag_names(bits)) for bits in range(KNOWN_FLAGS + 1)], dtype=pl.String
+)
+"""The names of every combination of flags. A record with others is refused."""
 
 
 def _unless_never(completed: Array, values: Array) -> pl.Series:
@@ -78,6 +113,10 @@ def _digest(digest: Array) -> pl.Series:
 
 _MADE: dict[str, tuple[tuple[str, ...], Callable[..., Array | pl.Series]]] = {
     "kind": (("kind",), lambda kind: _KIND_NAMES.gather(pl.Series(np.take(_KIND_INDEX, kind)))),
+    "offset_bytes": (("offset",), lambda offset: offset),
+    "length_bytes": (("length",), lambda length: length),
+    "flags": (("flags",), lambda flags: _FLAG_NAMES.gather(pl.Series(flags))),
+    "flag_bits": (("flags",), lambda flags: flags),
     "sector": (("offset",), lambda offset: offset // SECTOR),
     "sectors": (("offset", "length"), _sectors),
     "completed": (("completed",), lambda completed: _unless_never(completed, completed)),
@@ -89,11 +128,20 @@ _MADE: dict[str, tuple[tuple[str, ...], Callable[..., Array | pl.Series]]] = {
         ("test_status", "reference_status"),
         lambda test, reference: np.array(np.where(test != 0, test, reference)),
     ),
+    "reference_took": (("reference_ns",), lambda took: took),
+    "test_took": (("test_ns",), lambda took: took),
     "digest": (("digest",), _digest),
     "payload": (("payload",), lambda payload: payload.view(np.uint64)),
 }
 """The fields that a column is made from, and the function that makes it. Other columns are fields
 as they are."""
+
+
+def in_ns(frame: Frame) -> Frame:
+    """Return a frame with its durations as integers: ns. (polars turns a duration into a timedelta,
+    which has no ns, once it leaves the frame.)"""
+    durations = pl.selectors.duration()
+    return frame.with_columns(durations.to_physical())
 
 
 def decode(records: OpRecords, ops: Batch, columns: Iterable[str]) -> pl.DataFrame:
@@ -104,7 +152,8 @@ def decode(records: OpRecords, ops: Batch, columns: Iterable[str]) -> pl.DataFra
     found = ops.fields({field for needed, _ in made.values() for field in needed})
     return pl.DataFrame(
         [
-            pl.Series(name, make(*(found[field] for field in needed)))
+            # an integer becomes a duration without a copy
+            pl.Series(name, make(*(found[field] for field in needed))).cast(ALL[name])
             for name, (needed, make) in made.items()
         ]
     )

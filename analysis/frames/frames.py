@@ -4,7 +4,7 @@ A query decodes only the columns that it uses, for the ops that pass its filter,
 (``records`` reads the file, ``columns`` makes columns). So a trace larger than memory can be
 queried.
 
-Units: offset and length are bytes, sectors are 512 bytes, times are ns since the trace's start.
+A column's unit is in its name or its dtype. docs/analysis.md describes every column.
 """
 
 import builtins
@@ -21,11 +21,12 @@ import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from analysis.frames.columns import ALL, KINDS, OPS, WRITERS, ahead, decode
+from analysis.frames.asked import checked_bytes, checked_op, checked_sector
+from analysis.frames.columns import ALL, KINDS, MARKS, MISMATCHES, OPS, WRITERS, ahead, decode
 from analysis.frames.layout import Batch
 from analysis.frames.lifetimes import expected, to_op, versions
 from analysis.frames.records import OpRecords
-from tracer import text
+from analysis.frames.shown import in_a_line, in_html
 from tracer.closing import Closing
 from tracer.errors import UsageError
 from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
@@ -36,7 +37,7 @@ from tracer.trace.records import End
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Frames"]
 
-_FOR_DATA = ["seq", "kind", "offset", "length", "payload", "digest"]
+_FOR_DATA = ["seq", "kind", "offset_bytes", "length_bytes", "payload", "digest"]
 """The columns that are needed to find an op's data."""
 
 
@@ -46,8 +47,8 @@ class Frames(Closing):
     Use it as a context manager, or drop it: the files are closed when the object is collected. A
     torn trace reads up to its last whole record.
 
-    Units: offset and length are bytes, sectors are 512 bytes, times are ns since the trace's start.
-    Digests are 16 bytes. Statuses are errno values, 0 for success.
+    Sectors are 512 bytes, and times count from the trace's start. Digests are 16 bytes. Statuses
+    are errno values, 0 for success.
 
     The constructor reads the header only. It raises TraceError if the file cannot be opened or is
     not a trace. The first use of the ops reads the whole trace once, to check and index it; it
@@ -65,9 +66,18 @@ class Frames(Closing):
         """Bytes after the last whole record; 0 unless the trace is torn."""
 
     def __repr__(self) -> str:
-        state = "" if self.closed else ", not closed"
-        records = f"{self.records:,} records"  # counting ops would read the whole trace
-        return f"<Frames {self.path.name}: {text.size(self.header.size)}, {records}{state}>"
+        return in_a_line(self.path, self.header, self._trace if self._close.alive else None)
+
+    def _repr_html_(self) -> str:
+        return in_html(self.path, self.header, self._trace if self._close.alive else None)
+
+    def __len__(self) -> int:
+        """The number of ops, as ``count``."""
+        return self.count
+
+    def __bool__(self) -> bool:
+        """True: a trace without ops is a trace."""
+        return True
 
     def close(self) -> None:
         """Close the files. Closing twice is harmless."""
@@ -86,7 +96,7 @@ class Frames(Closing):
     @property
     def end(self) -> End | None:
         """The trace's end record; None if the trace was not closed."""
-        return self._trace.end
+        return self._opened.end
 
     @property
     def records(self) -> int:
@@ -127,24 +137,24 @@ class Frames(Closing):
     def ops(self) -> pl.LazyFrame:
         """Every op, sorted by seq, with the columns of OPS.
 
-        =============  ======  ============================================================
-        seq            Int64   the op's number, in the order of submission
-        kind           Enum    read, write, flush, trim, cache, block_status, zero, start
-        offset         Int64   the first byte
-        length         Int64   bytes
-        sector         Int64   the first sector that the op touches
-        sectors        Int64   how many sectors it touches
-        flags          UInt16  bits of ``tracer.op.Flag``
-        submitted      Int64   ns since the trace's start
-        completed      Int64   ns since the trace's start; null if the op never completed
-        latency        Int64   ns from submitted to completed; null if it never completed
-        in_flight      Int64   other ops in flight when this op was submitted
-        status         UInt16  the errno that the guest got; 0 for success
-        reference_ns   Int64   ns that the reference took
-        test_ns        Int64   ns that the driver took
-        digest         Binary  of the data written, or returned by a read: 16 bytes
-        connection     UInt32  the guest's connection
-        =============  ======  ============================================================
+        ==============  ============  ========================================================
+        seq             Int64         the op's number, in the order of submission
+        kind            Enum          read, write, flush, trim, cache, block_status, zero, start
+        offset_bytes    Int64         the first byte
+        length_bytes    Int64         how many bytes
+        sector          Int64         the first sector that the op touches
+        sectors         Int64         how many sectors it touches
+        flags           String        names, such as ``FUA|NO_HOLE``; empty if none is set
+        submitted       Duration(ns)  since the trace's start
+        completed       Duration(ns)  since the trace's start; null if the op never completed
+        latency         Duration(ns)  from submitted to completed; null if it never completed
+        in_flight       Int64         other ops in flight when this op was submitted
+        status          UInt16        the errno that the guest got; 0 for success
+        reference_took  Duration(ns)  what the reference took
+        test_took       Duration(ns)  what the driver took
+        digest          Binary        of the data written, or returned by a read: 16 bytes
+        connection      UInt32        the guest's connection
+        ==============  ============  ========================================================
 
         ``pl.col("digest").bin.encode("hex")`` makes text of a digest. Raises TraceError if the
         trace is damaged.
@@ -155,43 +165,53 @@ class Frames(Closing):
     def marks(self) -> pl.DataFrame:
         """The named moments of the recording, in order.
 
-        Columns: ``seq`` (Int64), the op that the mark stands before; ``time`` (Int64), in ns since
-        the trace's start; ``name`` (String). Raises TraceError if the trace is damaged.
+        ====  ============  ==================================
+        seq   Int64         the op that the mark stands before
+        time  Duration(ns)  since the trace's start
+        name  String        the mark's name
+        ====  ============  ==================================
+
+        Raises TraceError if the trace is damaged.
         """
-        schema = {"seq": pl.Int64(), "time": pl.Int64(), "name": pl.String()}
-        return self._frame((asdict(mark) for mark in self._trace.marks()), schema)
+        return self._frame((asdict(mark) for mark in self._opened.marks()), MARKS)
 
     @property
     def mismatches(self) -> pl.DataFrame:
         """The differences between the two sides that the recorder found.
 
-        Columns: ``seq`` (Int64), the op; ``fault`` (Enum: data, status, block_status, final, lost);
-        ``offset`` and ``length`` (Int64), the bytes from the first that differs to the last;
-        ``expected_status`` and ``actual_status`` (UInt16), the errno of the reference and of the
-        test side; ``time`` (Int64), in ns since the trace's start; ``digest`` (Binary), of the
-        bytes that the test side returned. Raises TraceError if the trace is damaged.
+        ===============  ============  =======================================================
+        seq              Int64         the op
+        fault            Enum          data, status, block_status, final or lost
+        offset_bytes     Int64         the first byte that differs
+        length_bytes     Int64         the bytes from there to the last byte that differs
+        expected_status  UInt16        the reference's errno
+        actual_status    UInt16        the driver's errno
+        time             Duration(ns)  since the trace's start
+        digest           Binary        of the bytes that the driver returned
+        ===============  ============  =======================================================
+
+        Raises TraceError if the trace is damaged.
         """
-        schema = {
-            "seq": pl.Int64(),
-            "fault": pl.Enum([fault.label for fault in Fault]),
-            "offset": pl.Int64(),
-            "length": pl.Int64(),
-            "expected_status": pl.UInt16(),
-            "actual_status": pl.UInt16(),
-            "time": pl.Int64(),
-            "digest": pl.Binary(),
-        }
         rows = (
-            asdict(mismatch) | {"fault": Fault(mismatch.fault).label}
-            for mismatch in self._trace.mismatches()
+            asdict(mismatch)
+            | {
+                "fault": Fault(mismatch.fault).label,
+                "offset_bytes": mismatch.offset,
+                "length_bytes": mismatch.length,
+            }
+            for mismatch in self._opened.mismatches()
         )
-        return self._frame(rows, schema)
+        return self._frame(rows, MISMATCHES)
 
     def check_sector(self, sector: int) -> None:
         """Raise UsageError if the disk has no such sector."""
-        if not 0 <= sector < self.sectors:
-            last = f"the disk's last is {self.sectors - 1}" if self.sectors else "the disk is empty"
-            raise UsageError(f"there is no sector {sector}: {last}")
+        checked_sector(sector, self.sectors)
+
+    def byte_range(self, sectors: range) -> tuple[int, int]:
+        """Return the first byte of some sectors, and the byte after the last: the disk may end
+        within its last sector. Raises UsageError if it is not a range with step 1, or the disk does
+        not have these sectors."""
+        return checked_bytes(sectors, self.header.size)
 
     def touching(self, sector: int) -> pl.LazyFrame:
         """Return every op that touched a sector, sorted by seq, as a lazy frame: in a long trace
@@ -199,8 +219,7 @@ class Frames(Closing):
 
         Raises UsageError if the disk has no such sector, TraceError if the trace is damaged.
         """
-        self.check_sector(sector)
-        return self._within(sector * SECTOR, (sector + 1) * SECTOR).select(*OPS)
+        return self._on(sector).select(*OPS)
 
     def history(self, sector: int) -> pl.DataFrame:
         """Return every op that touched a sector, sorted by seq: ``touching``, collected.
@@ -217,12 +236,11 @@ class Frames(Closing):
         included. A fast zero that the driver refused is not. Raises UsageError if the disk has no
         such sector, TraceError if the trace is damaged.
         """
-        self.check_sector(sector)
         # the rule of Op.refused, as an expression
-        fast_zero = pl.col("flags") & int(Flag.FAST_ZERO) != 0
+        fast_zero = pl.col("flag_bits") & int(Flag.FAST_ZERO) != 0
         refused = fast_zero & (pl.col("test_status") == errno.ENOTSUP)
         return (
-            self._within(sector * SECTOR, (sector + 1) * SECTOR)
+            self._on(sector)
             .filter(pl.col("kind").is_in(WRITERS), ~refused)
             .select(*OPS)
             .with_columns(last=pl.col("seq") == pl.col("seq").max())
@@ -234,17 +252,17 @@ class Frames(Closing):
 
         Each row is a version of ``sectors`` sectors from ``sector`` on, with these columns:
 
-        ===========  ===========  ============================================================
-        sector       Int64        the first sector
-        sectors      Int64        how many sectors
-        seq          Int64        the op that made the version; null for a blank disk's zeroes
-        kind         Enum         of that op
-        digest       Binary       of all the data of that op: 16 bytes
-        since        Int64        ns, when that op completed; 0 for a blank disk
-        replaced_by  Int64        the next op that changed any of it; null if there is none
-        until        Int64        ns, when ``replaced_by`` was submitted; null if there is none
-        read_by      List(Int64)  the reads that returned any of it, by seq
-        ===========  ===========  ============================================================
+        ===========  ============  ===========================================================
+        sector       Int64         the first sector
+        sectors      Int64         how many sectors
+        seq          Int64         the op that made the version; null for a blank disk's zeroes
+        kind         Enum          of that op; null for a blank disk
+        digest       Binary        of all the data of that op: 16 bytes; null for a blank disk
+        since        Duration(ns)  when that op completed; 0 for a blank disk
+        replaced_by  Int64         the next op that changed any of it; null if there is none
+        until        Duration(ns)  when ``replaced_by`` was submitted; null if there is none
+        read_by      List(Int64)   the reads that returned any of it, by seq
+        ===========  ============  ===========================================================
 
         An op that changed part of a sector makes a version of the whole sector. An op that failed
         on the reference makes no version; ``writers`` shows it. A trim makes zeroes, unless the
@@ -253,7 +271,7 @@ class Frames(Closing):
         ``sectors`` is a range with step 1. Raises UsageError if it is empty or the disk does not
         have these sectors, TraceError if the trace is damaged.
         """
-        start, end = self._bounds(sectors)
+        start, end = self.byte_range(sectors)
         took = self._within(start, end).filter(pl.col("reference_status") == 0)
         reads = took.filter(pl.col("kind") == Kind.READ.label, pl.col("test_status") == 0)
         wanted = ["seq", "kind", "sector", "sectors", "submitted", "completed", "digest"]
@@ -272,12 +290,10 @@ class Frames(Closing):
         if it is a part of one. Raises UsageError if the disk does not have these sectors or the
         trace has no op ``at``, TraceError if the trace is damaged or a payload cannot be read.
         """
-        start, end = self._bounds(sectors)
-        if at is not None and not 0 <= at <= self.last:
-            raise UsageError(f"there is no op #{at}: the last is #{self.last}")
+        start, end = self.byte_range(sectors)
+        last = self.last if at is None else checked_op(at, self.last)
         took = self._within(start, end).filter(pl.col("reference_status") == 0, self._changes)
-        if at is not None:
-            took = took.filter(pl.col("seq") <= at)
+        took = took.filter(pl.col("seq") <= last)
         return expected(took.select(_FOR_DATA).collect(), self._source, start, end)
 
     def bytes(self, seq: int) -> builtins.bytes:
@@ -287,14 +303,22 @@ class Frames(Closing):
         digest and the length alone (``tracer.digest.stand_in``). Raises UsageError if there is no
         such op or it brought no data, TraceError if its payload cannot be read.
         """
-        found = decode(self._records, self._records.find(seq), _FOR_DATA)
+        number = checked_op(seq, self.last)
+        found = decode(self._records, self._records.find(number), _FOR_DATA)
         if found.is_empty():
-            raise UsageError(f"there is no op #{seq}")
+            raise UsageError(f"there is no op #{number}: the trace has no record of it")
         op = to_op(found.row(0, named=True))
         data = self._source.data(op)
         if data is None:
             raise UsageError(f"op #{seq} is a {found['kind'][0]}: it brought no data")
         return builtins.bytes(data)
+
+    @property
+    def _opened(self) -> Trace:
+        """The trace. Raises UsageError if it was closed."""
+        if not self._close.alive:
+            raise UsageError(f"{self.path} was closed: open it again")
+        return self._trace
 
     @cached_property
     def _source(self) -> TraceWithData:
@@ -306,29 +330,26 @@ class Frames(Closing):
         changing = changing_kinds(self.header.trim)
         return pl.col("kind").is_in(sorted(kind.label for kind in changing))
 
-    def _bounds(self, sectors: range) -> tuple[int, int]:
-        """Return the first byte of a range of sectors, and the byte after it. Raises UsageError if
-        the disk does not have these sectors."""
-        if sectors.step != 1 or not 0 <= sectors.start < sectors.stop <= self.sectors:
-            raise UsageError(
-                f"there are no sectors {sectors}: the disk has range(0, {self.sectors})"
-            )
-        return sectors.start * SECTOR, min(sectors.stop * SECTOR, self.header.size)
-
     def _frame(
         self, rows: Iterable[dict[str, Any]], schema: Mapping[str, pl.DataType]
     ) -> pl.DataFrame:
         chosen = [[row[name] for name in schema] for row in rows]
         return pl.DataFrame(chosen, schema=schema, orient="row")
 
+    def _on(self, sector: int) -> pl.LazyFrame:
+        """Return every op that touches a sector. Raises UsageError if the disk has no such."""
+        start = checked_sector(sector, self.sectors) * SECTOR
+        return self._within(start, start + SECTOR)
+
     def _within(self, start: int, end: int) -> pl.LazyFrame:
         """Return every op that touches the bytes ``[start, end)``, with the columns of ALL."""
-        offset, length = pl.col("offset"), pl.col("length")
+        offset, length = pl.col("offset_bytes"), pl.col("length_bytes")
         return self._all.filter(offset < end, offset + length > start, length > 0)
 
     @property
     def _all(self) -> pl.LazyFrame:
         """Every op, sorted by seq, with the columns of ALL."""
+        _ = self._opened
         # Find damaged records here: polars may wrap an exception that a query raises.
         _ = self._records.count
         # Not cached: the frame refers to this object, and the cycle would keep the file open.

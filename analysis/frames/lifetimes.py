@@ -8,7 +8,7 @@ between returned that version.
 import numpy as np
 import polars as pl
 
-from analysis.frames.columns import KINDS
+from analysis.frames.columns import KINDS, TIME
 from analysis.frames.layout import Array
 from tracer.op import KIND_BY_NUMBER, Buffer, Kind, Op
 from tracer.ranges import RangeSet
@@ -21,13 +21,16 @@ VERSIONS = pl.Schema(
         "seq": pl.Int64(),
         "kind": KINDS,
         "digest": pl.Binary(),
-        "since": pl.Int64(),
+        "since": TIME,
         "replaced_by": pl.Int64(),
-        "until": pl.Int64(),
+        "until": TIME,
         "read_by": pl.List(pl.Int64()),
     }
 )
 """The columns of ``Frames.versions``."""
+
+_START = pl.lit(0, TIME)
+"""The trace's start."""
 
 NUMBERS = {kind.label: number for number, kind in KIND_BY_NUMBER.items()}
 """The number of each kind, by its label."""
@@ -89,7 +92,9 @@ def versions(changes: pl.DataFrame, reads: pl.DataFrame, start: int, end: int) -
                 "seq": by["seq"],
                 "kind": by["kind"],
                 "digest": by["digest"],
-                "since": pl.select(pl.when(blank).then(0).otherwise(by["completed"])).to_series(),
+                "since": pl.select(
+                    pl.when(blank).then(_START).otherwise(by["completed"])
+                ).to_series(),
                 "replaced_by": successor["seq"],
                 "until": successor["submitted"],
                 "row": np.arange(len(firsts)),
@@ -142,5 +147,6 @@ def expected(changes: pl.DataFrame, source: TraceWithData, start: int, end: int)
 
 def to_op(row: dict[str, object]) -> Op:
     """Return a row of a frame as an op that has the fields needed to find its data."""
-    fields: dict[str, object] = {name: row[name] for name in ("seq", "offset", "length", "payload")}
-    return Op(kind=NUMBERS[str(row["kind"])], digest=row["digest"], **fields)  # type: ignore[arg-type]
+    fields = {"seq": row["seq"], "offset": row["offset_bytes"], "length": row["length_bytes"]}
+    fields |= {"payload": row["payload"], "digest": row["digest"]}
+    return Op(kind=NUMBERS[str(row["kind"])], **fields)  # type: ignore[arg-type]

@@ -25,7 +25,9 @@ NEAR = 32 * CLUSTER
 _NEVER = 1 << 62
 """The completion time, in ns, of an op that never completed."""
 
-_ENDED = pl.col("completed").fill_null(_NEVER)
+_BEGUN = pl.col("submitted").to_physical()
+_ENDED = pl.col("completed").to_physical().fill_null(_NEVER)
+"""When an op began and ended, in ns."""
 
 Ranges = npt.NDArray[np.int64]
 """Sectors: a row ``[start, end)`` per range, sorted and disjoint."""
@@ -98,7 +100,7 @@ def scene_of(trace: Frames, verdict: Verdict) -> Scene:
     culprit = verdict.culprit
     place, flight = None, (_NEVER, -1)
     if culprit is not None:
-        found = trace.ops.filter(seq=culprit.seq).select("submitted", _ENDED).collect()
+        found = trace.ops.filter(seq=culprit.seq).select(_BEGUN, _ENDED).collect()
         if found.is_empty():
             raise UsageError(f"{trace.path} has no op #{culprit.seq}, which the verdict names")
         flight = found.row(0)
@@ -194,13 +196,14 @@ def find_rows(trace: Frames, scene: Scene, views: list[View]) -> tuple[pl.DataFr
     If there are too many, the most relevant are kept: the culprit and the first bad read, then ops
     in flight with the culprit, then ops that changed damaged sectors, then the nearest by seq.
     """
-    start, end = pl.col("offset") / SECTOR, (pl.col("offset") + pl.col("length")) / SECTOR
+    offset, length = pl.col("offset_bytes"), pl.col("length_bytes")
+    start, end = offset / SECTOR, (offset + length) / SECTOR
     seq = pl.col("seq")
-    seen = [(start < view.end) & (end > view.start) & (pl.col("length") > 0) for view in views]
+    seen = [(start < view.end) & (end > view.start) & (length > 0) for view in views]
     found = trace.ops.filter(pl.any_horizontal(*seen, seq == scene.seq))
     focus = next((number for number in (scene.seq, scene.bad_seq) if number >= 0), trace.count)
     submitted, ended = scene.flight
-    together = (submitted <= _ENDED) & (pl.col("submitted") <= ended) & (seq != scene.seq)
+    together = (submitted <= _ENDED) & (ended >= _BEGUN) & (seq != scene.seq)
 
     def damaged(place: pl.Series) -> pl.Series:
         starts, ends = place.struct.field("start"), place.struct.field("end")

@@ -18,6 +18,7 @@ from analysis.frames.frames import Frames
 from analysis.plots import style
 from analysis.plots.closeup import CLUSTER, Ranges, Scene, View, find_rows, scene_of, views_of
 from tracer import text
+from tracer.errors import UsageError
 from tracer.op import SECTOR
 from tracer.verdict import Cause, Verdict, VerdictKind
 
@@ -47,6 +48,9 @@ def damage(trace: Frames, verdict: Verdict) -> Figure:
     sectors or the damage nearest to them. Raises UsageError if the verdict is about another trace,
     and TraceError.
     """
+    if not isinstance(trace, Frames) or not isinstance(verdict, Verdict):
+        found = f"{type(trace).__name__} and {type(verdict).__name__}"
+        raise UsageError(f"damage is drawn of a trace and its verdict, not of {found}")
     scene = scene_of(trace, verdict)
     views = views_of(trace, scene)
     rows, touching = find_rows(trace, scene, views)

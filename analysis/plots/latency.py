@@ -1,29 +1,43 @@
-"""The latency picture: cumulative distributions by kind, test against reference."""
+"""The latency picture: distributions by kind, test against reference, and latency over time."""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis.frames.frames import Frames
 from analysis.plots import style
-from analysis.plots.bins import guest_ops
+from analysis.plots.subject import Some, Subject, subject_of
+from analysis.plots.waits import draw_waits
 
 PER_DECADE = 200
 """Bins per power of ten: values are right to 1.2 %, half a pixel."""
 
-SIDES = {"test": "test_ns", "reference": "reference_ns"}
+SIDES = {"test": "test_took", "reference": "reference_took"}
 """The column of Frames.ops for each side."""
+
+GUEST = {"guest": "latency"}
+"""What is drawn if no side was measured: the time that the guest waited."""
+
+LOWEST, HIGHEST = 0.005, 0.99995
+"""The shares at the ends of the axis: beyond the first and the last tick."""
+
+SHARES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
+"""The shares with a tick."""
+
+NUMBERS = {"median": 0.5, "99 %": 0.99, "99.99 %": 0.9999}
+"""The shares whose time is in the legend."""
 
 _ACROSS = 3
 """Panels side by side."""
 
-TITLE = "latency, test against reference"
+TITLE = "latency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,46 +67,82 @@ class Spread:
         return float(ends[np.searchsorted(shares, share - 1e-12)])
 
 
-def latency(trace: Frames) -> Figure:
-    """Draw the cumulative distribution of latencies on a logarithmic scale, a panel for each kind.
+Spreads = dict[str, dict[str, Spread]]
+"""The spread of each kind, by side."""
 
-    Ops that never completed and times of 0 (not measured) are left out. Memory does not grow with
-    the number of ops. Raises TraceError.
+
+def latency(
+    trace: Frames,
+    *,
+    ops: Some | None = None,
+    sectors: range | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw how long ops took: a panel for each kind, and one for all kinds over time.
+
+    A kind's panel has the cumulative distribution on the test side and on the reference, up to the
+    slowest of 10,000. If neither side was measured, the time that the guest waited takes their
+    place. Ops that never completed and times of 0 (not measured) are left out. Memory does not grow
+    with the number of ops.
+
+    ``ops``: the ops to draw, a filtered frame of ``trace.ops``; None: all.
+    ``sectors``: draw the ops that touch these sectors; None: the whole disk.
+    ``ax``: draw the distributions of all kinds into these axes, without the panel over time.
+
+    Raises UsageError if an argument is wrong, TraceError if the trace is damaged.
     """
-    found = {side: _spreads(trace, column) for side, column in SIDES.items()}
+    style.check_axes(ax)
+    subject = subject_of(trace, ops, sectors, *SIDES.values(), *GUEST.values())
+    found = _found(subject, SIDES) or _found(subject, GUEST)
     kinds = [kind for kind in style.ORDER if any(kind in spreads for spreads in found.values())]
     if not kinds:
-        return style.nothing(trace, TITLE, "there are no ops whose time was measured")
-    down = math.ceil(len(kinds) / _ACROSS)
-    figure = style.new_figure(trace, TITLE, 3.4 * down + 1.1, "to the left is faster")
-    across = min(_ACROSS, len(kinds))
-    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes, kind in zip(panels, kinds, strict=False):
-        _draw(
-            axes, kind, {side: spreads[kind] for side, spreads in found.items() if kind in spreads}
+        return style.nothing(subject, TITLE, "there are no ops whose time was measured", ax)
+    if ax is not None:
+        for kind in kinds:
+            _draw(ax, kind, _of(found, kind), together=True)
+        _label([ax], _ends(found))
+        _label_shares(ax)
+        ax.legend(
+            loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, handlelength=2.6
         )
-    for axes in panels[len(kinds) :]:
-        axes.set_axis_off()
-    shortest = min(spread.bins[0] for spreads in found.values() for spread in spreads.values())
-    longest = max(spread.longest for spreads in found.values() for spread in spreads.values())
-    # whole powers of ten, so that there are at least two labels
-    panels[0].set_xlim(
-        10 ** math.floor(shortest / PER_DECADE), 10 ** (math.floor(math.log10(longest)) + 1)
-    )
+        return style.figure_of(ax)
+    side = next(iter(found))
+    drawn = sum(max(spread.ops for spread in _of(found, kind).values()) for kind in kinds)
+    down = math.ceil(len(kinds) / _ACROSS)
+    figure = style.new_figure(subject, TITLE, 3.4 * down + 4.2, drawn, "to the left is faster")
+    layout: Any = figure.get_layout_engine()
+    layout.set(w_pad=0.12)  # inches: the labels at the ends of neighbouring axes
+    across = min(_ACROSS, len(kinds))
+    grid = figure.add_gridspec(down + 1, across, height_ratios=[*[3.4] * down, 2.8])
+    panels: list[Axes] = []
+    for at, kind in enumerate(kinds):
+        first = panels[0] if panels else None
+        axes = figure.add_subplot(grid[at // across, at % across], sharex=first, sharey=first)
+        _draw(axes, kind, _of(found, kind))
+        axes.tick_params(labelleft=at % across == 0, labelbottom=at + across >= len(kinds))
+        panels.append(axes)
     # the lowest panel of each column has the labels, even if the last row is not full
-    for axes in panels[max(0, len(kinds) - across) : len(kinds)]:
-        axes.tick_params(labelbottom=True)
-        axes.set_xlabel("latency")
-    for axes in panels[: len(kinds) : across]:
-        axes.set_ylabel("share of ops")
+    _label(panels[max(0, len(kinds) - across) :], _ends(found))
+    for axes in panels[::across]:
+        _label_shares(axes)
+    draw_waits(figure.add_subplot(grid[down, :]), subject, (SIDES | GUEST)[side], side)
     return figure
 
 
-def _spreads(trace: Frames, column: str) -> dict[str, Spread]:
+def _of(found: Spreads, kind: str) -> dict[str, Spread]:
+    return {side: spreads[kind] for side, spreads in found.items() if kind in spreads}
+
+
+def _found(subject: Subject, sides: dict[str, str]) -> Spreads:
+    """Return the spreads of the sides that were measured."""
+    spreads = {side: _spreads(subject, column) for side, column in sides.items()}
+    return {side: kinds for side, kinds in spreads.items() if kinds}
+
+
+def _spreads(subject: Subject, column: str) -> dict[str, Spread]:
     """Return the spread of each kind that has measured ops."""
     groups = (
-        guest_ops(trace)
-        .filter(pl.col("completed").is_not_null(), pl.col(column) > 0)
+        subject.ops.filter(pl.col("completed").is_not_null(), pl.col(column) > 0)
         .group_by("kind", bin=(pl.col(column).log10() * PER_DECADE).floor().cast(pl.Int64))
         .agg(pl.len().cast(pl.Int64), longest=pl.col(column).max())
         .sort("bin")
@@ -104,29 +154,68 @@ def _spreads(trace: Frames, column: str) -> dict[str, Spread]:
     }
 
 
-def _draw(axes: Axes, kind: str, spreads: dict[str, Spread]) -> None:
-    colour = style.LINES[kind][0]
-    looks = {"test": (colour, "-", 2.2), "reference": ("black", (0, (4, 2)), 1.2)}
+def _ends(found: Spreads) -> tuple[float, float]:
+    """Return the ends of the axis of times: whole powers of ten, so that there are at least two
+    labels."""
+    spreads = [spread for kinds in found.values() for spread in kinds.values()]
+    shortest = min(int(spread.bins[0]) for spread in spreads)
+    longest = max(spread.longest for spread in spreads)
+    return 10 ** math.floor(shortest / PER_DECADE), 10 ** (math.floor(math.log10(longest)) + 1)
+
+
+def _odds(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return where a share is on its axis, which has as much room for the slowest ops as for the
+    others: the logarithm of the odds. 0 and 1, which have none, are beyond the ends."""
+    share = np.clip(share, LOWEST / 10, 1 - (1 - HIGHEST) / 10)
+    return np.log10(share / (1 - share))
+
+
+def _share(odds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 1 / (1 + 10 ** -np.clip(odds, -9, 9))
+
+
+def _draw(axes: Axes, kind: str, spreads: dict[str, Spread], together: bool = False) -> None:
+    """Draw the curves of one kind. ``together``: other kinds are in the same panel."""
+    colour, dashes = style.LINES[kind] if together else (style.LINES[kind][0], "-")
+    own = (colour, dashes, 2.2)
+    reference = (colour if together else "black", (0, (4, 2)), 1.2)
+    looks = {"test": own, "guest": own, "reference": reference}
     axes.set_xscale("log")
+    axes.set_yscale("function", functions=(_odds, _share))
     for side, spread in spreads.items():
         ends, shares = spread.steps
         start = 10 ** (spread.bins[0] / PER_DECADE)
-        ink, dashes, width = looks[side]
-        numbers = [spread.quantile(0.5), spread.quantile(0.99), spread.longest]
+        ink, line, width = looks[side]
+        numbers = [*(spread.quantile(share) for share in NUMBERS.values()), spread.longest]
         summary = " / ".join(style.short(ns, style.TIMES) for ns in numbers)
         axes.step(
             np.concatenate([[start], ends]), np.concatenate([[0], shares]), where="post",
-            color=ink, ls=dashes, lw=width, label=f"{side}: {summary}",
+            color=ink, ls=line, lw=width,
+            label=f"{kind}, {side}" if together else f"{side}: {summary}",
         )  # fmt: skip
-    ops = max(spread.ops for spread in spreads.values())
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 0.98), frameon=False, fontsize=9, handlelength=2.6,
-        title=f"{kind}: {ops:,} (median / 99 % / longest)", alignment="left",
-    )  # fmt: skip
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylim(LOWEST, HIGHEST)
+    axes.yaxis.set_major_locator(FixedLocator(SHARES))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g} %"))
     axes.xaxis.set_major_locator(LogLocator(numticks=7))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ns, _: style.short(ns, style.TIMES)))
     axes.grid(color=style.FAINT, lw=0.5)
     axes.tick_params(labelsize=8)
+    if not together:
+        ops = max(spread.ops for spread in spreads.values())
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.02, 0.98), frameon=False, fontsize=9,
+            handlelength=2.6, title=f"{kind}: {ops:,} ({' / '.join([*NUMBERS, 'longest'])})",
+            alignment="left", title_fontsize=9,
+        )  # fmt: skip
+
+
+def _label(panels: list[Axes], ends: tuple[float, float]) -> None:
+    for axes in panels:
+        axes.set_xlim(*ends)
+        axes.set_xlabel("latency")
+
+
+def _label_shares(axes: Axes) -> None:
+    axes.set_ylabel("share of ops")

@@ -8,6 +8,7 @@ prints without colour.
 import io
 import warnings
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,19 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
 
-from analysis.frames.frames import Frames
+from analysis.plots.subject import Subject
 from tracer import files, text
 from tracer.errors import UsageError
-from tracer.op import Kind
+from tracer.op import SECTOR, Kind
 
 DPI = 150
+"""Pixels per inch of a PNG: a picture is then 1,800 pixels wide."""
+
+DPIS = range(30, 601)
+"""The pixels per inch that a PNG may have: below, labels are blots; above, the pixels of a tall
+picture do not fit into 300 MiB."""
 
 BLUE, ORANGE, PURPLE, GREEN = "#0072B2", "#E69F00", "#CC79A7", "#009E73"
 YELLOW, VERMILLION = "#F0E442", "#D55E00"
@@ -80,15 +87,42 @@ _LIGHT, _DARK = 0.62, 0.05
 white."""
 
 
-def save(figure: Figure, path: Path) -> None:
+def check_dpi(dpi: int | None) -> None:
+    """Raise UsageError unless a PNG may have that many pixels per inch."""
+    if dpi is not None and dpi not in DPIS:
+        raise UsageError(f"{dpi} dpi: a picture has from {DPIS.start} to {DPIS.stop - 1}")
+
+
+def save(figure: Figure, path: str | PathLike[str], dpi: int | None = None) -> None:
     """Write a figure in the format that the path's suffix names, whole or not at all.
 
-    The same figure gives the same bytes. Raises UsageError if the suffix is not in
-    ``tracer.files.PICTURES``, and OSError.
+    The same figure gives the same bytes. ``dpi``: the pixels per inch of a PNG, which is 12
+    inches wide; None: DPI. Raises UsageError if the suffix is not in ``tracer.files.PICTURES`` or
+    ``dpi`` is not in DPIS, and OSError.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in files.PICTURES:
         raise UsageError(f"cannot draw {path}: the name must end in {', '.join(files.PICTURES)}")
+    check_dpi(dpi)
+    files.write_whole(path, _rendered(figure, suffix, dpi or DPI))
+
+
+def small_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG with 256 colours, for a page: half the size of all colours, and the
+    eye sees no difference."""
+    with Image.open(io.BytesIO(_rendered(figure, ".png", DPI))) as picture:
+        # the default method gives rare colours away: a thin line would get another kind's colour
+        few = picture.convert("RGB").quantize(
+            256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+        )
+    small = io.BytesIO()
+    few.save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def _rendered(figure: Figure, suffix: str, dpi: int) -> bytes:
+    """Return a figure in the format of a suffix."""
     facts = {
         ".png": {"Software": files.MAKER},
         ".svg": {"Date": None},
@@ -98,34 +132,56 @@ def save(figure: Figure, path: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "blkbox"}), warnings.catch_warnings():
         # if the font lacks a name's script, boxes are drawn: a warning on stderr would not help
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=facts)
-    files.write_whole(path, drawn.getvalue())
+        figure.savefig(drawn, format=suffix[1:], dpi=dpi, metadata=facts)
+    return drawn.getvalue()
 
 
-def new_figure(trace: Frames, title: str, height: float, *notes: str) -> Figure:
-    """Return a figure of full width, ``height`` inches high, with a headline and a caption."""
+def new_figure(subject: Subject, title: str, height: float, drawn: int, *notes: str) -> Figure:
+    """Return a figure of full width, ``height`` inches high, with a headline and a caption.
+    ``drawn`` is the number of ops in it."""
     figure = Figure(figsize=(12, height), layout="constrained")
-    words = f"{one_line(trace.path.name)}: {title}"
+    words = f"{one_line(subject.trace.path.name)}: {title}"
     figure.suptitle(words, x=0.01, ha="left", size=15, weight="bold", parse_math=False)
-    figure.supxlabel(caption(trace, *notes), x=0.01, ha="left", size=10, parse_math=False)
+    words = caption(subject, drawn, *notes)
+    figure.supxlabel(words, x=0.01, ha="left", size=10, parse_math=False)
     return figure
 
 
-def nothing(trace: Frames, title: str, why: str) -> Figure:
-    """Return an empty picture that says why it is empty."""
-    figure = new_figure(trace, title, 2.4)
-    axes = figure.add_subplot()
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, why, ha="center", va="center", size=12)
-    return figure
+def nothing(subject: Subject, title: str, why: str, ax: Axes | None) -> Figure:
+    """Draw, in a figure of its own or in ``ax``, why a picture is empty."""
+    axes = ax
+    if axes is None:
+        axes = new_figure(subject, title, 2.4, 0).add_subplot()
+        axes.set_axis_off()
+    axes.text(0.5, 0.5, why, ha="center", va="center", size=12, transform=axes.transAxes)
+    return figure_of(axes)
 
 
-def caption(trace: Frames, *notes: str) -> str:
-    """Return the caption: the trace, its size and ops, and notes."""
-    ops = "1 op" if trace.count == 1 else f"{trace.count:,} ops"
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes belong to."""
+    found = ax.get_figure(root=True)
+    assert found is not None
+    return found
+
+
+def check_axes(ax: object) -> None:
+    """Raise UsageError unless ``ax`` is None or matplotlib's Axes."""
+    if ax is not None and not isinstance(ax, Axes):
+        raise UsageError(f"ax= wants one matplotlib Axes, not a {type(ax).__name__}")
+
+
+def caption(subject: Subject, drawn: int, *notes: str) -> str:
+    """Return the caption: the trace, its size and ops, what is shown of them, and notes."""
+    trace = subject.trace
+    ops = text.ops(trace.count)
+    if subject.some:
+        ops = f"{drawn:,} of {ops}"
     words = [f"{one_line(trace.path.name)}: {text.size(trace.header.size)}, {ops}"]
     if not trace.closed:
         words[0] += " (not closed)"
+    if subject.size < trace.header.size:
+        first, last = subject.start // SECTOR, (subject.end - 1) // SECTOR
+        words.append(f"sector {first:,}" if first == last else f"sectors {first:,} to {last:,}")
     return "; ".join([*words, *notes])
 
 
@@ -148,7 +204,7 @@ def short(value: float, units: tuple[tuple[str, int], ...]) -> str:
 
 def time_axis(axis: Axis, ns: int) -> None:
     """Label an axis that shows about ``ns`` nanoseconds."""
-    name, unit = unit_of(ns, TIMES, 10)
+    name, unit = unit_of(ns, TIMES, 2)
     axis.set_major_locator(_Multiples(unit))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / unit:,.10g}"))
     axis.set_label_text(f"time ({name})")
@@ -173,6 +229,19 @@ def offset_axis(axis: Axis, size: int, most: int, scale: int = 1) -> None:
     name, unit = unit_of(size, BYTES, 8)
     axis.set_ticks(power_of_two_ticks(0, size // scale, most))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x * scale / unit:,g} {name}"))
+
+
+def disk_axis(axis: Axis, subject: Subject, most: int) -> None:
+    """Label an axis that counts bytes of the disk: with offsets, or if only a part of the disk is
+    shown, with the numbers of sectors. About ``most`` ticks have room."""
+    if subject.size == subject.trace.header.size:
+        offset_axis(axis, subject.size, most)
+        axis.set_label_text("offset")
+        return
+    ends = subject.start // SECTOR, -(-subject.end // SECTOR)
+    axis.set_ticks([sector * SECTOR for sector in power_of_two_ticks(*ends, most)])
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / SECTOR:,.0f}"))
+    axis.set_label_text("sector")
 
 
 def set_limits(
@@ -215,9 +284,20 @@ def _lit(colour: str, light: float) -> tuple[float, ...]:
 def label_scale(bar: Colorbar, words: str) -> None:
     """Put a label and numbers beside a logarithmic scale of shades."""
     bar.set_label(words)
-    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    decades = np.log10(float(bar.norm.vmax or 1) / float(bar.norm.vmin or 1))
+    # at 1 and 3 of each power of ten there is room for about eight numbers
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 3) if decades <= 4 else (1,), numticks=9))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
+
+
+COUNTS = (("G", 10**9), ("M", 10**6), ("k", 10**3), ("", 1))
+
+
+def count(value: float) -> str:
+    """Return a number that is short enough for a tick: ``30``, ``2.5k``, ``10M``, ``0.003``."""
+    name, unit = unit_of(value, COUNTS, 1)
+    return f"{value / unit:.3g}{name}"
 
 
 def draw_marks(panels: list[Axes], marks: pl.DataFrame) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.frames.columns import in_ns
 from analysis.frames.frames import Frames
 from analysis.report import queries, sections
 from analysis.report.markup import Content, Markup
@@ -32,15 +33,17 @@ def of_trace(recording: Frames, source: str) -> str:
 
     Raises TraceError.
     """
-    mismatches = recording.mismatches
+    mismatches = in_ns(recording.mismatches)
     kinds = queries.by_kind(recording)
     summary, ranges = _summary(recording, mismatches), _damaged(mismatches)
     parts = [
         Section("what", "What happened", facts(summary)),
         Section("kinds", "Ops", _kinds(kinds)),
     ]
+    if any(row["kind"] != "start" for row in kinds):
+        parts.append(Section("pictures", "Pictures", sections.pictures(recording)))
     if len(recording.marks):
-        parts.append(Section("marks", "Marks", _marks(recording.marks)))
+        parts.append(Section("marks", "Marks", _marks(in_ns(recording.marks))))
     if len(mismatches):
         first = mismatches.row(0, named=True)
         focus = Focus(first["seq"], first["seq"], {first["seq"]: "the first difference"}, ranges)
@@ -50,7 +53,7 @@ def of_trace(recording: Frames, source: str) -> str:
             drawn = sections.damage_map(recording, _as_verdict(recording, first, ranges), total)
             parts.append(Section("damage", "Damage", drawn))
             sector, _ = next(ranges.sectors())
-            moment = first["seq"] if first["offset"] // SECTOR == sector else AT_THE_END
+            moment = first["seq"] if first["offset_bytes"] // SECTOR == sector else AT_THE_END
             shown = sections.history(recording, focus, sector, moment)
             parts.append(Section("history", "History of the first damaged sector", shown))
         around = sections.ops_around(recording, focus)
@@ -96,7 +99,7 @@ def _kinds(kinds: list[dict[str, Any]]) -> Markup:
     """Return the table of the kinds of op, from ``queries.by_kind``."""
     rows: list[Row] = []
     for row in kinds:
-        took, driver, reference = row["latency"], row["test_ns"], row["reference_ns"]
+        took, driver, reference = row["latency"], row["test_took"], row["reference_took"]
         times = (took.median, took.high, row["most"], driver.median, reference.median)
         amount = text.size(row["bytes"]) if row["bytes"] else ""
         # pieces of the start image were copied: they have no latency
@@ -133,8 +136,8 @@ def _marks(marks: pl.DataFrame) -> Markup:
 def _mismatches(mismatches: pl.DataFrame) -> Markup:
     rows: list[Row] = []
     for row in mismatches.head(MAX_ROWS).rows(named=True):
-        touched = sectors(row["offset"], row["offset"] + row["length"])
-        place = words.sectors(touched.start, len(touched)) if row["length"] else ""
+        touched = sectors(row["offset_bytes"], row["offset_bytes"] + row["length_bytes"])
+        place = words.sectors(touched.start, len(touched)) if row["length_bytes"] else ""
         status = ""
         if row["expected_status"] or row["actual_status"]:
             status = f"{row['actual_status']}, reference {row['expected_status']}"
@@ -157,15 +160,15 @@ def _damaged(mismatches: pl.DataFrame) -> RangeSet:
     """Return where bytes differed, in whole sectors."""
     faults = (FaultName.DATA, FaultName.BLOCK_STATUS, FaultName.FINAL)
     wrong = mismatches.filter(
-        pl.col("fault").is_in([str(fault) for fault in faults]), pl.col("length") > 0
+        pl.col("fault").is_in([str(fault) for fault in faults]), pl.col("length_bytes") > 0
     )
-    ranges = wrong.select("offset", "length").iter_rows()
+    ranges = wrong.select("offset_bytes", "length_bytes").iter_rows()
     return RangeSet((offset, offset + length) for offset, length in ranges).aligned(SECTOR)
 
 
 def _as_verdict(recording: Frames, first: Mapping[str, Any], damaged: RangeSet) -> Verdict:
     """Return what a recording found as a verdict, which the damage picture needs."""
-    read = BadRead(seq=first["seq"], sector=first["offset"] // SECTOR)
+    read = BadRead(seq=first["seq"], sector=first["offset_bytes"] // SECTOR)
     return Verdict(
         verdict=VerdictKind.DAMAGED,
         reason="found while recording",

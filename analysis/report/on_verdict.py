@@ -1,5 +1,6 @@
 """The page about what a replay found."""
 
+from analysis.frames.columns import FLAG_SEPARATOR
 from analysis.frames.frames import Frames
 from analysis.report import sections
 from analysis.report.markup import Markup, join
@@ -8,7 +9,7 @@ from analysis.report.sections import AT_THE_END, MAX_ROWS, Focus
 from analysis.story import words
 from tracer import text
 from tracer.errors import UsageError
-from tracer.op import SECTOR, flag_names
+from tracer.op import SECTOR
 from tracer.ranges import RangeSet
 from tracer.verdict import DamageKind, Environment, Finding, SectorBytes, Verdict, VerdictKind
 
@@ -70,11 +71,9 @@ def _check(recording: Frames, verdict: Verdict) -> None:
         )
     op = verdict.culprit
     if op is not None:
-        same = {name: getattr(op, name) for name in ("kind", "offset", "length", "flags")}
-        columns = recording.ops.filter(seq=op.seq).select(*same)
-        found = [
-            row | {"flags": flag_names(row["flags"])} for row in columns.collect().rows(named=True)
-        ]
+        same = (op.kind, op.offset, op.length, FLAG_SEPARATOR.join(op.flags))
+        columns = recording.ops.filter(seq=op.seq)
+        found = columns.select("kind", "offset_bytes", "length_bytes", "flags").collect().rows()
         if found != [same]:
             raise UsageError(f"{path} is not the trace of this verdict: op #{op.seq} is another op")
 

@@ -130,8 +130,10 @@ def shell(commands: Iterable[str]) -> Markup:
     return element("pre", join(commands, "\n"), class_="shell")
 
 
-def picture(svg: bytes, alt: str, caption: str) -> Markup:
-    """Return a picture. An image can neither run scripts nor load anything (HTML, 4.8.4.4)."""
-    source = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-    image = element("img", src=source, alt=alt)
-    return element("figure", scrolling(caption, image), element("figcaption", caption))
+def picture(image: bytes, alt: str, caption: str) -> Markup:
+    """Return a picture, which is a PNG or an SVG. An image can neither run scripts nor load
+    anything (HTML, 4.8.4.4)."""
+    kind = "png" if image.startswith(b"\x89PNG") else "svg+xml"
+    source = f"data:image/{kind};base64," + base64.b64encode(image).decode()
+    shown = element("img", src=source, alt=alt)
+    return element("figure", scrolling(caption, shown), element("figcaption", caption))

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.frames.columns import in_ns
 from analysis.frames.frames import WRITERS, Frames
 
 AROUND = 10
@@ -22,8 +23,8 @@ _TOUCHING = ["read", *WRITERS]
 _COLUMNS = (
     "seq",
     "kind",
-    "offset",
-    "length",
+    "offset_bytes",
+    "length_bytes",
     "flags",
     "submitted",
     "completed",
@@ -33,9 +34,9 @@ _COLUMNS = (
 
 
 def around(recording: Frames, seq: int) -> pl.DataFrame:
-    """Return the ops whose numbers are nearest to ``seq``, by number."""
+    """Return the ops whose numbers are nearest to ``seq``, by number. Times are ns."""
     near = pl.col("seq").is_between(seq - AROUND, seq + AROUND)
-    return recording.ops.filter(near).select(*_COLUMNS).collect()
+    return in_ns(recording.ops.filter(near).select(*_COLUMNS).collect())
 
 
 def history(
@@ -43,8 +44,9 @@ def history(
 ) -> tuple[pl.DataFrame, int | None, int]:
     """Return a sector's history around op ``moment``.
 
-    The result is the ops, the number of the op that wrote what the sector should hold at that
-    moment, and how many more ops touched the sector. ``also`` has numbers of ops to include anyway.
+    The result is the ops (times are ns), the number of the op that wrote what the sector should
+    hold at that moment, and how many more ops touched the sector. ``also`` has numbers of ops to
+    include anyway.
     """
     seq = pl.col("seq")
     # find the numbers first, then the ops: every op of a long trace may have touched the sector
@@ -60,7 +62,7 @@ def history(
     chosen = {*early["seq"].tail(BEFORE), *late["seq"].head(AFTER), *also}
     if writer is not None:
         chosen.add(writer)
-    found = recording.ops.filter(seq.is_in(sorted(chosen))).select(*_COLUMNS).collect()
+    found = in_ns(recording.ops.filter(seq.is_in(sorted(chosen))).select(*_COLUMNS).collect())
     return found, writer, len(touching) - len(touching.filter(seq.is_in(sorted(chosen))))
 
 
@@ -68,20 +70,20 @@ def by_kind(recording: Frames) -> list[dict[str, Any]]:
     """Return a row for each kind of op in the trace.
 
     It has ``kind``, ``count``, ``bytes``, ``failed``, ``most`` (the longest latency in ns), and
-    Quantiles for each of ``latency``, ``reference_ns`` and ``test_ns``.
+    Quantiles for each of ``latency``, ``reference_took`` and ``test_took``.
     """
     counted = (
         recording.ops.group_by("kind")
         .agg(
             count=pl.len(),
-            bytes=pl.col("length").sum(),
+            bytes=pl.col("length_bytes").sum(),
             failed=(pl.col("status") != 0).sum(),
-            most=pl.col("latency").max(),
+            most=pl.col("latency").max().to_physical(),
         )
         .sort("kind")
         .collect(engine="streaming")
     )
-    columns = ("latency", "reference_ns", "test_ns")
+    columns = ("latency", "reference_took", "test_took")
     times = {column: _times(recording, column) for column in columns}
     return [
         row | {column: times[column].get(row["kind"], _NEVER) for column in columns}
@@ -108,7 +110,9 @@ def _times(recording: Frames, column: str) -> dict[str, Quantiles]:
     """
     found = (
         recording.ops.filter(pl.col(column).is_not_null())
-        .group_by("kind", step=(pl.col(column).cast(pl.Float64).log(2) * STEPS).floor())
+        .group_by(
+            "kind", step=(pl.col(column).to_physical().cast(pl.Float64).log(2) * STEPS).floor()
+        )
         .agg(count=pl.len())
         .sort("kind", "step")
         .collect(engine="streaming")

@@ -10,13 +10,14 @@ from typing import Any
 
 import polars as pl
 
+from analysis.frames.columns import FLAG_SEPARATOR
 from analysis.frames.frames import Frames
 from analysis.report import queries
 from analysis.report.markup import Content, Markup, element, join
 from analysis.report.page import Row, code, facts, lines, paragraph, picture, table
 from analysis.story import hexdump
 from tracer import text
-from tracer.op import SECTOR, flag_names, sectors
+from tracer.op import SECTOR, sectors
 from tracer.ranges import RangeSet
 from tracer.verdict import DamageKind, Environment, Verdict
 
@@ -81,7 +82,7 @@ def ops_around(recording: Frames, focus: Focus) -> Markup:
         said = [focus.notes[op["seq"]]] if op["seq"] in focus.notes else []
         if op["seq"] in together:
             said.append("in flight with it")
-        touched = op["offset"], op["offset"] + op["length"]
+        touched = op["offset_bytes"], op["offset_bytes"] + op["length_bytes"]
         if op["kind"] != "flush" and focus.damage.overlaps(*touched):
             said.append("touches damaged sectors")
         return said
@@ -116,7 +117,8 @@ def history(
 
     def note(op: Mapping[str, Any]) -> list[str]:
         here = (
-            op["offset"] < (sector + 1) * SECTOR and op["offset"] + op["length"] > sector * SECTOR
+            op["offset_bytes"] < (sector + 1) * SECTOR
+            and op["offset_bytes"] + op["length_bytes"] > sector * SECTOR
         )
         said = [focus.notes[op["seq"]]] if op["seq"] in focus.notes else []
         if op["seq"] == writer:
@@ -140,14 +142,14 @@ def _op_rows(
 ) -> Iterable[Row]:
     for op in ops.rows(named=True):
         place, amount = "", ""
-        if op["length"]:
-            touched = sectors(op["offset"], op["offset"] + op["length"])
+        if op["length_bytes"]:
+            touched = sectors(op["offset_bytes"], op["offset_bytes"] + op["length_bytes"])
             first, last = touched[0], touched[-1]
             place = f"{first}" if first == last else f"{first} to {last}"
-            amount = text.size(op["length"])
+            amount = text.size(op["length_bytes"])
         took = "never done" if op["latency"] is None else f"{op['latency'] / 1e3:,.0f}"
         cells = (
-            f"#{op['seq']}", op["kind"], place, amount, " ".join(flag_names(op["flags"])),
+            f"#{op['seq']}", op["kind"], place, amount, op["flags"].replace(FLAG_SEPARATOR, " "),
             f"{op['submitted'] / 1e9:.6f}", took, op["status"] or "", "; ".join(note(op)),
         )  # fmt: skip
         yield cells, "chief" if op["seq"] == focus.culprit else ""
@@ -165,6 +167,26 @@ def damage_map(recording: Frames, verdict: Verdict, summary: str) -> Markup:
     return picture(
         svg, alt, "The whole disk above; below, the sectors in question and the ops on them"
     )
+
+
+PICTURES = {
+    "timeline": "Which part of the disk was used when",
+    "latency": "How long ops took, on the test side and on the reference, and when",
+    "throughput": "Data and ops per second, and ops in flight",
+}
+"""The pictures of a recording, with what they show."""
+
+
+def pictures(recording: Frames) -> Markup:
+    """Return pictures of a recording. Raises TraceError."""
+    from analysis import plots
+
+    drawn = []
+    for kind, shows in PICTURES.items():
+        figure = getattr(plots, kind)(recording)
+        # an SVG has an outline for each letter and each step of a curve: up to four times as much
+        drawn.append(picture(plots.small_png(figure), f"{kind}: {shows.lower()}", shows))
+    return join(drawn)
 
 
 def hex_dump(offset: int, expected: bytes, actual: bytes) -> Markup:

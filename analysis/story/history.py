@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.frames.columns import in_ns
 from analysis.frames.frames import Frames
 from tracer.trace.file import Trace
 from tracer.trace.marks import resolve_upto
@@ -18,7 +19,8 @@ class History:
     at: int | None
     """The last op that was considered; None if that is the end of the trace."""
     versions: list[dict[str, Any]]
-    """The columns of ``Frames.versions``, without the place; the digest is in hexadecimal."""
+    """The columns of ``Frames.versions``, without the place; the digest is in hexadecimal,
+    times are ns."""
 
 
 def history(path: Path, sector: int, at: str | None = None) -> History:
@@ -30,7 +32,7 @@ def history(path: Path, sector: int, at: str | None = None) -> History:
     with Frames(path) as frames, Trace(path) as trace:
         frames.check_sector(sector)
         before = frames.last + 1 if at is None else resolve_upto(trace, at)
-        found = frames.versions(range(sector, sector + 1)).drop("sector", "sectors")
+        found = in_ns(frames.versions(range(sector, sector + 1))).drop("sector", "sectors")
     versions = [
         row
         | {

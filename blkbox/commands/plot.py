@@ -27,6 +27,22 @@ def plot(
         Path | None,
         typer.Option(help="For damage: the verdict's trace [the trace that the verdict names]."),
     ] = None,
+    first: Annotated[
+        str | None,
+        typer.Option("--from", metavar="OP|MARK", help="Begin at this op, or at this mark."),
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option("--to", metavar="OP|MARK", help="End after this op, or at this mark."),
+    ] = None,
+    sectors: Annotated[
+        str | None,
+        typer.Option(metavar="A-B", help="Draw only sectors A to B, and the ops that touch them."),
+    ] = None,
+    dpi: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Pixels per inch of a PNG, which is 12 inches wide [150]."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing picture.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -35,11 +51,15 @@ def plot(
     KIND is damage, timeline, latency, throughput, sizes or heatmap. The suffix of FILE selects PNG,
     SVG or PDF.
 
-    Example: trace plot timeline install.trace -o install.svg
-    """
-    from blkbox.draw import draw
+    Example: trace plot timeline install.trace -o install.svg;
+    trace plot heatmap install.trace --from partitioned --to 9000 --sectors 2048-4095
 
-    drawn = draw(kind, source, output, trace=trace, force=force)
+    A mark stands before an op. --from MARK starts with that op; --to MARK ends before it.
+    """
+    from blkbox.draw import Part, draw
+
+    part = Part(first, last, sectors)
+    drawn = draw(kind, source, output, trace=trace, part=part, dpi=dpi, force=force)
     if as_json:
         found = {
             "schema": 1, "kind": kind, "trace": str(drawn.trace), "plot": str(drawn.picture),

@@ -49,7 +49,10 @@ def record(
     ] = None,
     raw: Annotated[Path | None, typer.Option(help="The raw reference image [OUT.raw].")] = None,
     image: Annotated[Path | None, typer.Option(help="The test image [OUT.test.FORMAT].")] = None,
-    size: Annotated[str, typer.Option(help="The disk's size, if the images do not exist.")] = "16G",
+    size: Annotated[str | None, typer.Option(help="The size of a new disk [16G].")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make new images in place of existing ones.")
+    ] = False,
     listen: Listen = None,
     allow_remote: AllowRemote = False,
     export_name: ExportName = "",
@@ -102,7 +105,8 @@ def record(
         driver=parse_driver(driver, or_none=True),
         raw=raw,
         image=image,
-        size=parse_size(size),
+        size=None if size is None else parse_size(size),
+        fresh=fresh,
         listen=listen,
         allow_remote=allow_remote,
         export_name=parse_name(export_name),
@@ -134,7 +138,7 @@ def record(
 def _page(result: "Recording", *, judged: bool) -> str:
     """Return the summary. ``judged``: whether there was a driver to judge."""
     from tracer.driver.command import exit_text
-    from tracer.text import size, table
+    from tracer.text import printable, size, table
 
     rows: list[tuple[str, ...]] = [
         (kind, f"{count:,}", size(result.bytes[kind]) if kind in result.bytes else "")
@@ -146,6 +150,9 @@ def _page(result: "Recording", *, judged: bool) -> str:
     if result.payload_bytes:
         files += f", payloads {size(result.payload_bytes)}"
     lines.append(f"trace:    {files})")
+    made = [printable(name) for name in result.made if name != result.trace]
+    if made:
+        lines.append(f"made:     {', '.join(made)}")
     if result.guest_exit is not None:
         lines.append(f"guest:    {exit_text(result.guest_exit)}")
     for found in result.mismatches[:MISMATCHES]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tracer.disk import sparse
 from tracer.errors import StorageError
+from tracer.files import private
 from tracer.text import size as in_words
 
 
@@ -14,7 +15,7 @@ def make_raw(path: Path, size: int) -> None:
     Raises StorageError, also if ``path`` exists.
     """
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=private) as file:
             try:
                 file.truncate(size)
             except OSError:

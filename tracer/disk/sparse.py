@@ -8,6 +8,8 @@ import errno
 import os
 from collections.abc import Iterator
 
+from tracer.files import private
+
 _KEEP_SIZE = 0x01  # linux/falloc.h
 _PUNCH_HOLE = 0x02
 _ZERO_RANGE = 0x10
@@ -68,7 +70,7 @@ def copy(source: str, target: str) -> None:
 
     Raises OSError, also if ``target`` exists.
     """
-    with open(source, "rb") as old, open(target, "xb") as new:
+    with open(source, "rb") as old, open(target, "xb", opener=private) as new:
         size = os.fstat(old.fileno()).st_size
         new.truncate(size)
         for start, end, is_data in extents(old.fileno(), 0, size):

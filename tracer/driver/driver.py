@@ -24,6 +24,7 @@ from tracer.disk.raw import copy_raw, make_raw
 from tracer.disk.room import check_room
 from tracer.driver.command import exit_text, fill, signal_group, tail
 from tracer.errors import DriverError, NbdError, Unreachable
+from tracer.files import PRIVATE as OWNER_ONLY
 from tracer.interrupts import held
 from tracer.nbd.uri import Address
 from tracer.progress import detail
@@ -159,6 +160,7 @@ class Driver:
             )
         if not image.exists():
             raise DriverError(f"{self.name}: the create command made no image at {image}")
+        image.chmod(OWNER_ONLY)
         if not self.starts_blank:
             with Loop() as loop, self.start(loop, image, size) as running:
                 make_blank(loop, running.device, BLANK_TIMEOUT)

@@ -11,6 +11,7 @@ from tracer.disk.loop import Loop
 from tracer.disk.raw import copy_raw, make_raw
 from tracer.driver.driver import Driver, Running
 from tracer.errors import Undecidable, UsageError
+from tracer.interrupts import held
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.scope import Scope
 from tracer.mirror.sweep import sweep
@@ -21,6 +22,9 @@ from tracer.recording.options import RecordOptions
 from tracer.trace.header import MAX_SIZE
 from tracer.trace.payloads import payload_path
 from tracer.verdict import Compared
+
+DEFAULT_SIZE = 16 << 30
+"""The size of a new disk in bytes, if nobody says otherwise."""
 
 
 class Images:
@@ -43,7 +47,8 @@ class Images:
             self.test = self.raw
         self._locks = locks
         self._new: list[Path] = []
-        self.size = options.size
+        self._old: list[tuple[Path, Path]] = []
+        self.size = DEFAULT_SIZE if options.size is None else options.size
         driver = self.driver = options.driver
         outputs = {options.trace.resolve(), payload_path(options.trace).resolve()}
         for image in (self.raw, self.test) if driver.owns_image else (self.raw,):
@@ -53,7 +58,13 @@ class Images:
             raise UsageError(f"{self.raw} cannot be both the raw and the test image")
         if driver.fixed_image is not None:
             locks.take(driver.fixed_image)
-        undo.callback(self.remove_new)
+        undo.callback(self._restore_old)
+        undo.callback(self._remove_new)
+        base, based = stem.with_suffix(".base.raw").absolute(), driver.names_base
+        if options.fresh:
+            self._set_aside(
+                [self.raw, *([self.test] if driver.owns_image else []), *([base] if based else [])]
+            )
         if self.raw.exists():
             self.size = self.raw.stat().st_size
         elif not driver.owns_image and not driver.absent:
@@ -63,8 +74,14 @@ class Images:
         if self.size > MAX_SIZE:
             raise UsageError(f"the disk's size, {self.size} bytes, can be 4 EiB at most")
         self._get(self.raw, make_raw)
-        if driver.names_base:
-            base = stem.with_suffix(".base.raw").absolute()
+        if options.size not in (None, self.size):
+            holder = driver.name if self.raw in self._new else self.raw
+            remedy = "" if self.raw in self._new else ", or give --fresh to make new images"
+            raise UsageError(
+                f"{holder} has a disk of {self.size} bytes, not of {options.size}: leave out "
+                f"--size to use that disk{remedy}"
+            )
+        if based:
             self._get(base, lambda path, _: copy_raw(self.raw, path))
             driver = driver.backed_by(base)
         self.driver = driver
@@ -102,7 +119,31 @@ class Images:
         """Whether both images were made for this recording."""
         return self.raw in self._new and self.test_is_new
 
-    def remove_new(self) -> None:
+    @property
+    def made(self) -> list[Path]:
+        """The images that were made for this recording."""
+        return list(self._new)
+
+    def begin(self) -> None:
+        """Remove the images that new ones replace: the recording has begun."""
+        for _, aside in self._old:
+            aside.unlink(missing_ok=True)
+
+    def _set_aside(self, images: list[Path]) -> None:
+        """Rename the images that exist, so that new ones can take their names."""
+        for image in dict.fromkeys(images):
+            if image.is_file():
+                self._locks.take(image)
+                aside = image.with_name(f".{image.name}.old")
+                with held():
+                    image.rename(aside)
+                    self._old.append((image, aside))
+
+    def _restore_old(self) -> None:
+        for image, aside in self._old:
+            aside.replace(image)
+
+    def _remove_new(self) -> None:
         """Remove the images that were created, because the recording did not start."""
         for path in self._new:
             path.unlink(missing_ok=True)

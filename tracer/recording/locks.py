@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tracer.closing import Closing
 from tracer.errors import StorageError, UsageError
+from tracer.files import PRIVATE
 from tracer.trace.header import MAX_SIZE
 
 LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, MAX_SIZE, 1, 0)
@@ -104,7 +105,7 @@ def _open(path: Path, create: bool) -> tuple[int | None, bool]:
     try:
         if create:
             try:
-                return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644), True
+                return os.open(path, flags | os.O_CREAT | os.O_EXCL, PRIVATE), True
             except FileExistsError:
                 pass
         if not path.exists() or not _can_be_locked(path.stat().st_mode):

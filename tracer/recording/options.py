@@ -40,8 +40,10 @@ class RecordOptions:
     """The reference image; None: ``TRACE.raw``."""
     image: Path | None = None
     """The test image; None: ``TRACE.test.FORMAT``."""
-    size: int = 16 << 30
-    """The size of a new disk in bytes."""
+    size: int | None = None
+    """The size of a new disk in bytes; None: 16 GiB."""
+    fresh: bool = False
+    """Make new images in place of existing ones."""
     listen: str | None = None
     """``unix:PATH`` or ``tcp:HOST:PORT``; None: a private unix socket."""
     allow_remote: bool = False

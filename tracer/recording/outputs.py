@@ -8,7 +8,6 @@ from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.driver import environment
-from tracer.errors import StorageError
 from tracer.files import check_free
 from tracer.interrupts import held as signals_wait
 from tracer.progress import bar
@@ -27,47 +26,69 @@ Ranges = list[tuple[int, int]]
 """Byte ranges ``(start, end)``, in the order of the disk."""
 
 
-def reserve_outputs(options: RecordOptions, locks: Locks, undo: ExitStack) -> None:
-    """Lock the trace and its payload store before anything is touched. Missing ones are created, so
-    that no other recording takes their names; ``undo`` removes these.
+class NewTrace:
+    """The files of a new trace. Until ``begin``, they are elsewhere if they replace an older trace:
+    it stays as it is if the recording does not start, however it ends."""
 
-    Raises UsageError if another recording has one, or if one exists without ``force``.
-    """
-    paths = options.trace, new_payload_path(options.trace)
-    for path in paths:
-        locks.take(path)
-        check_free(path, options.force)
-    for path in paths if options.payloads is Payloads.FULL else paths[:1]:
-        if not path.exists():
-            with signals_wait():
-                if locks.take(path, create=True):
-                    undo.callback(path.unlink, missing_ok=True)
+    def __init__(self, options: RecordOptions, locks: Locks, undo: ExitStack) -> None:
+        """Lock the trace and its payload store before anything is touched. Missing ones are
+        created, so that no other recording takes their names; ``undo`` removes these.
+
+        Raises UsageError if another recording has one, or if one exists without ``force``.
+        """
+        self._options = options
+        self._locks = locks
+        self._undo = undo
+        paths = options.trace, new_payload_path(options.trace)
+        for path in paths:
+            locks.take(path)
+            check_free(path, options.force)
+        self._path = options.trace
+        if any(path.exists() for path in paths):
+            self._path = options.trace.with_name(f".{options.trace.stem}.new{options.trace.suffix}")
+        for path in paths if options.payloads is Payloads.FULL else paths[:1]:
+            if not path.exists():
+                with signals_wait():
+                    if locks.take(path, create=True):
+                        undo.callback(path.unlink, missing_ok=True)
+
+    def open(self, size: int, start: Ranges) -> TraceOutput:
+        """Create the trace of a disk of ``size`` bytes that holds data in ``start``; ``undo``
+        removes it. Raises StorageError."""
+        options = self._options
+        header = Header(
+            size=size,
+            payloads=options.payloads,
+            driver=options.driver.describe(),
+            host=environment.host(),
+            tools=environment.versions(options.driver),
+            started=time.time_ns(),
+            trim=options.trim,
+            start_image="recorded" if start else "blank",
+        )
+        with signals_wait():
+            self._undo.callback(self._remove)
+            return TraceOutput(self._path, header, hurry=True)
+
+    def begin(self, output: TraceOutput) -> None:
+        """Replace the older trace, if there is one: the recording has begun. Raises
+        StorageError."""
+        if self._path != self._options.trace:
+            for path in (self._path, payload_path(self._path)):
+                self._locks.take(path)
+            output.move(self._options.trace)
+
+    def _remove(self) -> None:
+        """Remove the trace and its payload store, because the recording did not start."""
+        for path in (self._path, payload_path(self._path)):
+            if path.is_file():
+                path.unlink()
 
 
 def held(reference: FileDevice) -> Ranges:
     """Return the ranges of the reference that are not holes."""
     extents = sparse.extents(reference.fd, 0, reference.export.size)
     return [(start, end) for start, end, is_data in extents if is_data]
-
-
-def open_output(options: RecordOptions, size: int, start: Ranges) -> TraceOutput:
-    """Create the trace of a disk of ``size`` bytes that holds data in ``start``. Raises
-    StorageError."""
-    header = Header(
-        size=size,
-        payloads=options.payloads,
-        driver=options.driver.describe(),
-        host=environment.host(),
-        tools=environment.versions(options.driver),
-        started=time.time_ns(),
-        trim=options.trim,
-        start_image="recorded" if start else "blank",
-    )
-    try:
-        return TraceOutput(options.trace, header, hurry=True)
-    except StorageError:
-        remove_outputs(options)
-        raise
 
 
 def record_start(recorder: Recorder, reference: FileDevice, start: Ranges) -> None:
@@ -79,10 +100,3 @@ def record_start(recorder: Recorder, reference: FileDevice, start: Ranges) -> No
                 if not is_zero(piece):
                     recorder.record_start(offset, piece)
                 progress(len(piece))
-
-
-def remove_outputs(options: RecordOptions) -> None:
-    """Remove the trace and its payload store, because the recording did not start."""
-    for path in (options.trace, payload_path(options.trace)):
-        if path.is_file():
-            path.unlink()

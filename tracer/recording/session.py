@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
@@ -24,13 +25,7 @@ from tracer.recording.images import Images, compare_start
 from tracer.recording.listener import listen, listen_address, security
 from tracer.recording.locks import Locks
 from tracer.recording.options import OnMismatch, RecordOptions
-from tracer.recording.outputs import (
-    held,
-    open_output,
-    record_start,
-    remove_outputs,
-    reserve_outputs,
-)
+from tracer.recording.outputs import NewTrace, held, record_start
 from tracer.recording.recorder import Recorder
 from tracer.recording.signals import Signals
 from tracer.terminal import Rates, StatusRow
@@ -52,7 +47,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
     listen_address(options)
     # ``undo`` removes what was made, unless a guest is served; and before the locks are given up
     with Locks() as locks, ExitStack() as undo, ExitStack() as stack:
-        reserve_outputs(options, locks, undo)
+        trace = NewTrace(options, locks, undo)
         loop = stack.enter_context(Loop())
         images = Images(options, locks, undo)
         # a served disk and a block device are not on a file system of ours
@@ -78,9 +73,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             check(0)
             raise
         start = held(reference)
-        with signals_wait():
-            output = stack.enter_context(open_output(options, reference.export.size, start))
-            undo.callback(remove_outputs, options)
+        output = stack.enter_context(trace.open(reference.export.size, start))
         recorder = Recorder(
             loop, reference, None if alone else running.device, comparison, output,
             stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
@@ -92,9 +85,16 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             loop=loop, running=running, recorder=recorder, comparison=comparison, say=say,
             check_room=check, signals=signals, scope=options.scope, judges=not alone,
         )  # fmt: skip
+
+        def begin() -> None:
+            with signals_wait():
+                trace.begin(output)
+                undo.pop_all()  # from here on, what is recorded stays
+                images.begin()
+
         session = _Session(
             options=options, loop=loop, recorder=recorder, output=output, say=say, signals=signals,
-            undo=undo, ending=ending,
+            begin=begin, made=images.made, ending=ending,
         )  # fmt: skip
         return session.run()
 
@@ -113,8 +113,10 @@ class _Session:
     output: TraceOutput
     say: Callable[[str], None]
     signals: Signals | None
-    undo: ExitStack
-    """What removes the files of a recording that did not start."""
+    begin: Callable[[], None]
+    """Puts the files of the recording in place, because it has begun."""
+    made: list[Path]
+    """The images that were made for it."""
     ending: Ending
     guest: GuestCommand | None = None
     row: StatusRow = field(default_factory=StatusRow)
@@ -138,7 +140,7 @@ class _Session:
                     self.signals.forward_to(self.guest.signal)
             else:
                 self.say(f"serving {address.uri()}")
-            self.undo.pop_all()  # from here on, what is recorded stays
+            self.begin()
             self._serve()
             self._note_background()
             if self.guest is not None and self.guest.exited is None:
@@ -232,6 +234,11 @@ class _Session:
             return f"; {command[0]} did not open the disk, or went to the background"
         return ""
 
+    def _made(self) -> list[Path]:
+        """Return the files that the recording made."""
+        store = [payload_path(self.options.trace)] if self.output.payloads is not None else []
+        return [self.options.trace, *store, *self.made]
+
     def _summary(self) -> Recording:
         recorder, options, ending = self.recorder, self.options, self.ending
         signal = ending.interrupted
@@ -256,6 +263,7 @@ class _Session:
             connections=recorder.connections,
             guest_exit=self.guest.exited if self.guest is not None else None,
             compared=ending.compared,
+            made=[str(path) for path in self._made()],
             interrupted=SignalName(signal.name) if signal is not None else None,
         )
 

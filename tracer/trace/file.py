@@ -15,6 +15,7 @@ import msgpack
 
 from tracer.closing import Closing
 from tracer.errors import StorageError, TraceError
+from tracer.files import PRIVATE
 from tracer.op import Op
 from tracer.trace.header import MAX_HEADER, Header, parse_header
 from tracer.trace.records import (
@@ -52,7 +53,7 @@ class TraceWriter:
         self.id = header.id
         self._size = 0
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         try:

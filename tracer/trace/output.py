@@ -1,5 +1,6 @@
 """A trace that is being written: the trace file, and the payload store if it keeps payloads."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -99,6 +100,21 @@ class TraceOutput:
         self._trace.sync()
         if self.payloads is not None and self.payloads.error is not None:
             raise self.payloads.error
+
+    def move(self, path: Path) -> None:
+        """Give the trace another name in its folder; it replaces what has that name. Its payload
+        store goes with it."""
+        store = payload_path(path)
+        try:
+            if self.payloads is None:
+                store.unlink(missing_ok=True)
+            else:
+                os.replace(self.payloads.path, store)
+                self.payloads.path = store
+            os.replace(self._trace.path, path)
+        except OSError as error:
+            raise StorageError(f"cannot replace {path}: {error.strerror}") from error
+        self._trace.path = path
 
     def close(self, end: End | None) -> None:
         """Append the end record, if there is one, and close the files, even after an error. A trace

@@ -20,6 +20,7 @@ import msgpack
 import zstandard
 
 from tracer.errors import StorageError, UsageError
+from tracer.files import PRIVATE
 from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Buffer
 from tracer.trace.stored import stored_frame
 
@@ -119,7 +120,8 @@ class PayloadWriter:
         self._behind = False
         header = {"format": FORMAT, "version": VERSION, "trace": trace_id, "codec": "zstd"}
         try:
-            self._file = path.open("wb", buffering=0)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
+            self._file = os.fdopen(fd, "wb", buffering=0)
             try:
                 self._write(msgpack.packb(header))
             except OSError:

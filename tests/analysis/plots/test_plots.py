@@ -18,6 +18,7 @@ from analysis.frames.frames import Frames
 from analysis.plots import bins, style
 from analysis.plots.heatmap import MAX_ROWS, block_size, block_writes, writes
 from analysis.plots.latency import PER_DECADE, Spread
+from analysis.plots.subject import subject_of
 from analysis.plots.throughput import MAX_COLUMNS, completions, depths
 from tests.kit.ops import DISK, GUEST, some, some_ops
 from tests.kit.traces import write_trace
@@ -58,6 +59,16 @@ def words(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
+def label(axes: Axes) -> str:
+    """A timeline's panel: its kind and how many ops it has."""
+    return axes.get_ylabel().replace("\n", ": ")
+
+
+def by_kind(figure: Figure) -> dict[str, Axes]:
+    """A timeline's panels."""
+    return {label(axes).split(":")[0]: axes for axes in figure.axes if axes.images}
+
+
 # ---------------------------------------------------------------- timeline
 
 
@@ -66,11 +77,11 @@ def words(figure: Figure) -> list[str]:
 @given(some_ops())
 def test_a_timeline_has_every_op_in_the_cells_that_it_touches(path: Path, many: list[Op]) -> None:
     figure = plots.timeline(opened(path, many))
-    panels = {axes.get_ylabel().split(":")[0]: axes for axes in figure.axes if axes.images}
+    panels = by_kind(figure)
     assert set(panels) == {Kind(op.kind).label for op in many}
     for kind, axes in panels.items():
         here = [op for op in many if Kind(op.kind).label == kind]
-        assert axes.get_ylabel() == f"{kind}: {len(here)}"
+        assert label(axes) == f"{kind}: {len(here)}"
         counts = cells(axes)
         left, right, _, top = axes.images[0].get_extent()
         rows, columns = counts.shape
@@ -96,7 +107,7 @@ def test_a_timeline_numbers_ops_and_names_moments(path: Path) -> None:
     ]
     figure = drawn(plots.timeline(opened(path, records)), path)
     assert words(figure) == ["a $x_1$ [31m", "reboot"]
-    panels = {axes.get_ylabel().split(":")[0]: axes for axes in figure.axes if axes.images}
+    panels = by_kind(figure)
     crosses = {
         kind: [
             (x, y)
@@ -109,7 +120,7 @@ def test_a_timeline_numbers_ops_and_names_moments(path: Path) -> None:
     assert crosses.pop("read") == [(wrong.submitted, wrong.offset + 7)]
     assert not any(crosses.values())
     (above,) = figure.axes[0].child_axes
-    times, span = above.get_xticks(), bins.times(opened(path, records), 120, 480, 3)
+    times, span = above.get_xticks(), bins.times(subject_of(opened(path, records)), 120, 480, 3)
     for time, label in zip(times, above.get_xticklabels(), strict=True):
         # in the tick's own column, or after it
         start = span.edges[max(0, bisect_right(list(span.edges), time) - 1)]
@@ -187,7 +198,7 @@ def test_quantiles_are_right_to_a_percent(times: list[int], share: float) -> Non
 @rewritten
 @given(some_ops())
 def test_throughput_and_depth_count_every_op(path: Path, many: list[Op]) -> None:
-    t = opened(path, many)
+    t = subject_of(opened(path, many), None, None, "in_flight")
     span = bins.times(t, 1, MAX_COLUMNS, 2)
     assert span.start == many[0].submitted
     last = max(op.submitted if op.completed == NO_TIME else op.completed for op in many)
@@ -286,7 +297,8 @@ def test_a_heat_map_has_every_byte_written(path: Path, many: list[Op]) -> None:
         low, high = row * height, min(DISK, (row + 1) * height)
         inside = sum(max(0, min(op.end, high) - max(op.offset, low)) for op in written)
         assert counts[row].sum() * (high - low) == pytest.approx(inside)
-    touches = block_writes(writes(t), DISK, 4096)
+    subject = subject_of(t, None, None, "status")
+    touches = block_writes(subject, writes(subject), 4096)
     expected = np.zeros(DISK // 4096)
     for op in written:
         expected[op.offset // 4096 : (op.end - 1) // 4096 + 1] += 1

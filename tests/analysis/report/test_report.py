@@ -219,7 +219,10 @@ def test_a_trace_is_told_of_by_kind(tmp_path: Path) -> None:
     ]
     write_trace(tmp_path / "w.trace", [*ops, Mark(100, 1_500_000_000, "booted")], 1 << 20, END)
     page = reported(tmp_path, "w.trace")
-    assert list(page.sections) == ["", "what", "kinds", "marks", "reproduce", "recorded"]
+    assert list(page.sections) == [
+        "", "what", "kinds", "pictures", "marks", "reproduce", "recorded",
+    ]  # fmt: skip
+    assert (tmp_path / "page.html").read_text().count("data:image/png;base64,") == 3
     assert "w.trace: 0 differences" in page.sections[""]
     assert "ended after 2.500 s, its verdict was: clean." in page.sections["what"]
     kind, count, amount, failed, median, high, most, driver, reference = page.row("write")
@@ -259,4 +262,6 @@ def test_a_torn_trace_is_a_trace(tmp_path: Path) -> None:
     assert "its end is missing" in page.sections[""]
     assert "the last record is cut off (58 bytes are there)" in page.sections["what"]
     write_trace(tmp_path / "empty.trace", [], end=None)
-    assert "ops0" in reported(tmp_path, "empty.trace").sections["what"].replace("\n", "")
+    page = reported(tmp_path, "empty.trace")
+    assert "ops0" in page.sections["what"].replace("\n", "")
+    assert "pictures" not in page.sections, "there is nothing to draw"

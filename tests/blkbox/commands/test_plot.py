@@ -1,6 +1,7 @@
 """``trace plot``: what it draws, what it refuses, and that it refuses before it works."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.kit.system import entries
 from tests.kit.traces import write_trace
 from tracer.errors import UsageError
 from tracer.op import SECTOR
+from tracer.trace.records import Mark
 from tracer.verdict import to_json
 from tracer.verdict_file import load
 
@@ -72,6 +74,38 @@ def test_an_existing_picture_is_kept_without_force(folder: Path) -> None:
     assert (folder / "w.sizes.png").read_bytes().startswith(b"\x89PNG")
 
 
+def shown(picture: Path) -> str:
+    """The caption of an SVG picture: the text is in comments beside its outlines."""
+    comments = re.findall(r"<!-- (.*?) -->", picture.read_text())
+    return str(next(words for words in comments if words.startswith("w.trace: 8.0 MiB")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "caption"),
+    [
+        ([], "w.trace: 8.0 MiB, 60 ops"),
+        (["--from", "10", "--to", "#19"], "w.trace: 8.0 MiB, 10 of 60 ops"),
+        (["--from", "half"], "w.trace: 8.0 MiB, 30 of 60 ops"),
+        (["--to", "half"], "w.trace: 8.0 MiB, 30 of 60 ops"),
+        (["--sectors", "0-16383", "--to", "half"], "w.trace: 8.0 MiB, 24 of 60 ops"),
+        (["--sectors", "16-31"], "w.trace: 8.0 MiB, 0 of 60 ops; sectors 16 to 31"),
+        (["--sectors", "7"], "w.trace: 8.0 MiB, 0 of 60 ops; sector 7"),
+    ],
+)
+def test_a_part_of_a_trace(folder: Path, arguments: list[str], caption: str) -> None:
+    ops = list(some(60))
+    write_trace(folder / "w.trace", [*ops[:30], Mark(30, 30 * 10**5, "half"), *ops[30:]], DISK)
+    trace("plot", "timeline", "w.trace", "-o", "p.svg", *arguments, cwd=folder)
+    assert (shown(folder / "p.svg") + ";").startswith(caption + ";")
+
+
+def test_a_png_has_the_pixels_that_were_asked_for(folder: Path) -> None:
+    for dpi, pixels in ((None, 1800), (30, 360), (100, 1200)):
+        asked = [] if dpi is None else ["--dpi", dpi]
+        trace("plot", "sizes", "w.trace", "-o", "p.png", "--force", *asked, cwd=folder)
+        assert int.from_bytes((folder / "p.png").read_bytes()[16:20]) == pixels
+
+
 def test_an_existing_picture_survives_a_failure(folder: Path) -> None:
     (folder / "p.png").write_text("precious")
     (folder / "bad.trace").write_bytes((folder / "w.trace").read_bytes()[:-300] + b"\0" * 300)
@@ -97,6 +131,15 @@ def test_damage_is_drawn_of_another_trace_where_that_is_said(folder: Path) -> No
         (["sizes", "w.trace", "--trace", "w.trace"], 200, "--trace goes with damage"),
         (["sizes", "w.trace", "-o", "p.gif"], 200, "must end in .png, .svg, .pdf"),
         (["sizes", "w.trace", "-o", "nowhere/p.png"], 200, "there is no folder nowhere"),
+        (["sizes", "w.trace", "--sectors", "5-3"], 200, "5-3 ends before it begins"),
+        (["sizes", "w.trace", "--sectors", "all"], 200, "'all' is not a range of sectors"),
+        (["sizes", "w.trace", "--sectors", "9-16384"], 200, "there is no sector 16384"),
+        (["sizes", "w.trace", "--from", "60"], 200, "has no op #60: the last is #59"),
+        (["sizes", "w.trace", "--to", "boot"], 200, "has no mark 'boot'"),
+        (["sizes", "w.trace", "--from", "5", "--to", "3"], 200, "no ops from #5 to #3"),
+        (["sizes", "w.trace", "--dpi", "601"], 200, "601 dpi: a picture has from 30 to 600"),
+        (["sizes", "w.trace", "--dpi", "90", "-o", "p.svg"], 200, "--dpi goes with a PNG"),
+        (["damage", "v.json", "--from", "3"], 200, "do not go with damage"),
         (["pie", "w.trace"], 200, "'pie' is not one of"),
         (["sizes"], 200, "TRACE_OR_VERDICT"),
     ],

@@ -95,7 +95,7 @@ def test_the_summary_as_json(tmp_path: Path) -> None:
     assert set(result) == {
         "verdict", "reason", "trace", "driver", "size", "ops", "bytes", "mismatches", "damage",
         "trace_bytes", "payload_bytes", "connections", "guest_exit", "compared", "interrupted",
-        "schema",
+        "made", "schema",
     }  # fmt: skip
     assert result["schema"] == 1
     assert (result["verdict"], result["driver"], result["trace"]) == ("clean", "raw", "t.trace")

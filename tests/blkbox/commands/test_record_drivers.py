@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.blkbox.commands.recorded import SIZE, record
+from tests.kit.command import trace
 from tests.kit.data import MIB
 from tests.kit.drivers import NBDKIT, toml
 from tests.kit.guests import nbdsh, qemu_io
@@ -134,8 +135,11 @@ def test_a_server_that_is_up_already(tmp_path: Path) -> None:
         "nbdkit", "--foreground", f"--unix={socket}", "memory", "4M", cwd=tmp_path
     ) as server:
         wait_until(socket.exists)
-        result = record(tmp_path, f"nbd+unix:///?socket={socket}", *qemu_io(*GUEST))
-        assert result["size"] == 4 * MIB  # the server's, not what --size says
+        uri = f"nbd+unix:///?socket={socket}"
+        told = trace("record", "t.trace", "--driver", uri, "--size", "8M", cwd=tmp_path, expect=200)
+        assert "has a disk of 4194304 bytes, not of 8388608" in told.stderr
+        result = record(tmp_path, uri, *qemu_io(*GUEST), options=["--size", "4M"])
+        assert result["size"] == 4 * MIB
         assert server.poll() is None
         peer(
             "qemu-img",

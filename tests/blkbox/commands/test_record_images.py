@@ -50,7 +50,7 @@ def test_what_the_disk_holds_at_the_start_is_recorded(tmp_path: Path, driver: st
 def test_zeroes_at_the_start_are_not_recorded(tmp_path: Path) -> None:
     for name in ("t.raw", "t.test.raw"):
         (tmp_path / name).write_bytes(bytes(3 * MIB) + b"x" * MIB)
-    record(tmp_path, "raw", *qemu_io("read 0 512"))
+    record(tmp_path, "raw", *qemu_io("read 0 512"), options=["--size", 4 * MIB])
     start = [op for op in read_trace(tmp_path / "t.trace")[1] if op.kind == Kind.START]
     assert [(op.offset, op.length) for op in start] == [(3 * MIB, MIB)]
 

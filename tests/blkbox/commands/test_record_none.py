@@ -59,7 +59,12 @@ def test_a_guest_that_fails_is_told(tmp_path: Path) -> None:
 def test_an_image_that_exists_is_the_start(tmp_path: Path) -> None:
     raw = tmp_path / "mine.raw"
     raw.write_bytes(pattern(MIB))
-    record(tmp_path, "none", *qemu_io("read 0 64k", "write -P 1 64k 4k"), options=["--raw", raw])
+    record(
+        tmp_path,
+        "none",
+        *qemu_io("read 0 64k", "write -P 1 64k 4k"),
+        options=["--raw", raw, "--size", MIB],
+    )
     opened, ops = read_trace(tmp_path / "t.trace")
     assert (opened.header.start_image, opened.header.size) == ("recorded", MIB)
     assert ops[0].kind == Kind.START
