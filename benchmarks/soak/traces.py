@@ -16,6 +16,10 @@ MEMORY = 300 << 20
 """The most memory (bytes) that this process may take, with all verbs in it."""
 
 
+GROWTH = 32 << 20
+"""Bytes by which the peak grows before the seed is shown that made it grow."""
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this check."""
     parser.add_argument("--mutations", type=int, default=100_000)
@@ -30,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     codes: Counter[int] = Counter()
     failures: list[str] = []
     slowest = 0.0, ""
-    base = peak()
+    base = most = peak()
     with tempfile.TemporaryDirectory(prefix="soak-", dir="/var/tmp") as name:
         folder = Path(name)
         good, work = folder / "good", folder / "work"
@@ -51,6 +55,9 @@ def run(options: argparse.Namespace) -> None:
                 codes.update(e.code for e in ended)
             except Exception:  # noqa: BLE001  what comes out is what is looked for
                 wrong = [traceback.format_exc()]
+            if peak() > most + GROWTH:
+                most = peak()
+                print(f"peak memory {most >> 20} MiB from seed {number} on ({told})", flush=True)
             slowest = max(slowest, (time.monotonic() - started, f"{number} ({told})"))
             for problem in wrong:
                 failures.append(problem)

@@ -213,7 +213,7 @@ def change(found: Any, chance: random.Random, *, binary: bool) -> str:
         if isinstance(found, dict) and chance.random() < 0.1:
             key = chance.choice([*TEXTS, 5, None] if binary else TEXTS)
         if isinstance(found, list) and chance.random() < 0.2:
-            found.extend([value] * chance.choice([1, 5000]))
+            found.extend([value] * chance.choice([1, 2, 5000 if value != TEXTS[10] else 3]))
             return f"a longer list with {reprlib.repr(value)}"
         found[key] = value
         return f"{reprlib.repr(key)} = {reprlib.repr(value)}"
