@@ -3,7 +3,9 @@
 A name that cannot be used is refused before the work starts. A file appears complete or not at all.
 """
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -31,8 +33,30 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, PRIVATE)
 
 
+def check_file(path: Path) -> None:
+    """Raise UsageError if ``path`` exists and is no regular file: a pipe would hang, and a device
+    would be replaced."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is not a file: name another file")
+
+
+def open_file(path: Path) -> int:
+    """Open a file or a block device for reading; return its descriptor. Raises OSError, also if it
+    is anything else: a pipe would hang, and a terminal cannot be read twice."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise OSError(errno.EINVAL, "it is not a file")
+
+
 def check_free(path: Path, force: bool) -> None:
-    """Raise UsageError if ``path`` exists without ``force``, or if its folder does not exist."""
+    """Raise UsageError if ``path`` exists without ``force``, if it is a pipe, a device or a folder,
+    or if its own folder does not exist."""
+    check_file(path)
     if path.exists() and not force:
         raise UsageError(f"{path} exists: name another file, or give --force to replace it")
     if not path.parent.is_dir():
@@ -43,12 +67,10 @@ def check_new(path: Path, force: bool, suffixes: Collection[str] = ()) -> None:
     """Raise UsageError if ``path`` is not a usable name for a new file.
 
     The rules of ``check_free`` apply. The name must also end in one of ``suffixes``, if there are
-    any, and must not belong to a folder or a device.
+    any.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: the name must end in {', '.join(suffixes)}")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is not a file: name another file")
     check_free(path, force)
 
 

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from tracer import text
 from tracer.closing import Closing
 from tracer.errors import TraceError
+from tracer.files import open_file
 
 MAX_LINE = 1 << 16
 """The most bytes in a line. The longest lines of a known format are blkparse messages, of at most
@@ -32,7 +33,7 @@ class ForeignFile(Closing):
         self.progress = progress
         self._file: BinaryIO
         try:
-            self._file = path.open("rb")
+            self._file = os.fdopen(open_file(path), "rb")
         except OSError as error:
             raise TraceError(f"cannot open {path}: {error.strerror}") from error
         try:

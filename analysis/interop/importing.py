@@ -1,5 +1,6 @@
 """Import: a foreign file becomes a trace."""
 
+import os
 import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from analysis.interop.sink import Survey, Writer
 from tracer.disk.file import FileDevice
 from tracer.disk.raw import make_raw
 from tracer.errors import TraceError, UsageError
-from tracer.files import check_new, whole
+from tracer.files import check_new, open_file, whole
 from tracer.progress import bar
 from tracer.text import printable
 from tracer.trace.header import MAX_SIZE, Header
@@ -104,7 +105,7 @@ def guess(path: Path) -> str:
     Raises TraceError if the file fits no format, or several.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_file(path), "rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise TraceError(f"cannot open {path}: {error.strerror}") from error

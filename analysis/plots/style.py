@@ -113,9 +113,8 @@ def small_png(figure: Figure) -> bytes:
     eye sees no difference."""
     with Image.open(io.BytesIO(_rendered(figure, ".png", DPI))) as picture:
         # the default method gives rare colours away: a thin line would get another kind's colour
-        few = picture.convert("RGB").quantize(
-            256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
-        )
+        method = Image.Quantize.MAXCOVERAGE
+        few = picture.convert("RGB").quantize(256, method, dither=Image.Dither.NONE)
     small = io.BytesIO()
     few.save(small, "PNG", optimize=True)
     return small.getvalue()

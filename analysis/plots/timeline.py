@@ -96,7 +96,7 @@ def timeline(
         axes = figure.add_subplot(grid[row, 0], sharex=first)
         _draw(axes, subject, span, cells[kind], height, norm, kind)
         if kind == "flush":
-            axes.set_ylim(subject.start, subject.end)
+            axes.set_ylim(0, 1)
             axes.set_yticks([])
         else:
             _offsets(axes, subject, 5 if heights[kind] > 1.5 * _LOW else 2)
@@ -178,7 +178,7 @@ def _draw(
     """Draw the cells of one kind. Those of flushes go from edge to edge, or into ``strip``."""
     bottom, top = float(subject.start), float(subject.start + height * len(cells))
     if kind == "flush":
-        bottom, top = strip or (subject.start, subject.end)
+        bottom, top = strip or (0, 1)
     axes.imshow(
         np.ma.masked_equal(cells, 0), norm=norm, cmap=style.ramp(style.LINES[kind][0]),
         aspect="auto", origin="lower", interpolation="nearest",
@@ -188,7 +188,7 @@ def _draw(
 
 
 def _offsets(axes: Axes, subject: Subject, ticks: int) -> None:
-    style.set_limits(axes.set_ylim, subject.start, subject.end, 0.02)
+    style.set_limits(axes.set_ylim, subject.start, subject.start + max(subject.size, 1), 0.02)
     style.disk_axis(axes.yaxis, subject, ticks)
     axes.grid(axis="y", color=style.FAINT, lw=0.5, zorder=1)
 
@@ -203,13 +203,14 @@ def _overlaid(
     counts: dict[str, int],
 ) -> Figure:
     """Draw all kinds into one panel, flushes as a strip below the disk."""
+    room = max(subject.size, 1)  # an empty disk has flushes too
+    below = subject.start - 0.08 * room, subject.start - 0.03 * room
     # the commonest kind first, so that the others stay visible on it
     for kind in sorted(cells, key=lambda kind: -counts[kind]):
-        below = subject.start - 0.08 * subject.size, subject.start - 0.03 * subject.size
         _draw(axes, subject, span, cells[kind], height, norm, kind, below)
     _offsets(axes, subject, 5)
     if "flush" in cells:
-        axes.set_ylim(subject.start - 0.1 * subject.size)
+        axes.set_ylim(subject.start - 0.1 * room)
     style.time_axis(axes.xaxis, span.ns)
     axes.legend(
         handles=[

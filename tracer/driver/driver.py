@@ -6,10 +6,10 @@ tracer/driver/spec.py makes a Driver from ``--driver``.
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -54,9 +54,11 @@ STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 """The exit codes that a driver may have after SIGTERM: success, or killed by the signal (the last
 is how a shell reports that)."""
 
-GUARD = 'cat >/dev/null; kill -s KILL -- "-$1" 2>/dev/null; rm -rf -- "$2"'
-"""A shell command that kills the driver and removes its folder if we die: ``cat`` returns when its
-pipe has no writer left, and we are the only writer."""
+GUARD = 'trap "" HUP INT TERM; cat >/dev/null; rm -rf -- "$1"; kill -s KILL 0'
+"""A shell command that removes a driver's folder and kills its process group if we die: ``cat``
+returns when its pipe has no writer left. The group is the guard's own, and the driver joins it
+before its program begins; until then it has a copy of the pipe's end. So there is no moment at
+which we can be killed and the driver stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +289,8 @@ class Running:
         problem = None
         if self._process is not None:
             early = self._process.poll()
-            if early is None:
-                signal_group(self._process.pid, signal.SIGTERM)
+            if early is None and self._guard is not None:
+                signal_group(self._guard.pid, signal.SIGTERM)
             try:
                 code = self._process.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
@@ -320,25 +322,27 @@ class Running:
     def _spawn(
         self, serve: tuple[str, ...], loop: Loop, image: Path, size: int | None
     ) -> NbdDevice:
+        # not in TMPDIR: a unix socket's path has at most 107 bytes
+        directory = Path(f"/tmp/blkbox-{secrets.token_hex(8)}")
         with held():
-            # not in TMPDIR: a unix socket's path has at most 107 bytes
-            self._directory = Path(tempfile.mkdtemp(prefix="blkbox-", dir="/tmp"))
-        socket = self._directory / "nbd"
+            guard = self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", GUARD, "guard", str(directory)],
+                stdin=subprocess.PIPE, process_group=0,
+            )  # fmt: skip
+            directory.mkdir(0o700)
+            self._directory = directory
+        socket = directory / "nbd"
         argv = fill(serve, image=image, size=size or 0, socket=socket, **self.driver.below())
-        with held(), (self._directory / "log").open("wb") as log:
+        with held(), (directory / "log").open("wb") as log:
             try:
                 process = self._process = subprocess.Popen(
                     argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    env={**os.environ, **self.driver.env}, start_new_session=True,
+                    env={**os.environ, **self.driver.env}, process_group=guard.pid,
                 )  # fmt: skip
             except OSError as error:
                 raise DriverError(
                     f"{self.driver.name}: cannot run {argv[0]}: {error.strerror}"
                 ) from error
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "guard", str(process.pid), str(self._directory)],
-                stdin=subprocess.PIPE, start_new_session=True,
-            )  # fmt: skip
         detail(shell(argv))
         deadline = time.monotonic() + START_TIMEOUT
         while True:
@@ -365,11 +369,10 @@ class Running:
         """Kill the driver and its guard if they still run; remove their folder."""
         if hasattr(self, "device"):
             self.device.close()
-        if self._process is not None:
-            signal_group(self._process.pid, signal.SIGKILL)
-            self._process.wait()
         if self._guard is not None:
             signal_group(self._guard.pid, signal.SIGKILL)
+            if self._process is not None:
+                self._process.wait()
             self._guard.wait()
             assert self._guard.stdin is not None
             self._guard.stdin.close()

@@ -3,6 +3,7 @@
 ``parse_driver`` makes a Driver from any of them.
 """
 
+import os
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tracer.driver import tools
 from tracer.driver.command import fill
 from tracer.driver.driver import Driver
 from tracer.errors import UsageError
+from tracer.files import open_file
 from tracer.nbd.uri import is_uri, modern, parse_name, parse_uri
 
 QEMU_NBD = ("--persistent", "--shared=4", "--discard=unmap", "--detect-zeroes=off")
@@ -146,7 +148,7 @@ def load_toml(path: Path) -> Driver:
     """Return the driver that a .toml file describes (docs/drivers.md). Raises UsageError if the
     file cannot be read or is not valid."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_file(path), "rb") as file:
             raw = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"cannot open {path}: {error.strerror}") from error

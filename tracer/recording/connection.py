@@ -2,6 +2,7 @@
 sent."""
 
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -34,6 +35,15 @@ def at_most(count: int, say: Callable[[str], None]) -> Callable[[str], None]:
     return limited
 
 
+MAX_UNSENT = 64 << 20
+"""Bytes of replies that a guest may leave unfetched: two of the largest reads. Beyond that its
+requests wait, whatever they ask for."""
+
+MAX_REPLIES = 4096
+"""Replies that a guest may leave unfetched: far more than its requests in flight. Small ones, like
+refusals, take more memory than their bytes."""
+
+
 class Guest:
     """A guest, as its connection shows it. ``warn`` shows the user why a guest's TLS failed."""
 
@@ -53,6 +63,8 @@ class Guest:
         self._machine = _machine(self.server, tls)
         self.backlog: deque[Request] = deque()
         """Requests that came in and are not in the mirror yet."""
+        self.since = time.monotonic()
+        """When the guest connected, in seconds."""
         self.in_flight = 0
         """Requests in the mirror."""
         self.gone = False
@@ -73,9 +85,13 @@ class Guest:
         self.gone = True
         self.backlog.clear()
 
-    def unsent(self) -> int:
-        """Return the bytes of replies that the guest has not fetched."""
-        return sum(len(buffer) for buffer in self.server.outgoing)
+    @property
+    def is_behind(self) -> bool:
+        """Whether the guest has to fetch replies before it may send more."""
+        outgoing = self.server.outgoing
+        return len(outgoing) > MAX_REPLIES or (
+            bool(outgoing) and sum(map(len, outgoing)) >= MAX_UNSENT
+        )
 
 
 def _machine(server: Server, tls: "SSLContext | None") -> Machine[Request]:

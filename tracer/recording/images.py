@@ -11,6 +11,7 @@ from tracer.disk.loop import Loop
 from tracer.disk.raw import copy_raw, make_raw
 from tracer.driver.driver import Driver, Running
 from tracer.errors import Undecidable, UsageError
+from tracer.files import check_file
 from tracer.interrupts import held
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.scope import Scope
@@ -52,6 +53,7 @@ class Images:
         driver = self.driver = options.driver
         outputs = {options.trace.resolve(), payload_path(options.trace).resolve()}
         for image in (self.raw, self.test) if driver.owns_image else (self.raw,):
+            check_file(image)
             if image.resolve() in outputs:
                 raise UsageError(f"{image} cannot be both an image and the trace or its payloads")
         if driver.owns_image and self.test.resolve() == self.raw.resolve():

@@ -27,6 +27,7 @@ from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
+from tracer.recording.acceptor import Acceptor
 from tracer.recording.connection import MAX_WARNINGS, Guest, at_most
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import LINGER
@@ -34,9 +35,6 @@ from tracer.trace.records import Mark, Mismatch, pack_op
 
 if TYPE_CHECKING:
     from ssl import SSLContext
-
-MAX_UNSENT = MAX_BYTES
-"""Bytes of replies that a guest may leave unfetched. Beyond that its requests wait."""
 
 MAX_LISTED = 10_000
 """The most differences that are kept for the summary. The trace has all of them."""
@@ -89,10 +87,7 @@ class Recorder:
             if test is None
             else Mirror(reference, test, comparison, self._done, self._referred, allowed=allowed)
         )
-        self.guests: list[Guest] = []
-        """The guests that are connected."""
-        self.connections = 0
-        """The number of guests that have connected so far."""
+        self._acceptor: Acceptor | None = None
         self.counts: Counter[int] = Counter()
         """By kind, the number of recorded ops."""
         self.guest_ops = 0
@@ -129,22 +124,24 @@ class Recorder:
 
     def listen(self, sock: socket.socket, tls: "SSLContext | None" = None) -> None:
         """Accept guests on a listening socket; with ``tls``, guests with TLS alone."""
-        sock.setblocking(False)
+        self._acceptor = Acceptor(
+            self._loop, sock, self.export, tls=tls, say=self._say, warn=self._warn
+        )
 
-        def accept(_: int) -> None:
-            try:
-                connection, _address = sock.accept()
-            except OSError:
-                return  # the guest left before we accepted it
-            self.connections += 1
-            self.guests.append(
-                Guest(
-                    self.export, self._loop, connection, self.connections,
-                    tls=tls, warn=self._warn,
-                )
-            )  # fmt: skip
+    def stop_listening(self) -> None:
+        """Take no more guests."""
+        if self._acceptor is not None:
+            self._acceptor.close()
 
-        self._loop.add(sock.fileno(), accept)
+    @property
+    def guests(self) -> list[Guest]:
+        """The guests that are connected."""
+        return self._acceptor.guests if self._acceptor is not None else []
+
+    @property
+    def connections(self) -> int:
+        """The number of guests that have connected so far."""
+        return self._acceptor.count if self._acceptor is not None else 0
 
     def turn(self, timeout: float | None) -> None:
         """Run the loop once: wait up to ``timeout`` seconds for events, and handle them."""
@@ -160,7 +157,8 @@ class Recorder:
                 break
         if payloads is not None:
             payloads.tick()
-        self._tidy()
+        if self._acceptor is not None:
+            self._acceptor.tidy()
 
     @property
     def idle(self) -> bool:
@@ -206,10 +204,8 @@ class Recorder:
 
     def disconnect_guests(self) -> None:
         """Close all connections, after a last attempt to send the replies that wait."""
-        for guest in self.guests:
-            guest.channel.send()
-            guest.channel.close()
-        self.guests.clear()
+        if self._acceptor is not None:
+            self._acceptor.disconnect()
 
     def _admit(self) -> bool:
         """Submit guests' requests to the mirror while there is room. Return whether there was
@@ -229,14 +225,14 @@ class Recorder:
                 and room
                 and self.mirror.in_flight < MAX_OPS
                 and self._bytes_in_flight < MAX_BYTES
-                and (not guest.server.outgoing or guest.unsent() < MAX_UNSENT)
+                and not guest.is_behind
             ):
                 self._submit(guest, backlog.popleft())
                 admitted = True
-            guest.channel.pause(bool(backlog))
+            guest.channel.pause(bool(backlog) or guest.is_behind)
             self._waiting = self._waiting or bool(backlog)
         if admitted and self._waiting:
-            self.guests = self.guests[1:] + self.guests[:1]  # next time another guest comes first
+            self.guests.append(self.guests.pop(0))  # next time another guest comes first
         return admitted
 
     def _submit(self, guest: Guest, request: Request) -> None:
@@ -249,15 +245,6 @@ class Recorder:
         if op.kind <= Kind.WRITE:
             self._bytes_in_flight += op.length
         self.mirror.submit(Flight(op, request.data, (guest, request)))
-
-    def _tidy(self) -> None:
-        """Close and forget connections that have ended, once their replies are sent."""
-        for guest in self.guests:
-            if guest.gone or guest.server.finished:
-                if not guest.gone and (guest.backlog or guest.in_flight or guest.channel.unsent):
-                    continue
-                guest.channel.close()
-                self.guests = [other for other in self.guests if other is not guest]
 
     # ---------------------------------------------------------------- the mirror's callbacks
 

@@ -129,7 +129,7 @@ class _Session:
             stack.callback(self.row.clear)
             sock, address = listen(options, stack)
             recorder.listen(sock, security(options))
-            stack.callback(self.loop.remove, sock.fileno())
+            stack.callback(recorder.stop_listening)
             environment = {control.VARIABLE: self._take_marks(stack)}
             if options.command:
                 self.guest = GuestCommand(

@@ -10,10 +10,10 @@ from tracer.disk.loop import Loop
 from tracer.nbd.server import Request, Server
 from tracer.nbd.uri import Tls
 from tracer.op import Kind
-from tracer.recording.connection import MAX_WARNINGS, Guest, at_most
+from tracer.recording.acceptor import Acceptor
+from tracer.recording.connection import MAX_WARNINGS, at_most
 from tracer.recording.guest import GuestCommand
 from tracer.recording.listener import listen, security
-from tracer.recording.recorder import MAX_UNSENT
 from tracer.recording.signals import Signals
 from tracer.serving.past import Answer, Past
 from tracer.serving.scratch import Scratch
@@ -96,49 +96,31 @@ class _Server:
         say: Callable[[str], None],
     ) -> None:
         self._loop = loop
-        self._sock = sock
         self._disk = disk
-        self._clients: list[Guest] = []
-        self._count = 0
-        self._export = replace(disk.export, name=options.export_name)
-        self._tls = security(options)
-        self._warn = at_most(MAX_WARNINGS, say)
-        sock.setblocking(False)
-        loop.add(sock.fileno(), self._accept)
+        self._acceptor = Acceptor(
+            loop, sock, replace(disk.export, name=options.export_name),
+            tls=security(options), say=say, warn=at_most(MAX_WARNINGS, say),
+        )  # fmt: skip
 
     def turn(self) -> None:
         """Wait for events, then answer what came in."""
-        self._loop.poll()
-        for client in self._clients:
+        self._loop.poll(1.0)
+        for client in self._acceptor.guests:
             server, backlog = client.server, client.backlog
-            while backlog and client.unsent() < MAX_UNSENT:
+            while backlog and not client.is_behind:
                 request = backlog.popleft()
                 answer = self._disk.execute(
                     request.kind, request.offset, request.length, request.data
                 )
                 _reply(server, request, answer)
                 client.channel.send()
-            client.channel.pause(bool(backlog))
-            if server.finished and not (backlog or client.channel.unsent):
-                client.channel.close()
-                client.gone = True
-        self._clients = [client for client in self._clients if not client.gone]
+            client.channel.pause(bool(backlog) or client.is_behind)
+        self._acceptor.tidy()
 
     def close(self) -> None:
         """Disconnect all clients, and take no more."""
-        self._loop.remove(self._sock.fileno())
-        for client in self._clients:
-            client.channel.close()
-
-    def _accept(self, _: int) -> None:
-        try:
-            connection, _address = self._sock.accept()
-        except OSError:
-            return  # the client left before we accepted it
-        self._count += 1
-        self._clients.append(
-            Guest(self._export, self._loop, connection, self._count, tls=self._tls, warn=self._warn)
-        )
+        self._acceptor.close()
+        self._acceptor.disconnect()
 
 
 def _reply(server: Server, request: Request, answer: Answer) -> None:

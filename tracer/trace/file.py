@@ -15,7 +15,7 @@ import msgpack
 
 from tracer.closing import Closing
 from tracer.errors import StorageError, TraceError
-from tracer.files import PRIVATE
+from tracer.files import PRIVATE, open_file
 from tracer.op import Op
 from tracer.trace.header import MAX_HEADER, Header, parse_header
 from tracer.trace.records import (
@@ -119,7 +119,7 @@ class Trace(Closing):
         self.path = path
         self._fd = -1
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = open_file(path)
             self.file_size = os.fstat(self._fd).st_size
             self.header, self.records_at = parse_header(path, os.pread(self._fd, MAX_HEADER, 0))
         except BaseException as error:

@@ -17,6 +17,7 @@ import zstandard
 
 from tracer.closing import Closing
 from tracer.errors import TraceError
+from tracer.files import open_file
 from tracer.trace.header import MAX_HEADER, unpack_header
 from tracer.trace.payloads import (
     BLOCK_HEAD,
@@ -71,7 +72,7 @@ class PayloadReader(Closing):
         self.torn = False
         """Whether the file ends in the middle of a block."""
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = open_file(path)
         except OSError as error:
             reason = str(error.strerror)
             if error.errno == errno.ENOENT:

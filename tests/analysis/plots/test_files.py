@@ -1,13 +1,16 @@
 """Every picture at the extremes: no op, one, many, hostile numbers; and the files that come of
 them."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 import analysis
 from analysis import plots
@@ -70,6 +73,17 @@ def test_disks_of_any_size(draw: Draw, size: int, path: Path) -> None:
     length = min(size, SECTOR)
     many = [Op(at, 1, 0, (size - length) * at, length, at, at + 1, 1, 1) for at in range(2)]
     saved(draw, path, many, size)
+
+
+@every_picture
+@pytest.mark.filterwarnings("error")
+def test_an_empty_disk_has_flushes(draw: Draw, path: Path) -> None:
+    flush = Op(0, int(Kind.FLUSH), 0, 0, 0, 5, 9, 3, 3)
+    figure = saved(draw, path, [flush], 0)
+    assert figure.get_supxlabel().startswith("some.trace: 0 B, 1 op")
+    axes = Figure().subplots()
+    draw(analysis.open(path), ax=axes)
+    plots.save(axes.figure, path.with_suffix(".svg"))
 
 
 @every_picture
@@ -144,3 +158,21 @@ def test_progress_is_told_of_every_read(draw: Draw, path: Path) -> None:
     assert sum(told) == 101 * (1 + plots.READS[draw.__name__]), (
         "once more than the ops: to check them"
     )
+
+
+def test_a_small_picture_has_the_colours_of_the_large_one(path: Path) -> None:
+    """Also the colours of thin lines."""
+    figure = plots.throughput(analysis.open(write_trace(path, list(some(500)), 1 << 23)))
+    plots.save(figure, path.with_suffix(".png"))
+    with (
+        Image.open(path.with_suffix(".png")) as large,
+        Image.open(io.BytesIO(plots.small_png(figure))) as small,
+    ):
+        assert small.mode == "P"
+        before, after = (
+            np.asarray(picture.convert("RGB")).astype(int) for picture in (large, small)
+        )
+    apart = np.abs(before - after).max(axis=2)
+    assert apart.max() <= 20
+    assert (after[(before == 255).all(axis=2)] >= 254).all(), "white stays white"
+    assert len(plots.small_png(figure)) < 0.7 * path.with_suffix(".png").stat().st_size

@@ -20,7 +20,7 @@ from tracer.disk.loop import Loop
 from tracer.errors import Exit
 from tracer.nbd.uri import parse_uri
 from tracer.op import Kind
-from tracer.recording.recorder import MAX_UNSENT
+from tracer.recording.connection import MAX_UNSENT
 
 # ---------------------------------------------------------------- the guest
 

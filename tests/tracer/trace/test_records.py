@@ -97,7 +97,7 @@ def test_any_order_in_any_blocks(path: Path, order: list[int], block: int, marks
         patch.setattr(records, "BLOCK", block)
         t = analysis.open(write(path, as_recorded(many)))
         batches = [len(batch) for batch in t.batches()]
-        assert t.ops.collect()["offset"].to_list() == list(range(40))
+        assert t.ops.collect()["offset_bytes"].to_list() == list(range(40))
         assert t.ops.filter(pl.col("seq") % 7 == 3).collect()["seq"].to_list() == [
             3,
             10,
