@@ -72,6 +72,13 @@ FAST_ZERO = int(Flag.FAST_ZERO)
 """The flag as an int, for the data path: the operators of IntFlag are slow."""
 
 
+FLAGS_OF = {
+    int(kind): int(Flag.FUA | Flag.NO_HOLE | Flag.FAST_ZERO if kind is Kind.ZERO else Flag.FUA)
+    for kind in Kind
+}
+"""The flags that an op of each kind may have."""
+
+
 def flag_names(flags: int) -> list[str]:
     """Return the names of the flags that are set, lowest bit first."""
     return [flag.name or "" for flag in Flag if flags & flag]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from analysis.frames.layout import ALIKE, MASK, OP_DTYPE, Array, Batch, Ops, opaque, place
 from analysis.frames.runs import Block, Runs, runs_of
 from tracer.errors import TraceError
-from tracer.op import KIND_BY_NUMBER, NO_TIME, Kind
+from tracer.op import FLAGS_OF, KIND_BY_NUMBER, NO_TIME, Kind
 from tracer.trace.file import Trace
 from tracer.trace.records import MAX_LENGTH, RECORD_SIZE, End, Tag
 
@@ -38,8 +38,11 @@ _MAX_INT = (1 << 63) - 1
 _LONGEST = np.full(256, -1, np.int64)
 _LONGEST[list(KIND_BY_NUMBER)] = MAX_LENGTH["other"]
 _LONGEST[[Kind.READ, Kind.WRITE, Kind.START]] = MAX_LENGTH["data"]
+_LONGEST[Kind.FLUSH] = 0
 _SHORTEST = np.ones(256, np.int64)
 _SHORTEST[Kind.FLUSH] = 0
+_FLAGS = np.zeros(256, np.uint16)
+_FLAGS[list(FLAGS_OF)] = list(FLAGS_OF.values())
 
 _TILE = 128
 """Records that are checked together as one row: 14 kB, of which two fit a CPU's first cache."""
@@ -188,7 +191,7 @@ class OpRecords:
         _NotValid, and TraceError if the file was cut short."""
         records = self._read(block)
         found = Batch((records,)).fields(
-            ["kind", "seq", "offset", "length", "submitted", "completed"]
+            ["kind", "flags", "seq", "offset", "length", "submitted", "completed"]
         )
         if not self._check(block, records, found):
             is_op = records["tag"] == Tag.OP
@@ -210,6 +213,8 @@ class OpRecords:
         sound = length <= np.take(_LONGEST, kind)
         sound &= length >= np.take(_SHORTEST, kind)
         sound &= found["offset"] <= self._trace.header.size - length
+        sound &= (found["offset"] == 0) | (kind != Kind.FLUSH)
+        sound &= (found["flags"] & ~np.take(_FLAGS, kind)) == 0
         sound &= (found["completed"] >= found["submitted"]) | (found["completed"] == -1)
         all_ops = _all_ops(records)
         if not all_ops:

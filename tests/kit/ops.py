@@ -22,7 +22,8 @@ def an_op(draw: st.DrawFn) -> Op:
     completed = draw(st.just(NO_TIME) | times.map(lambda more: submitted + more))
     ns = st.just(0) | st.integers(1, 10**10)
     return Op(
-        0, int(kind), 0, draw(st.integers(0, DISK - length)), length, submitted, completed,
+        0, int(kind), 0, draw(st.integers(0, DISK - length)) if length else 0, length, submitted,
+        completed,
         draw(ns), draw(ns), 0, draw(st.sampled_from([0, 0, 0, 5])),
     )  # fmt: skip
 
@@ -42,7 +43,7 @@ def some(count: int, seed: int = 0) -> list[Op]:
     for seq in range(count):
         kind = GUEST[chance.randrange(len(GUEST))]
         length = 0 if kind == Kind.FLUSH else SECTOR << chance.randrange(9)
-        at = chance.randrange((DISK - length) // SECTOR) * SECTOR
+        at = chance.randrange((DISK - length) // SECTOR) * SECTOR if length else 0
         took = chance.randrange(1, 10**6)
         found.append(
             Op(seq, int(kind), 0, at, length, seq * 10**5, seq * 10**5 + took, took // 3 + 1, took)

@@ -10,9 +10,11 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from tracer.op import KIND_BY_NUMBER, NO_TIME, Fault, Flag, Op
+from tracer.op import FLAGS_OF, KIND_BY_NUMBER, NO_TIME, Fault, Op
 
 MAX_LENGTH = {"data": 32 << 20, "other": (1 << 32) - 1}
 """The most bytes in an op: 32 MiB if its request or reply carries data (NBD's limit), otherwise
@@ -51,8 +53,8 @@ _OP_TYPES = (
     _BIN8, 16,
 )  # fmt: skip
 
-KNOWN_FLAGS = sum(Flag)
-"""The flags that an op's record may have."""
+KNOWN_FLAGS = reduce(or_, FLAGS_OF.values())
+"""The flags that the record of any op may have."""
 
 MAX_MARK = 86
 """Bytes in a mark's name, in UTF-8."""
@@ -151,10 +153,11 @@ def _unpack_op(data: Any, at: int, size: int) -> Op | None:
     if (
         types != _OP_TYPES
         or kind not in KIND_BY_NUMBER
-        or flags & ~KNOWN_FLAGS
+        or (flags and flags & ~FLAGS_OF[kind])
         or length > limit
         or offset + length > size
         or (not length and kind != 3)
+        or (kind == 3 and (length or offset))
         or (seq | submitted | reference_ns | test_ns) > MAX_INT
         or completed < submitted
         or (completed > MAX_INT and completed != NO_TIME)

@@ -9,9 +9,8 @@ which then says why.
 from bisect import bisect_right
 from typing import Any
 
-from tracer.op import CARRIES_DATA, KIND_BY_NUMBER, NO_TIME, Fault, Kind, Op
+from tracer.op import CARRIES_DATA, FLAGS_OF, KIND_BY_NUMBER, NO_TIME, Fault, Kind, Op
 from tracer.trace.records import (
-    KNOWN_FLAGS,
     MAX_INT,
     MAX_LENGTH,
     RECORD_SIZE,
@@ -157,11 +156,14 @@ def _numbers(record: bytes, layout: dict[str, tuple[bytes, int]]) -> dict[str, i
 
 
 def _wrong_op(op: dict[str, int]) -> str:
-    kind, length, strange = op["kind"], op["length"], op["flags"] & ~KNOWN_FLAGS
+    kind, length = op["kind"], op["length"]
     if kind not in KIND_BY_NUMBER:
         return f"is of no known kind ({kind})"
+    strange = op["flags"] & ~FLAGS_OF[kind]
     if strange:
-        return f"has unknown flags ({strange:#x})"
+        return f"has flags that its kind cannot have ({strange:#x})"
+    if kind == Kind.FLUSH and (length or op["offset"]):
+        return "is a flush of a part of the disk"
     limit = MAX_LENGTH["data" if kind in CARRIES_DATA or kind == Kind.READ else "other"]
     if length > limit:
         return f"has {length} bytes: its kind has at most {limit}"

@@ -7,10 +7,19 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
+from tracer.op import FLAGS_OF, NO_PAYLOAD, NO_TIME, Fault, Kind, Op
 from tracer.trace.file import Trace, TraceWriter
 from tracer.trace.header import Header
-from tracer.trace.records import MAX_LENGTH, MAX_MARK, End, Mark, Mismatch, Record, pack_op
+from tracer.trace.records import (
+    KNOWN_FLAGS,
+    MAX_LENGTH,
+    MAX_MARK,
+    End,
+    Mark,
+    Mismatch,
+    Record,
+    pack_op,
+)
 
 # the file is written anew by every example
 rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -25,14 +34,24 @@ u16, u32, u63, u64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 63, 6
 digests = st.binary(min_size=16, max_size=16)
 
 
+def flags_of(kind: int) -> st.SearchStrategy[int]:
+    """Any flags that an op of a kind may have."""
+    return st.integers(0, KNOWN_FLAGS).map(lambda flags: flags & FLAGS_OF[kind])
+
+
+def places(kind: int, length: int, size: int = SIZE) -> st.SearchStrategy[int]:
+    """Any offset that an op may have."""
+    return st.just(0) if kind == Kind.FLUSH else st.integers(0, size - length)
+
+
 @st.composite
 def ops(draw: st.DrawFn) -> Op:
     kind = int(draw(st.sampled_from(Kind)))
     limit = MAX_LENGTH["data" if kind in (Kind.READ, Kind.WRITE, Kind.START) else "other"]
-    length = draw(st.integers(0 if kind == Kind.FLUSH else 1, limit))
+    length = 0 if kind == Kind.FLUSH else draw(st.integers(1, limit))
     submitted = draw(u63)
     return Op(
-        draw(u63), kind, draw(st.integers(0, 31)), draw(st.integers(0, SIZE - length)), length,
+        draw(u63), kind, draw(flags_of(kind)), draw(places(kind, length)), length,
         submitted, draw(st.integers(submitted, (1 << 63) - 1) | st.just(NO_TIME)), draw(u63),
         draw(u63), draw(u16), draw(u16), draw(u32), draw(u64), draw(digests),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from tests.kit.traces import as_recorded, write_trace
 from tracer.errors import TraceError
 from tracer.op import NO_TIME, Kind, Op
 from tracer.trace.file import Trace
-from tracer.trace.records import RECORD_SIZE, Mark
+from tracer.trace.records import KNOWN_FLAGS, RECORD_SIZE, Mark
 
 SIZE = 1 << 40
 TILE = records._TILE
@@ -36,7 +36,9 @@ def write(path: Path, many: list[Op | Mark]) -> Path:
 def some(count: int) -> list[Op | Mark]:
     """Ops that use all bits that an op may use."""
     top = (1 << 63) - 1
-    longest = replace(Op(0, int(Kind.ZERO), 31, 0, (1 << 32) - 1), submitted=top, completed=top)
+    longest = replace(
+        Op(0, int(Kind.ZERO), KNOWN_FLAGS, 0, (1 << 32) - 1), submitted=top, completed=top
+    )
     longest = replace(
         longest, reference_ns=top, test_ns=top, reference_status=65535, digest=b"\xff" * 16
     )
