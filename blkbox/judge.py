@@ -97,6 +97,8 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         try_reader(options, start)
         detected = _detect(runner, ops, say)
         compared = runner.compared
+        if runner.note:
+            say(runner.note)
         if detected is not None:
             blameless = _shows_before_the_first_op(runner, detected, say)
             kind, reason = detected.symptom.verdict, detected.symptom.reason

@@ -47,6 +47,7 @@ class Runner:
         self._cost = Cost()
         self._volatile = False
         self._compared: Compared | None = None
+        self._note = ""
         self._foreign = ForeignDisk(source, options)
 
     @property
@@ -68,6 +69,11 @@ class Runner:
     def compared(self) -> Compared | None:
         """What the last comparison of the images after the whole trace read."""
         return self._compared
+
+    @property
+    def note(self) -> str:
+        """What of the driver's offer was adjusted in the last run: a line, or nothing."""
+        return self._note
 
     @property
     def can_save(self) -> bool:
@@ -127,6 +133,7 @@ class Runner:
             FileDevice(raw, durable=False) as reference,
             driver.start(loop, image, size) as running,
         ):
+            self._note = running.note
             sides = Sides(loop, reference, running.device, comparison)
             if not driver.owns_image:
                 self._foreign.blank(sides)

@@ -5,9 +5,6 @@ import os
 import re
 import signal
 
-LOG_TAIL = 2000
-"""The most bytes of a driver's output that are shown."""
-
 
 def fill(command: tuple[str, ...], **values: object) -> list[str]:
     """Replace ``{name}`` in a command's arguments by the value of that name.
@@ -38,12 +35,3 @@ def signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
     except ProcessLookupError:
         return
-
-
-def tail(data: bytes) -> str:
-    """Return the last LOG_TAIL bytes of a program's output, as text that starts at a line's
-    start."""
-    kept = data[-LOG_TAIL:]
-    if len(kept) < len(data):
-        kept = kept[kept.find(b"\n") + 1 :]  # without a line end, find gives -1: keep everything
-    return kept.decode(errors="replace")

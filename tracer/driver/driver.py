@@ -22,7 +22,8 @@ from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.raw import copy_raw, make_raw
 from tracer.disk.room import check_room
-from tracer.driver.command import exit_text, fill, signal_group, tail
+from tracer.driver.command import exit_text, fill, signal_group
+from tracer.driver.output import Output
 from tracer.errors import DriverError, NbdError, Unreachable
 from tracer.files import PRIVATE as OWNER_ONLY
 from tracer.interrupts import held
@@ -150,16 +151,13 @@ class Driver:
         if self.create is None:
             make_raw(image, size)
             return
-        done = self._run(self.create, image, size)
-        if done.returncode != 0:
+        code, printed = self._run(self.create, image, size)
+        if code != 0:
             try:
                 check_room(image)  # before what was made is removed
             finally:
                 image.unlink(missing_ok=True)
-            raise DriverError(
-                f"{self.name}: creating the image failed: {exit_text(done.returncode)}",
-                tail(done.stdout),
-            )
+            raise DriverError(f"{self.name}: creating the image failed: {exit_text(code)}", printed)
         if not image.exists():
             raise DriverError(f"{self.name}: the create command made no image at {image}")
         image.chmod(OWNER_ONLY)
@@ -176,10 +174,10 @@ class Driver:
         """
         if self.check is None:
             return None
-        done = self._run(self.check, image, image.stat().st_size)
-        if done.returncode in self.check_passes:
+        code, printed = self._run(self.check, image, image.stat().st_size)
+        if code in self.check_passes:
             return None
-        return f"{exit_text(done.returncode)}: {tail(done.stdout).strip() or '(no output)'}"
+        return f"{exit_text(code)}: {printed.strip() or '(no output)'}"
 
     def start(self, loop: Loop, image: Path, size: int | None) -> "Running":
         """Serve an image of ``size`` bytes, or of whatever size it has. Raises DriverError."""
@@ -195,25 +193,26 @@ class Driver:
         files = {"start": self.start_image, "base": self.base}
         return {name: path for name, path in files.items() if path is not None}
 
-    def _run(
-        self, command: tuple[str, ...], image: Path, size: int
-    ) -> subprocess.CompletedProcess[bytes]:
+    def _run(self, command: tuple[str, ...], image: Path, size: int) -> tuple[int, str]:
+        """Run a command to its end. Return its exit code and what it printed."""
         argv = fill(command, image=image, size=size, **self.below())
+        started = time.monotonic()
         with ExitStack() as stack:
+            output = stack.enter_context(Output())
             try:
                 with held():  # a command that outlived us might make its image again
                     process = stack.enter_context(subprocess.Popen(
-                        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                        argv, stdin=subprocess.DEVNULL, stdout=output.writer,
                         stderr=subprocess.STDOUT, env={**os.environ, **self.env},
                     ))  # fmt: skip
                     stack.callback(process.kill)  # does nothing once it has ended
             except OSError as error:
                 raise DriverError(f"{self.name}: cannot run {argv[0]}: {error.strerror}") from error
-            started = time.monotonic()
-            printed, _ = process.communicate()
-        took, how = time.monotonic() - started, exit_text(process.returncode)
-        detail(f"{shell(argv)}: {how}, {took:.3f} s")
-        return subprocess.CompletedProcess(argv, process.returncode, printed)
+            output.started()
+            code = process.wait()
+            printed = output.text()
+        detail(f"{shell(argv)}: {exit_text(code)}, {time.monotonic() - started:.3f} s")
+        return code, printed
 
 
 class Running:
@@ -230,6 +229,7 @@ class Running:
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
+        self._output: Output | None = None
         try:
             if driver.address is not None:
                 self.device = NbdDevice.connect(loop, driver.address)
@@ -254,13 +254,14 @@ class Running:
         self._end()
 
     def log(self) -> str:
-        """Return the tail of what the driver wrote to stderr and stdout."""
-        if self._directory is None:
-            return ""
-        try:
-            return tail((self._directory / "log").read_bytes())
-        except FileNotFoundError:
-            return ""
+        """Return what the driver wrote to stderr and stdout: how it begins and how it ends."""
+        return self._output.text() if self._output is not None else ""
+
+    @property
+    def note(self) -> str:
+        """What of the driver's offer was adjusted: a line, or nothing."""
+        odd = self.device.client.note if isinstance(self.device, NbdDevice) else ""
+        return f"{self.driver.name}: {odd}" if odd else ""
 
     def exited(self) -> str | None:
         """Return how the driver's process ended (``exit_text``), or None while it runs."""
@@ -333,16 +334,19 @@ class Running:
             self._directory = directory
         socket = directory / "nbd"
         argv = fill(serve, image=image, size=size or 0, socket=socket, **self.driver.below())
-        with held(), (directory / "log").open("wb") as log:
+        with held():
+            output = self._output = Output()
             try:
                 process = self._process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    argv, stdin=subprocess.DEVNULL, stdout=output.writer, stderr=output.writer,
                     env={**os.environ, **self.driver.env}, process_group=guard.pid,
                 )  # fmt: skip
             except OSError as error:
                 raise DriverError(
                     f"{self.driver.name}: cannot run {argv[0]}: {error.strerror}"
                 ) from error
+            finally:
+                output.started()
         detail(shell(argv))
         deadline = time.monotonic() + START_TIMEOUT
         while True:
@@ -376,6 +380,8 @@ class Running:
             self._guard.wait()
             assert self._guard.stdin is not None
             self._guard.stdin.close()
+        if self._output is not None:
+            self._output.close()
         if self._directory is not None:
             for line in self.log().splitlines()[-DETAILED:]:
                 detail(f"{self.driver.name} printed: {line}")

@@ -6,26 +6,28 @@ replies = client.received(n)                # none until client.export is set
 cookie = client.request(kind, flags, offset, length, data)   # adds to client.outgoing
 """
 
-import errno
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from tracer.errors import NbdError, TlsError
 from tracer.nbd import protocol as p
+from tracer.nbd.answer import Answer, errno_of, expect
 from tracer.nbd.inbox import Inbox
+from tracer.nbd.offer import export_of
 from tracer.nbd.options import parse_listed, reason
 from tracer.op import Buffer, Extents, Kind
 
 OURS = p.Handshake.FIXED_NEWSTYLE | p.Handshake.NO_ZEROES
 """The handshake flags that this client supports."""
 
-MAX_CHUNK_SLACK = 64 * 1024
-"""The most bytes that a structured chunk may have besides data. An error's message has at most
-4,096, and the server may add more after it."""
+MAX_REPLIES = 10_000
+"""The most replies to an option: as many exports as nbdkit can list (server/exports.c)."""
 
-MAX_EXTENTS = p.U32.size + (1 << 20) * p.EXTENT.size
-"""The longest block status chunk, in bytes. nbdkit sends up to 1,048,576 extents
-(server/extents.c), qemu up to 131,072 (nbd/server.c)."""
+MAX_REPLY_BYTES = 4 << 20
+"""The most bytes in the replies to an option: 10,000 names with descriptions of usual lengths."""
+
+STEP = 64 * 1024
+"""Bytes of an answer that count as progress. A server that dribbles makes none."""
 
 MAX_NAMED = 10
 """The most exports of a server that an error names."""
@@ -38,19 +40,6 @@ class Reply:
     cookie: int
     error: int = 0
     data: bytes | bytearray | None = None
-    extents: Extents = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A request without a complete reply: what it asked for, and what has arrived so far."""
-
-    kind: int
-    offset: int
-    length: int
-    error: int = 0
-    data: bytes | bytearray | None = None
-    covered: int = 0
     extents: Extents = field(default_factory=list)
 
 
@@ -67,13 +56,17 @@ class Client:
         """What is still to be sent before TLS begins; None while it has not begun."""
         self.export: p.Export | None = None
         """What the server offers; None until negotiation ends."""
+        self.note = ""
+        """What of the server's offer was adjusted: a line, or nothing."""
         self.structured = False
         self.meta_context = False
         self._name = export_name.encode()
         self._tls = tls
         self._inbox = Inbox()
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Answer] = {}
         self._cookie = 0
+        self._new = 0  # bytes of answers so far
+        self._replied = 0
         self._reading: tuple[int, int] | None = None
         self._chunk: tuple[int, int, int, int] | None = None
         self._handshake = self._negotiate()
@@ -87,7 +80,7 @@ class Client:
         """Queue a request and return its cookie, which the reply will have too."""
         cookie = self._cookie
         self._cookie = cookie + 1
-        self._pending[cookie] = _Pending(kind, offset, length)
+        self._pending[cookie] = Answer(kind, offset, length)
         self.outgoing.append(p.REQUEST.pack(p.REQUEST_MAGIC, flags, kind, cookie, offset, length))
         if data is not None:
             self.outgoing.append(data)
@@ -118,6 +111,13 @@ class Client:
                 break
         return self._replies()
 
+    @property
+    def progress(self) -> int:
+        """A number that grows with each reply, and with each STEP bytes of an answer. Chunks that
+        bring nothing do not count."""
+        partial = self._inbox.partial if self._reading is not None else 0
+        return self._replied + (self._new + partial) // STEP
+
     def _replies(self) -> list[Reply]:
         inbox = self._inbox
         found: list[Reply] = []
@@ -134,6 +134,7 @@ class Client:
                     break
                 self._reading = None
                 del self._pending[cookie]
+                self._new += length
                 found.append(Reply(cookie, 0, data))
                 continue
             if inbox.end - inbox.start < p.SIMPLE_REPLY.size:
@@ -149,23 +150,24 @@ class Client:
                         self._reading = cookie, pending.length
                         continue
                 del self._pending[cookie]
-                found.append(Reply(cookie, _errno(error)))
+                found.append(Reply(cookie, errno_of(error)))
             elif magic == p.STRUCTURED_REPLY_MAGIC and self.structured:
                 if inbox.end - inbox.start < p.CHUNK.size:
                     break
                 _, flags, kind, cookie, length = p.CHUNK.unpack_from(inbox.buffer, inbox.start)
                 inbox.start += p.CHUNK.size
                 pending = self._find(cookie)
-                if length > MAX_CHUNK_SLACK + _room(pending, kind):
+                if length > pending.room(kind):
                     raise NbdError(
                         f"server sent a chunk of {length} bytes, more than was asked for"
                     )
                 self._chunk = flags, kind, cookie, length
             else:
                 raise NbdError(f"server sent 0x{magic:08x} where a reply should start")
+        self._replied += len(found)
         return found
 
-    def _find(self, cookie: int) -> _Pending:
+    def _find(self, cookie: int) -> Answer:
         pending = self._pending.get(cookie)
         if pending is None:
             raise NbdError(f"server replied to a request that was not sent (cookie {cookie})")
@@ -181,65 +183,24 @@ class Client:
                 if inbox.available < p.U64.size:
                     return False
                 (offset,) = p.U64.unpack(inbox.take(p.U64.size))
-                _expect(length > p.U64.size, "a data chunk without data")
+                expect(length > p.U64.size, "a data chunk without data")
                 self._reading = offset, length - p.U64.size
             offset, size = self._reading
             data = inbox.payload(size)
             if data is None:
                 return False
             self._reading = None
-            self._fill(pending, offset, size, data)
+            self._new += pending.fill(offset, size, data)
         else:
             body = inbox.payload(length)
             if body is None:
                 return False
-            self._take_small_chunk(pending, kind, body)
+            self._new += pending.take(kind, body)
         if flags & p.REPLY_DONE:
             del self._pending[cookie]
-            if pending.kind == Kind.READ and not pending.error:
-                _expect(
-                    pending.covered == pending.length,
-                    "a read reply that does not cover the whole read",
-                )
-            if pending.kind == Kind.BLOCK_STATUS and not pending.error:
-                _expect(bool(pending.extents), "a block status reply without an extent")
+            pending.complete()
             found.append(Reply(cookie, pending.error, pending.data, pending.extents))
         return True
-
-    def _take_small_chunk(self, pending: _Pending, kind: int, body: bytes | bytearray) -> None:
-        if kind == p.ReplyType.NONE:
-            _expect(not body, "a chunk of type NONE with a payload")
-        elif kind == p.ReplyType.OFFSET_HOLE:
-            _expect(len(body) == p.HOLE.size, "a malformed hole chunk")
-            offset, size = p.HOLE.unpack(body)
-            self._fill(pending, offset, size, None)
-        elif kind == p.ReplyType.BLOCK_STATUS:
-            _expect(pending.kind == Kind.BLOCK_STATUS, "block status where none was asked for")
-            _expect(len(body) >= 12 and len(body) % 8 == 4, "a malformed block status chunk")
-            pending.extents = list(p.EXTENT.iter_unpack(body[4:]))
-            _expect(all(length for length, _ in pending.extents), "an empty block status extent")
-        elif kind & p.REPLY_ERROR:
-            _expect(len(body) >= p.CHUNK_ERROR.size, "a malformed error chunk")
-            error, _ = p.CHUNK_ERROR.unpack_from(body)
-            pending.error = _errno(error) or errno.EIO
-        else:
-            raise NbdError(f"server sent an unknown type of chunk ({kind})")
-
-    @staticmethod
-    def _fill(pending: _Pending, offset: int, size: int, data: bytes | bytearray | None) -> None:
-        """Put a piece of a read in its place. ``data`` is None for zeroes."""
-        _expect(pending.kind == Kind.READ, "read data where none was asked for")
-        start = offset - pending.offset
-        inside = size > 0 and start >= 0 and start + size <= pending.length
-        _expect(inside and pending.covered + size <= pending.length, "read data out of bounds")
-        pending.covered += size
-        if size == pending.length and data is not None:
-            pending.data = data
-            return
-        if not isinstance(pending.data, bytearray):
-            pending.data = bytearray(pending.length)
-        if data is not None:
-            pending.data[start : start + size] = data
 
     # ---------------------------------------------------------------- negotiating
 
@@ -275,7 +236,7 @@ class Client:
         if last != p.Rep.ACK:
             raise NbdError(f"it refuses the export {self._name.decode()!r}: {reason(replies)}")
         infos = [body for kind, body in replies if kind == p.Rep.INFO]
-        self.export = _parse_export(infos, self._name.decode())
+        self.export, self.note = export_of(infos, self._name.decode())
 
     def _start_tls(self) -> Generator[int, bytes, None]:
         """Ask for TLS. What is queued from then on is for inside of it."""
@@ -319,53 +280,23 @@ class Client:
         """Send an option; return its replies. The last is ACK or an error."""
         self._option(option, data)
         replies: list[tuple[int, bytes]] = []
+        left = MAX_REPLY_BYTES
         while True:
             magic, echoed, kind, length = p.OPTION_REPLY.unpack((yield p.OPTION_REPLY.size))
             if magic != p.OPTION_REPLY_MAGIC or echoed != option:
                 raise NbdError("server's reply does not belong to the option that was sent")
             if length > p.MAX_OPTION:
                 raise NbdError(f"server sent an option reply of {length} bytes")
+            left -= length
+            if left < 0 or len(replies) >= MAX_REPLIES:
+                raise NbdError(
+                    f"server sent more than {MAX_REPLIES} replies or {MAX_REPLY_BYTES >> 20} MiB "
+                    f"in answer to {p.Option(option).name}"
+                )
             replies.append((kind, (yield length) if length else b""))
             if kind == p.Rep.ACK or kind & p.REP_ERROR:
                 return replies
 
 
-def _parse_export(infos: list[bytes], name: str) -> p.Export:
-    size, flags, sizes, description = None, 0, p.BlockSizes(), ""
-    for body in infos:
-        kind = p.U16.unpack_from(body)[0] if len(body) >= 2 else None
-        if kind == p.Info.EXPORT and len(body) == p.INFO_EXPORT.size:
-            _, size, flags = p.INFO_EXPORT.unpack(body)
-        elif kind == p.Info.BLOCK_SIZE and len(body) == p.INFO_BLOCK_SIZE.size:
-            _, minimum, preferred, maximum = p.INFO_BLOCK_SIZE.unpack(body)
-            if not 1 <= minimum <= 65536 or minimum & (minimum - 1):
-                raise NbdError(f"server asks for a minimum block size of {minimum}")
-            sizes = p.BlockSizes(minimum, preferred, max(minimum, min(maximum, p.MAX_PAYLOAD)))
-        elif kind == p.Info.DESCRIPTION:
-            # cut to what a string may have; a character that is cut in two goes
-            description = body[2 : 2 + p.MAX_STRING].decode(errors="ignore")
-    if size is None:
-        raise NbdError("server did not send the export's size")
-    return p.Export(size, flags, sizes, name, description)
-
-
-def _room(pending: _Pending, kind: int) -> int:
-    """Return the most bytes of data that a chunk of this kind may have in reply to a request."""
-    if pending.kind == Kind.READ and kind == p.ReplyType.OFFSET_DATA:
-        return pending.length
-    if pending.kind == Kind.BLOCK_STATUS and kind == p.ReplyType.BLOCK_STATUS:
-        return MAX_EXTENTS
-    return 0
-
-
 def _string(text: bytes) -> bytes:
     return p.U32.pack(len(text)) + text
-
-
-def _errno(wire: int) -> int:
-    return p.ERRNO_BY_WIRE.get(wire, errno.EINVAL) if wire else 0
-
-
-def _expect(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise NbdError(f"server sent {otherwise}")

@@ -46,6 +46,11 @@ class Inbox:
         """Bytes in the shared buffer that were received and not taken."""
         return self.end - self.start
 
+    @property
+    def partial(self) -> int:
+        """Bytes of a payload that is not complete yet."""
+        return self._filled if self._payload is not None else 0
+
     def take(self, count: int) -> bytes:
         """Return the next ``count`` bytes. They must be available."""
         data = bytes(self.view[self.start : self.start + count])

@@ -48,6 +48,10 @@ MAX_PAYLOAD = 32 * 1024 * 1024
 32 MiB unless the server advertises another maximum). qemu and nbdkit have the same limit."""
 
 
+NO_MAXIMUM = 0xFFFFFFFF
+"""The maximum block size of a server without a limit ("Size constraints")."""
+
+
 class Handshake(IntFlag):
     """Handshake flags. Client and server use the same numbers."""
 

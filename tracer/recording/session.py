@@ -56,6 +56,8 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         try:
             reference = stack.enter_context(FileDevice(images.raw, durable=False))
             running = stack.enter_context(images.driver.start(loop, images.test, images.size))
+            if running.note:
+                say(f"blkbox: {running.note}")
             comparison = images.comparison(options.trim, reference)
             alone = options.driver.absent
             if not options.trust_start and not alone:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kit.machines import feed
 from tests.tracer.nbd.server_side import (
     DONE,
     FLUSH,
@@ -28,7 +29,8 @@ from tests.tracer.nbd.server_side import (
     status_chunk,
 )
 from tracer.nbd import protocol as p
-from tracer.nbd.client import MAX_CHUNK_SLACK, MAX_EXTENTS, Reply
+from tracer.nbd.answer import MAX_EMPTY, MAX_EXTENTS, MAX_SLACK, MAX_STATUS
+from tracer.nbd.client import STEP, Client, Reply
 from tracer.nbd.protocol import ReplyType
 from tracer.op import Kind
 
@@ -168,23 +170,89 @@ def test_block_status_replies_that_break_the_protocol(wire: bytes, why: str) -> 
 
 @pytest.mark.parametrize(
     ("ask", "length"),
-    [(READ, 1024 + MAX_CHUNK_SLACK + 1), (STATUS, MAX_CHUNK_SLACK + 1), (READ, (1 << 32) - 1)],
+    [(READ, 1024 + MAX_SLACK + 1), (STATUS, MAX_SLACK + 1), (READ, (1 << 32) - 1)],
 )
 def test_a_chunk_that_is_too_long_is_refused_before_it_comes(ask: Ask, length: int) -> None:
     head = p.CHUNK.pack(p.STRUCTURED_REPLY_MAGIC, DONE, ReplyType.OFFSET_DATA, 0, length)
     assert "more than was asked for" in broken(STRUCTURED, ask, wire=head)
 
 
-def test_as_many_extents_as_a_server_may_list() -> None:
+def test_of_more_extents_than_are_kept_the_first_count() -> None:
     """qemu lists up to 131,072: more than fits the receive buffer."""
     many = [(512, index % 2) for index in range(131_072)]
     length = 512 * len(many)
     replies = converse(STRUCTURED, (Kind.BLOCK_STATUS, 0, length), wire=status_chunk(*many)).replies
-    assert replies[0].extents == many
+    assert replies[0].extents == many[:MAX_EXTENTS]
     head = p.CHUNK.pack(
-        p.STRUCTURED_REPLY_MAGIC, DONE, ReplyType.BLOCK_STATUS, 0, MAX_CHUNK_SLACK + MAX_EXTENTS + 1
+        p.STRUCTURED_REPLY_MAGIC, DONE, ReplyType.BLOCK_STATUS, 0, MAX_SLACK + MAX_STATUS + 1
     )
     assert "more than was asked for" in broken(STRUCTURED, STATUS, wire=head)
+
+
+def test_extents_beyond_what_was_asked_for_are_left_out() -> None:
+    wire = status_chunk((4096, 0), (8192, 3), (512, 0), (0, 0))
+    assert only_reply(STRUCTURED, STATUS, wire).extents == [(4096, 0), (8192, 3)]
+
+
+@pytest.mark.parametrize(
+    ("ask", "one"),
+    [
+        (READ, chunk(ReplyType.NONE, flags=0)),
+        (READ, error_chunk(5, b"again", flags=0)),
+        (FLUSH, chunk(ReplyType.NONE, flags=0)),
+        (STATUS, chunk(p.REPLY_ERROR + 77, p.CHUNK_ERROR.pack(5, 0), flags=0)),
+    ],
+)
+def test_chunks_that_bring_nothing_without_end(ask: Ask, one: bytes) -> None:
+    hold(STRUCTURED, [ask], one * MAX_EMPTY, ())
+    assert "chunks without data" in hold(STRUCTURED, [ask], one * (MAX_EMPTY + 1), ()).error
+
+
+def test_block_status_comes_once() -> None:
+    wire = status_chunk((8192, 0), flags=0) + status_chunk((8192, 0))
+    assert "block status twice" in broken(STRUCTURED, STATUS, wire=wire)
+
+
+# ---------------------------------------------------------------- progress
+
+
+def progress(wire: bytes, *asks: Ask, start: bytes = STRUCTURED) -> int:
+    """How much of an answer our client sees in what a server sends."""
+    client = Client("disk")
+    feed(client, start)
+    for ask in asks:
+        client.request(ask[0], 0, *ask[1:])
+    before = client.progress
+    feed(client, wire, repeat(1000))
+    return client.progress - before
+
+
+LONG = (Kind.READ, 0, 4 * STEP)
+
+
+def test_a_reply_is_progress() -> None:
+    assert progress(simple() + simple(cookie=1), FLUSH, FLUSH) == 2
+
+
+@pytest.mark.parametrize("start", [SIMPLE, STRUCTURED])
+def test_a_part_of_a_long_answer_is_progress(start: bytes) -> None:
+    whole = simple(data=bytes(4 * STEP)) if start == SIMPLE else data_chunk(0, bytes(4 * STEP))
+    assert progress(whole[: 3 * STEP], LONG, start=start) == 2
+    assert progress(whole, LONG, start=start) == 5
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        chunk(ReplyType.NONE, flags=0) * 1000,
+        error_chunk(5, b"m" * 4096, flags=0) * 1000,
+        chunk(ReplyType.ERROR, p.CHUNK_ERROR.pack(5, 0) + bytes(STEP - 6), flags=0)[:-1],
+        b"".join(data_chunk(at, b"x", flags=0) for at in range(1000)),
+        hole_chunk(0, STEP - 1, flags=0),
+    ],
+)
+def test_bytes_that_answer_nothing_are_none(wire: bytes) -> None:
+    assert progress(wire, LONG) == 0
 
 
 @pytest.mark.parametrize("kind", [ReplyType.NONE, ReplyType.OFFSET_HOLE, ReplyType.ERROR, 77])

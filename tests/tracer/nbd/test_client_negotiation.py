@@ -15,7 +15,9 @@ from tests.tracer.nbd.server_side import (
     block_sizes,
     broken,
     converse,
+    export_info,
     hello,
+    hold,
     rep,
 )
 from tracer.errors import NbdError, TlsError
@@ -104,6 +106,79 @@ def test_an_absurd_minimum_block_size(minimum: int) -> None:
     assert "minimum block size" in broken(
         hello() + NO_STRUCTURED + block_sizes(minimum, 1, 1) + GOES
     )
+
+
+def sizes(minimum: int, preferred: int, maximum: int) -> tuple[p.BlockSizes | None, str]:
+    """The block sizes that we take, and what we say about them."""
+    client = Client("disk")
+    feed(client, hello() + NO_STRUCTURED + block_sizes(minimum, preferred, maximum) + GOES)
+    assert client.export is not None
+    return client.export.sizes, client.note
+
+
+@pytest.mark.parametrize("offer", [(1, 512, 512), (512, 4096, 1 << 20), (65536, 65536, 1 << 25)])
+def test_block_sizes_that_are_allowed_need_no_word(offer: tuple[int, int, int]) -> None:
+    assert sizes(*offer) == (p.BlockSizes(*offer), "")
+
+
+def test_no_maximum_is_no_odd_maximum() -> None:
+    assert sizes(4096, 4096, p.NO_MAXIMUM) == (p.BlockSizes(4096, 4096, p.MAX_PAYLOAD), "")
+
+
+def test_a_maximum_that_is_no_multiple_of_the_minimum_is_rounded_down() -> None:
+    taken, note = sizes(4096, 4096, 10_000)
+    assert taken == p.BlockSizes(4096, 4096, 8192)
+    assert note == (
+        "the server has odd block sizes: a maximum of 10000, no multiple of its minimum: using 8192"
+    )
+
+
+@pytest.mark.parametrize(
+    ("offer", "preferred"),
+    [
+        ((4096, 512, 1 << 20), 4096),
+        ((1, 0, 1 << 20), 4096),
+        ((1, 1, 1 << 20), 4096),
+        ((1, 1000, 600), 512),
+        ((65536, 0, 1 << 20), 65536),
+    ],
+)
+def test_a_preferred_size_that_is_not_allowed(offer: tuple[int, int, int], preferred: int) -> None:
+    taken, note = sizes(*offer)
+    assert taken == p.BlockSizes(offer[0], preferred, offer[2])
+    assert note.endswith(f"a preferred size of {offer[1]}: using {preferred}")
+
+
+@pytest.mark.parametrize(
+    ("offer", "why"),
+    [
+        ((1, 512, 0), "0 bytes at most in a request, and must take 512"),
+        ((1, 512, 1), "1 bytes at most in a request, and must take 512"),
+        ((4096, 4096, 512), "512 bytes at most in a request, and must take 4096"),
+    ],
+)
+def test_a_maximum_with_which_nothing_can_be_done(offer: tuple[int, int, int], why: str) -> None:
+    assert why in broken(hello() + NO_STRUCTURED + block_sizes(*offer) + GOES)
+
+
+def test_a_small_disk_may_have_a_small_maximum() -> None:
+    wire = block_sizes(1, 512, 100) + export_info(size=100) + rep(Option.GO, Rep.ACK)
+    assert converse(hello() + NO_STRUCTURED + wire).export == p.Export(
+        100, FLAGS, p.BlockSizes(1, 512, 100), name="disk"
+    )
+
+
+@pytest.mark.parametrize("body", [b"", p.U16.pack(99), p.U16.pack(Info.NAME) + bytes(60_000)])
+def test_replies_to_an_option_without_end(body: bytes) -> None:
+    wire = hello() + NO_STRUCTURED + rep(Option.GO, Rep.INFO, body) * (70 if body[2:] else 10_001)
+    assert "replies or 4 MiB in answer to GO" in hold(wire, [], b"", ()).error
+
+
+def test_a_list_without_end() -> None:
+    client = Client()
+    one = rep(Option.LIST, Rep.SERVER, p.U32.pack(1) + b"x")
+    with pytest.raises(NbdError, match="in answer to LIST"):
+        feed(client, hello() + NO_STRUCTURED + rep(Option.GO, Rep.ERR_UNKNOWN) + one * 10_001)
 
 
 def test_information_that_is_not_known_is_passed_over() -> None:
