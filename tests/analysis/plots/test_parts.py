@@ -22,7 +22,7 @@ from analysis.plots.heatmap import _draw_side, ticks_of_counts
 from analysis.plots.latency import LOWEST, SHARES
 from analysis.plots.timeline import _LOW, _heights
 from tests.kit.ops import DISK, some, some_ops
-from tests.kit.traces import write_trace
+from tests.kit.traces import as_recorded, write_trace
 from tracer.errors import UsageError
 from tracer.op import SECTOR, Fault, Kind, Op
 from tracer.trace.records import Mark, Mismatch
@@ -40,7 +40,7 @@ every_picture = pytest.mark.parametrize("draw", PICTURES, ids=lambda draw: draw.
 
 @pytest.fixture
 def opened(path: Path) -> Frames:
-    return analysis.open(write_trace(path, list(some(300)), DISK))
+    return analysis.open(write_trace(path, as_recorded(some(300)), DISK))
 
 
 def cells(figure: Figure) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def test_a_part_of_the_disk_has_the_ops_that_touch_it(
 ) -> None:
     first = data.draw(st.integers(0, DISK // SECTOR - 1))
     last = data.draw(st.integers(first, DISK // SECTOR - 1))
-    t = analysis.open(write_trace(path, many, DISK))
+    t = analysis.open(write_trace(path, as_recorded(many), DISK))
     start, end = first * SECTOR, (last + 1) * SECTOR
     inside = [op for op in many if op.length and op.offset < end and op.end > start]
     figure = plots.timeline(t, sectors=range(first, last + 1))
@@ -169,7 +169,7 @@ def test_differences_outside_of_the_part_are_left_out(path: Path) -> None:
 def test_marks_before_the_part_take_no_room(path: Path) -> None:
     records: list[Any] = [*some(100), *(Mark(1, 10**5 + at, f"early {at}") for at in range(20))]
     records.append(Mark(60, 60 * 10**5, "late"))
-    t = analysis.open(write_trace(path, records, DISK))
+    t = analysis.open(write_trace(path, as_recorded(records), DISK))
     late = t.ops.filter(pl.col("seq") >= 50)
     for draw in (plots.timeline, plots.heatmap, plots.throughput, plots.latency):
         found = [text.get_text() for axes in draw(t, ops=late).axes for text in axes.texts]
@@ -267,7 +267,7 @@ def test_random_ops_at_high_density_do_not_look_like_noise(path: Path) -> None:
         Op(seq, int(Kind.WRITE), 0, int(at) * SECTOR, SECTOR, seq * 1000, seq * 1000 + 9)
         for seq, at in enumerate(chance.integers(0, DISK // SECTOR, 100_000))
     ]
-    t = analysis.open(write_trace(path, many, DISK))
+    t = analysis.open(write_trace(path, as_recorded(many), DISK))
     for figure in (plots.timeline(t), plots.heatmap(t)):
         counts = np.ma.filled(figure.axes[0].images[0].get_array(), 0)[:, :-1]
         assert (counts > 0).all(), "no holes"
@@ -287,7 +287,7 @@ def test_merged_cells_of_a_heat_map_have_every_byte(path: Path) -> None:
             )
         )
     ]
-    axes = plots.heatmap(analysis.open(write_trace(path, many, DISK))).axes[0]
+    axes = plots.heatmap(analysis.open(write_trace(path, as_recorded(many), DISK))).axes[0]
     counts = np.ma.filled(axes.images[0].get_array(), 0)
     height = axes.images[0].get_extent()[3] / len(counts)
     assert height > bins.part(DISK, 160), "the cells were merged"
@@ -324,7 +324,7 @@ def test_the_tail_is_drawn_to_one_in_ten_thousand(path: Path) -> None:
         Op(seq, int(Kind.READ), 0, 0, 512, seq, seq + 1, 10, 10**7 if seq < 2 else 1000)
         for seq in range(20_000)
     ]
-    axes, *_ = plots.latency(analysis.open(write_trace(path, many, DISK))).axes
+    axes, *_ = plots.latency(analysis.open(write_trace(path, as_recorded(many), DISK))).axes
     assert (
         axes.get_legend().get_title().get_text().startswith("read: 20,000 (median / 99 % / 99.99 %")
     )
@@ -351,7 +351,7 @@ def test_latency_over_time_is_in_the_step_of_its_op(path: Path) -> None:
         )
         for seq in range(100)
     ]
-    figure = plots.latency(analysis.open(write_trace(path, many, DISK)))
+    figure = plots.latency(analysis.open(write_trace(path, as_recorded(many), DISK)))
     axes = figure.axes[-1]
     (image,) = axes.images
     counts = np.ma.filled(image.get_array(), 0)
@@ -366,6 +366,6 @@ def test_latency_over_time_is_in_the_step_of_its_op(path: Path) -> None:
 
 def test_without_measured_sides_the_guests_wait_is_drawn(path: Path) -> None:
     many = [Op(seq, int(Kind.READ), 0, 0, 512, seq * 100, seq * 100 + 50) for seq in range(9)]
-    figure = plots.latency(analysis.open(write_trace(path, many, DISK)))
+    figure = plots.latency(analysis.open(write_trace(path, as_recorded(many), DISK)))
     assert figure.axes[0].get_legend().get_texts()[0].get_text().startswith("guest: 50 ns")
     assert figure.axes[-1].get_ylabel() == "latency, guest"

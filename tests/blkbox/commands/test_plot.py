@@ -14,7 +14,7 @@ from blkbox.commands.plot import Picture
 from tests.kit.command import trace
 from tests.kit.ops import DISK, some
 from tests.kit.system import entries
-from tests.kit.traces import write_trace
+from tests.kit.traces import as_recorded, write_trace
 from tracer.errors import UsageError
 from tracer.op import SECTOR
 from tracer.trace.records import Mark
@@ -36,7 +36,7 @@ VERDICT: dict[str, Any] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_trace(tmp_path / "w.trace", list(some(60)), DISK)
+    write_trace(tmp_path / "w.trace", as_recorded(some(60)), DISK)
     (tmp_path / "v.json").write_text(json.dumps(VERDICT))
     return tmp_path
 
@@ -94,7 +94,8 @@ def shown(picture: Path) -> str:
 )
 def test_a_part_of_a_trace(folder: Path, arguments: list[str], caption: str) -> None:
     ops = list(some(60))
-    write_trace(folder / "w.trace", [*ops[:30], Mark(30, 30 * 10**5, "half"), *ops[30:]], DISK)
+    records = as_recorded([*ops[:30], Mark(30, 30 * 10**5, "half"), *ops[30:]])
+    write_trace(folder / "w.trace", records, DISK)
     trace("plot", "timeline", "w.trace", "-o", "p.svg", *arguments, cwd=folder)
     assert (shown(folder / "p.svg") + ";").startswith(caption + ";")
 
