@@ -123,7 +123,7 @@ def test_damage_may_reach_to_the_last_sector(size: int) -> None:
 
 
 def test_a_recording_that_is_none_is_refused_by_name() -> None:
-    for key in without(RECORDING, "compared", "interrupted"):  # which are newer
+    for key in without(RECORDING, "compared", "made", "interrupted"):  # which are newer
         with pytest.raises(UsageError, match=f"not a verdict: {key} is missing or wrong"):
             from_json(without(RECORDING, key), Recording)
     with pytest.raises(UsageError, match="not a verdict: damage is missing or wrong"):

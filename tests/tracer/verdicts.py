@@ -423,6 +423,7 @@ RECORDING_JSON = """{
   "connections": 1,
   "guest_exit": null,
   "compared": null,
+  "made": [],
   "interrupted": null,
   "schema": 1
 }"""

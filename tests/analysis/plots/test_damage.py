@@ -52,7 +52,8 @@ def verdict(culprit: Op | None = None, size: int = GIB, **more: Any) -> Verdict:
 
 def draw(path: Path, many: list[Op], told: Verdict) -> Figure:
     """The figure, drawn once so that nothing about it is left to be found out, nor warned of."""
-    figure = plots.damage(analysis.open(write(path, many, told.size)), told)
+    in_order = sorted(many, key=lambda op: op.completed)
+    figure = plots.damage(analysis.open(write(path, in_order, told.size)), told)
     plots.save(figure, path.with_suffix(".png"))
     return figure
 
@@ -195,7 +196,7 @@ def test_a_crash_at_a_write_damages_nothing(path: Path) -> None:
 def test_a_crash_at_a_flush_shows_what_was_changed_last(path: Path) -> None:
     culprit = write_op(2, 0, 0, Kind.FLUSH)
     many = [write_op(0, 64), write_op(1, 9000, 4), culprit, write_op(3, 64)]
-    many.append(write_op(4, 9001, 0, Kind.FLUSH))
+    many.append(write_op(4, 0, 0, Kind.FLUSH))
     _, panel = draw(path, many, verdict(culprit, verdict="failed")).axes
     assert title(panel) == "changed last before it: sectors 9,000 to 9,003"
     assert labels(panel) == ["#1 write", "#2 flush"]

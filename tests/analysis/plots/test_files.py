@@ -17,7 +17,7 @@ from analysis import plots
 from analysis.frames.frames import Frames
 from tests.kit.ops import some
 from tests.kit.system import entries
-from tests.kit.traces import write_trace
+from tests.kit.traces import as_recorded, write_trace
 from tracer.errors import UsageError
 from tracer.op import NO_TIME, SECTOR, Kind, Op
 from tracer.trace.header import MAX_SIZE
@@ -34,7 +34,7 @@ every_picture = pytest.mark.parametrize("draw", PICTURES, ids=lambda draw: draw.
 
 def saved(draw: Draw, path: Path, records: list[Op | Mark], size: int = 1 << 23) -> Figure:
     """The figure, and a file of it beside the trace."""
-    figure = draw(analysis.open(write_trace(path, records, size)))
+    figure = draw(analysis.open(write_trace(path, as_recorded(records), size)))
     plots.save(figure, path.with_suffix(".png"))
     return figure
 
@@ -54,7 +54,7 @@ def test_a_picture_of_nothing_says_so(draw: Draw, path: Path) -> None:
     assert any(word in words(figure)[0] for word in ("no ops", "nothing was written"))
     assert "8.0 MiB, 0 ops" in figure.get_supxlabel()
     start = [Op(0, int(Kind.START), 0, 0, 4096, 0, 0)]
-    assert words(draw(analysis.open(write_trace(path, start)))) == words(figure)
+    assert words(draw(analysis.open(write_trace(path, as_recorded(start))))) == words(figure)
 
 
 @every_picture
@@ -102,7 +102,7 @@ def test_times_of_any_size(draw: Draw, path: Path) -> None:
 def test_many_ops_are_no_more_to_draw(draw: Draw, path: Path) -> None:
     """What is drawn, and so the file's size, does not grow with the ops."""
     many, more = (
-        draw(analysis.open(write_trace(path, list(some(count)), 1 << 23)))
+        draw(analysis.open(write_trace(path, as_recorded(some(count)), 1 << 23)))
         for count in (4000, 40_000)
     )
     assert len(more.findobj()) <= 1.5 * len(many.findobj())
@@ -118,7 +118,7 @@ def test_many_ops_are_no_more_to_draw(draw: Draw, path: Path) -> None:
 def test_saved_pictures_are_what_their_suffix_says(
     draw: Draw, path: Path, suffix: str, magic: bytes
 ) -> None:
-    t = analysis.open(write_trace(path, list(some(50)), 1 << 23))
+    t = analysis.open(write_trace(path, as_recorded(some(50)), 1 << 23))
     pictures = []
     for _ in range(2):
         plots.save(draw(t), path.with_suffix(suffix))
@@ -151,7 +151,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 @every_picture
 def test_progress_is_told_of_every_read(draw: Draw, path: Path) -> None:
     """And the trace is read as often as is announced."""
-    t = analysis.open(write_trace(path, list(some(100)), 1 << 23))
+    t = analysis.open(write_trace(path, as_recorded(some(100)), 1 << 23))
     told: list[int] = []
     t.watch = told.append
     draw(t)
@@ -162,7 +162,9 @@ def test_progress_is_told_of_every_read(draw: Draw, path: Path) -> None:
 
 def test_a_small_picture_has_the_colours_of_the_large_one(path: Path) -> None:
     """Also the colours of thin lines."""
-    figure = plots.throughput(analysis.open(write_trace(path, list(some(500)), 1 << 23)))
+    figure = plots.throughput(
+        analysis.open(write_trace(path, as_recorded(list(some(500))), 1 << 23))
+    )
     plots.save(figure, path.with_suffix(".png"))
     with (
         Image.open(path.with_suffix(".png")) as large,
