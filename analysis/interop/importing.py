@@ -4,9 +4,11 @@ import os
 import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 
+from analysis.interop import blktrace
 from analysis.interop.foreign_file import HEAD, ForeignFile
 from analysis.interop.formats import IMPORTS
 from analysis.interop.sink import Survey, Writer
@@ -59,6 +61,7 @@ def import_trace(
     Raises TraceError if the file cannot be read, UsageError and StorageError. Nothing is written
     then.
     """
+    path = _first_file(path)
     payloads_at = new_payload_path(target)
     name = name or guess(path)
     form = IMPORTS[name]
@@ -97,6 +100,15 @@ def import_trace(
         trace=str(target), source=str(path), format=name, device=survey.device, size=disk,
         ops=writer.ops, payloads=form.payloads, skipped=dict(writer.skipped),
     )  # fmt: skip
+
+
+def _first_file(path: Path) -> Path:
+    """Return the file to read: the first CPU's of blktrace if only the name of all is given
+    (``sda`` for ``sda.blktrace.0``, ...), as ``blkparse -i`` takes it."""
+    if path.exists():
+        return path
+    files = path.parent.glob(f"{escape(path.name)}.blktrace.*")
+    return min((file for file in files if blktrace.CPU_FILE.fullmatch(file.name)), default=path)
 
 
 def guess(path: Path) -> str:

@@ -99,6 +99,12 @@ class Sink:
         """Note that the source has something that a trace cannot hold."""
         self.skipped[what] += 1
 
+    def leave_out(self, device: str, what: str) -> None:
+        """Note that the source has something of a device that a trace cannot hold, and that is no
+        request."""
+        if self.device in (None, device):
+            self.skip(what)
+
     def begin(self, op: Op, data: bytes | None = None) -> Begun:
         """Begin a request at ``op.submitted``.
 
