@@ -18,6 +18,13 @@ MAX_LINE = 1 << 16
 HEAD = 4096
 """Bytes at the start of a file by which a format is recognised."""
 
+BOM = "\ufeff".encode()
+"""What editors of some systems put at the start of a text."""
+
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd",
+          b"PK\x03\x04": "zip"}  # fmt: skip
+"""The first bytes of compressed files, and the program that unpacks each."""
+
 STEP = 1 << 16
 """Bytes of text between two reports of progress."""
 
@@ -78,6 +85,8 @@ class TextFile(ForeignFile):
             if unreported >= STEP:
                 self.progress(unreported)
                 unreported = 0
+            if self.number == 1:
+                raw = raw.removeprefix(BOM)
             yield raw.decode(errors="replace").rstrip("\r\n")
         self.progress(unreported)
 

@@ -1,5 +1,6 @@
 """What all imports have in common."""
 
+import gzip
 import json
 import re
 import struct
@@ -13,7 +14,7 @@ from analysis.interop.foreign_file import TextFile
 from analysis.interop.formats import IMPORTS
 from analysis.interop.importing import guess, import_trace
 from analysis.interop.order import nearly_sorted
-from analysis.interop.sink import Survey
+from analysis.interop.sink import BACKWARDS, Survey
 from tests.kit.command import trace
 from tests.kit.data import MIB
 from tests.kit.foreign import bring_in
@@ -63,7 +64,8 @@ def test_the_command(tmp_path: Path) -> None:
     [
         ("none -o x.trace", Exit.BAD_TRACE, "cannot open none: No such file"),
         ("none -o x.trace --format fio", Exit.BAD_TRACE, "cannot open none: No such file"),
-        ("bad -o x.trace", Exit.BAD_TRACE, "bad is not in a known format: give --format "),
+        ("bad -o x.trace", Exit.BAD_TRACE, "bad is in none of the formats qemu-io, "),
+        ("bad -o x.trace", Exit.BAD_TRACE, r": line 1 does not fit: \x7fELF\x01"),
         ("bad -o x.trace --format fio", Exit.BAD_TRACE, "bad: line 1: not 'fio version 2"),
         ("empty -o x.trace --format fio", Exit.BAD_TRACE, "no request touches the disk"),
         ("bad -o x.trace --format elf", Exit.USAGE, "--format 'elf': write one of qemu-io, "),
@@ -87,6 +89,50 @@ def test_errors_are_one_line_and_write_nothing(
     assert problem in failed.stderr
     assert entries(tmp_path) == ["bad", "empty", "s"]
     assert (tmp_path / "bad").read_bytes() == b"\x7fELF\x01\xff\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "f is empty"),
+        (b"\xef\xbb\xbf\n \n", "f has only empty lines"),
+        (gzip.compress(SCRIPT.encode()), "f is compressed with gzip: unpack it first"),
+        (
+            b"\n\nhello \x1b[31m" + b"x" * 90,
+            r"line 3 does not fit: hello \x1b[31m" + "x" * 49 + "...",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file(tmp_path: Path, content: bytes, problem: str) -> None:
+    with pytest.raises(TraceError) as caught:
+        bring_in(tmp_path / "f", content)
+    assert str(caught.value).endswith(problem)
+
+
+def test_a_trace_is_a_trace_already(tmp_path: Path) -> None:
+    bring_in(tmp_path / "a.txt", SCRIPT)
+    with pytest.raises(TraceError, match="is a trace already: give it to trace show"):
+        import_trace(tmp_path / "a.trace", tmp_path / "b.trace")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="Is a directory"):
+        import_trace(tmp_path, tmp_path / "b.trace")
+
+
+@pytest.mark.parametrize("content", [SCRIPT, FIO])
+def test_text_of_other_systems(tmp_path: Path, content: str) -> None:
+    """A byte order mark, and lines that end with CR LF."""
+    _, ops = bring_in(tmp_path / "a.txt", "\ufeff" + content.replace("\n", "\r\n"))
+    assert len(ops) == 2
+
+
+def test_times_that_go_backwards_are_counted(tmp_path: Path) -> None:
+    made, ops = bring_in(
+        tmp_path / "f.iolog", FIO + "8 /disk write 0 512\n7 /disk read 0 512\n9 /disk read 0 512\n"
+    )
+    assert [op.submitted for op in ops] == [0, 2000, 2001, 2002, 2003]
+    assert made.skipped == {BACKWARDS: 2}
 
 
 def test_a_trace_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -136,8 +182,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize("name", IMPORTS)
 def test_a_format_is_told_by_its_content(tmp_path: Path, name: str) -> None:
-    (tmp_path / "x").write_bytes(SAMPLES[name])
-    assert guess(tmp_path / "x") == name
+    assert guess(tmp_path / "x", SAMPLES[name]) == name
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
