@@ -7,14 +7,21 @@ from typing import Any
 
 from analysis.interop import (
     alibaba,
+    biosnoop,
     blkparse,
     blktrace,
     columnar,
     dm_log_writes,
     fio_iolog,
+    fiu,
+    ftrace,
     msr,
+    nbdkit_log,
     perfetto,
     qemu_io,
+    spc,
+    systor,
+    tencent,
 )
 from analysis.interop.foreign_file import BinaryFile, TextFile
 from analysis.interop.job import Job
@@ -69,6 +76,13 @@ IMPORTS = {
     "msr": Import("MSR Cambridge trace", msr.recognise, TextFile, msr.read),
     "alibaba": Import("Alibaba block trace", alibaba.recognise, TextFile, alibaba.read),
     "fio": Import("fio iolog", fio_iolog.recognise, TextFile, fio_iolog.read),
+    "nbdkit": Import("log of nbdkit's log filter", nbdkit_log.recognise, TextFile, nbdkit_log.read),
+    "ftrace": Import("block events of ftrace", ftrace.recognise, TextFile, ftrace.read),
+    "biosnoop": Import("biosnoop", biosnoop.recognise, TextFile, biosnoop.read),
+    "spc": Import("SPC (UMass) trace", spc.recognise, TextFile, spc.read),
+    "fiu": Import("FIU trace", fiu.recognise, TextFile, fiu.read),
+    "tencent": Import("Tencent CBS trace", tencent.recognise, TextFile, tencent.read),
+    "systor": Import("SYSTOR '17 trace", systor.recognise, TextFile, systor.read),
 }
 
 

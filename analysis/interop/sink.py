@@ -102,9 +102,9 @@ class Sink:
         """Note that the source's time ``at`` is the moment ``now``, in ns since 1970."""
         self._wall = now, at
 
-    def skip(self, what: str) -> None:
+    def skip(self, what: str, times: int = 1) -> None:
         """Note that the source has something that a trace cannot hold."""
-        self.skipped[what] += 1
+        self.skipped[what] += times
 
     def leave_out(self, device: str, what: str) -> None:
         """Note that the source has something of a device that a trace cannot hold, and that is no
