@@ -86,6 +86,7 @@ def import_trace(
                 "name": f"none, imported from a {form.title}",
                 "source": path.name,
                 "format": name,
+                "completion_times": form.completions,
             },
             tools={"blkbox": version("blkbox"), "python": platform.python_version()},
             started=survey.started,

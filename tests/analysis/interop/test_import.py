@@ -10,11 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.frames.columns import in_ns
+from analysis.frames.frames import Frames
 from analysis.interop.foreign_file import TextFile
 from analysis.interop.formats import IMPORTS
 from analysis.interop.importing import guess, import_trace
 from analysis.interop.order import nearly_sorted
 from analysis.interop.sink import BACKWARDS, Survey
+from analysis.plots.latency import latency
 from tests.kit.command import trace
 from tests.kit.data import MIB
 from tests.kit.foreign import bring_in
@@ -288,3 +291,34 @@ def test_an_errno_has_16_bits(tmp_path: Path, told: str, errno: int) -> None:
 def test_a_start_that_is_no_date_is_unknown(tmp_path: Path) -> None:
     bring_in(tmp_path / "x.csv", "999999999999999999,usr,0,Read,0,512,1\n")
     assert read_trace(tmp_path / "x.trace")[0].header.started == 0
+
+
+SPANS = "128166372000000000,web,1,Write,0,4096,50\n128166372000000010,web,1,Read,0,512,0\n"
+
+
+def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
+    bring_in(tmp_path / "f.iolog", FIO)
+    bring_in(tmp_path / "m.csv", SPANS)
+    untimed = Frames(tmp_path / "f.trace").ops.collect()
+    for column in ("latency", "in_flight", "reference_took", "test_took"):
+        assert untimed[column].null_count() == len(untimed) == 2
+    timed = in_ns(Frames(tmp_path / "m.trace").ops.collect())
+    assert timed["latency"].to_list() == [5000, None]
+    assert timed["in_flight"].to_list() == [0, 1]
+    assert timed["test_took"].to_list() == [None, None]
+    shown = trace("show", "m.trace", "--ops", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[5] for line in shown[-2:]] == ["5", "?"]
+    shown = trace("show", "m.trace", "--ops", "--json", cwd=tmp_path).stdout
+    assert [op["test_ns"] for op in json.loads(shown)["ops"]] == [None, None]
+    page = trace("report", "f.trace", "-o", "f.html", cwd=tmp_path)
+    assert page.returncode == 0
+    assert "0.0" not in re.findall(r"<td[^>]*>([^<]*)</td>", (tmp_path / "f.html").read_text())
+
+
+def test_the_latency_picture_says_what_it_shows(tmp_path: Path) -> None:
+    bring_in(tmp_path / "m.csv", SPANS)
+    caption = latency(Frames(tmp_path / "m.trace")).get_supxlabel()
+    assert "from submission to completion: neither side was measured" in caption
+    bring_in(tmp_path / "f.iolog", FIO)
+    for picture in ("latency", "throughput", "timeline"):
+        trace("plot", picture, "f.trace", "-o", f"{picture}.png", cwd=tmp_path)
