@@ -1,6 +1,6 @@
 """Traces of Florida International University ("I/O Deduplication", FAST 2010).
 
-Source: the README of the traces, iotta.snia.org/traces/block-io/391.
+Source: the README of the traces, iotta.snia.org/traces/block-io/411.
 
     89966680272 4892 syslogd 904265560 8 W 6 0 531e779d2a4fe0e0...
 

@@ -1,6 +1,6 @@
 """Tencent's traces of cloud block storage, of 2018: a CSV file with many volumes.
 
-Source: the README of the traces ("OSCA", ATC 2020), iotta.snia.org/traces/parallel/27917.
+Source: the README of the traces ("OSCA", ATC 2020), iotta.snia.org/traces/parallel/28064.
 
     1538323200,12910952,128,0,1283
 
