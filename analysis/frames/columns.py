@@ -100,10 +100,20 @@ _FLAG_NAMES = pl.Series(
 """The names of every combination of flags. A record with others is refused."""
 
 
-def _unless_never(completed: Array, values: Array) -> pl.Series:
-    """Return the values, with null for ops that never completed."""
-    found, never = pl.Series(values), completed < 0
-    return found.set(pl.Series(never), None) if never.any() else found
+def _unless(missing: Array, values: Array) -> pl.Series:
+    """Return the values, with null where they are missing."""
+    found = pl.Series(values)
+    return found.set(pl.Series(missing), None) if missing.any() else found
+
+
+def _measured(took: Array) -> pl.Series:
+    """Return how long something took, with null for 0 ns: nothing takes no time."""
+    return _unless(took == 0, took)
+
+
+def _unknown(submitted: Array) -> pl.Series:
+    """Return null for each op."""
+    return pl.repeat(None, len(submitted), dtype=pl.Int64, eager=True)
 
 
 def _digest(digest: Array) -> pl.Series:
@@ -119,17 +129,17 @@ _MADE: dict[str, tuple[tuple[str, ...], Callable[..., Array | pl.Series]]] = {
     "flag_bits": (("flags",), lambda flags: flags),
     "sector": (("offset",), lambda offset: offset // SECTOR),
     "sectors": (("offset", "length"), _sectors),
-    "completed": (("completed",), lambda completed: _unless_never(completed, completed)),
+    "completed": (("completed",), lambda completed: _unless(completed < 0, completed)),
     "latency": (
         ("completed", "submitted"),
-        lambda completed, submitted: _unless_never(completed, completed - submitted),
+        lambda completed, submitted: _unless(completed <= submitted, completed - submitted),
     ),
     "status": (
         ("test_status", "reference_status"),
         lambda test, reference: np.array(np.where(test != 0, test, reference)),
     ),
-    "reference_took": (("reference_ns",), lambda took: took),
-    "test_took": (("test_ns",), lambda took: took),
+    "reference_took": (("reference_ns",), _measured),
+    "test_took": (("test_ns",), _measured),
     "digest": (("digest",), _digest),
     "payload": (("payload",), lambda payload: payload.view(np.uint64)),
 }
@@ -149,6 +159,9 @@ def decode(records: OpRecords, ops: Batch, columns: Iterable[str]) -> pl.DataFra
     made = {name: _MADE.get(name, ((name,), lambda values: values)) for name in columns}
     if "in_flight" in made:
         made["in_flight"] = ("submitted", "kind"), records.in_flight
+    if not records.timed:
+        for name in made.keys() & {"latency", "in_flight"}:
+            made[name] = ("submitted",), _unknown
     found = ops.fields({field for needed, _ in made.values() for field in needed})
     return pl.DataFrame(
         [

@@ -148,10 +148,11 @@ class Frames(Closing):
         submitted       Duration(ns)  since the trace's start
         completed       Duration(ns)  since the trace's start; null if the op never completed
         latency         Duration(ns)  from submitted to completed; null if it never completed
-        in_flight       Int64         other ops in flight when this op was submitted
+        in_flight       Int64         other ops in flight when this op was submitted; null if the
+                                      trace is an import without completion times
         status          UInt16        the errno that the guest got; 0 for success
         reference_took  Duration(ns)  what the reference took
-        test_took       Duration(ns)  what the driver took
+        test_took       Duration(ns)  what the driver took; what was not measured is null
         digest          Binary        of the data written, or returned by a read: 16 bytes
         connection      UInt32        the guest's connection
         ==============  ============  ========================================================

@@ -83,6 +83,8 @@ class OpRecords:
         self.watch: Callable[[int], None] = lambda more: None
         """Gets the number of records just read, whenever the file is read."""
         self._trace = trace
+        self.timed = trace.header.driver.get("completion_times") is not False
+        """Whether completions have times of their own. An import may have made them up."""
         self._block = BLOCK
         # a block is used for its ops, and again for the ops in flight with the next block's ops
         self._ops = lru_cache(maxsize=8)(self._find_ops)

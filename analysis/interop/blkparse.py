@@ -1,6 +1,6 @@
 """The output of blkparse(1) in its default format (blkparse_fmt.c, process_default).
 
-It has a line per event, then a summary, which is left out.
+Lines name the files that were read, then there is a line per event, then a summary.
 
     8,0    3       12     0.000012345   697  D  WS 223490 + 8 [kjournald]
 
@@ -10,7 +10,7 @@ Times are ns since the trace began.
 import re
 from collections.abc import Iterator
 
-from analysis.interop.blk_events import Event, Matcher, begins_with
+from analysis.interop.blk_events import USED, Event, Matcher, begins_with
 from analysis.interop.foreign_file import TextFile
 from analysis.interop.sink import Sink
 from tracer.op import SECTOR, Kind
@@ -20,6 +20,7 @@ _EVENT = re.compile(
     r"\s+(?P<s>\d{1,10})\.(?P<ns>\d{9})\s+\d{1,10}"
     r"\s+(?P<action>[A-Za-z]{1,2})\s+(?P<rwbs>[A-Z]{1,8})(?:\s(?P<rest>.*))?"
 )
+_HEADING = re.compile(r"Input file .* added")
 _SUMMARY = re.compile(r"(CPU\d+|Total) \(")
 _RWBS = re.compile(r"(?P<preflush>F?)(?P<kind>[RWDN])(?P<fua>F?)A?S?M?")
 """The kind of request, as fill_rwbs in blkparse_fmt.c prints it."""
@@ -33,8 +34,12 @@ _KINDS = {"R": Kind.READ, "W": Kind.WRITE, "D": Kind.TRIM}
 
 
 def recognise(head: bytes) -> bool:
-    """Return whether the first line that is not empty is an event."""
-    lines = (line for line in head.decode(errors="replace").splitlines() if line.strip())
+    """Return whether the first line that is not empty or a heading is an event."""
+    lines = (
+        line
+        for line in head.decode(errors="replace").splitlines()
+        if line.strip() and not _HEADING.fullmatch(line)
+    )
     return _EVENT.fullmatch(next(lines, "")) is not None
 
 
@@ -45,21 +50,26 @@ def read(source: TextFile, sink: Sink) -> None:
     matcher = Matcher(sink, begins)
     for event in _events(source):
         matcher.see(event)
+    for line in source:
+        if _EVENT.fullmatch(line):
+            sink.skip("event after the summary")
     matcher.finish()
 
 
 def _events(source: TextFile) -> Iterator[Event]:
-    """Yield the events of requests."""
+    """Yield the events before the summary."""
     for line in source:
-        if not line.strip():
+        if not line.strip() or _HEADING.fullmatch(line):
             continue
         match = _EVENT.fullmatch(line)
         if match is None:
             if _SUMMARY.match(line):
                 return
             raise source.error("not a line in blkparse's default format")
-        if match["action"] in ("Q", "D", "C", "R"):
+        if match["action"] in USED:
             yield _event(source, match)
+        else:
+            yield Event(0, match["action"], match["device"], 0, 0, None)
 
 
 def _event(source: TextFile, match: re.Match[str]) -> Event:

@@ -47,6 +47,9 @@ CPU_FILE = re.compile(r"(.*\.blktrace\.)\d+")
 TIMESTAMP = 1
 """__BLK_TN_TIMESTAMP, if the category is NOTIFY: seconds and ns since 1970 follow."""
 
+MESSAGE = 2
+"""__BLK_TN_MESSAGE: text of an I/O scheduler's follows."""
+
 PIPED = 1 << 16
 """Places that an event may be too late in a file of all CPUs. If blktrace writes to a pipe, it
 takes up to 512 KiB of one CPU's events before those of the next (blktrace(8), -b and -n)."""
@@ -125,7 +128,11 @@ def _events(source: BinaryFile, clock: Callable[[int, int], None] | None = None)
             if number == TIMESTAMP and len(data) >= 8 and clock is not None:
                 seconds, ns = struct.unpack_from(f"{order}II", data)
                 clock(seconds * 10**9 + ns, time)
-        elif number in ACTIONS:
+            elif number == MESSAGE:
+                yield Event(time, "m", f"{device >> 20},{device & 0xFFFFF}", 0, 0, None)
+        elif number not in ACTIONS:
+            yield Event(time, "other", f"{device >> 20},{device & 0xFFFFF}", 0, 0, None)
+        else:
             kind = _kind(category, length)
             yield Event(
                 time, ACTIONS[number], f"{device >> 20},{device & 0xFFFFF}",

@@ -68,6 +68,8 @@ def _entry(source: BinaryFile, sink: Sink, sector_size: int, now: int) -> None:
         raise source.error("not an entry")
     if max(sector, sectors) > MAX_SIZE // sector_size:
         raise source.error(f"{sectors} sectors at sector {sector}: no disk is so large")
+    if flags & METADATA:
+        sink.skip("flag METADATA")
     rest = sector_size - ENTRY.size
     if flags & MARK:
         if name_length > rest:

@@ -18,6 +18,13 @@ MAX_LINE = 1 << 16
 HEAD = 4096
 """Bytes at the start of a file by which a format is recognised."""
 
+BOM = "\ufeff".encode()
+"""What editors of some systems put at the start of a text."""
+
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd",
+          b"PK\x03\x04": "zip"}  # fmt: skip
+"""The first bytes of compressed files, and the program that unpacks each."""
+
 STEP = 1 << 16
 """Bytes of text between two reports of progress."""
 
@@ -78,20 +85,23 @@ class TextFile(ForeignFile):
             if unreported >= STEP:
                 self.progress(unreported)
                 unreported = 0
+            if self.number == 1:
+                raw = raw.removeprefix(BOM)
             yield raw.decode(errors="replace").rstrip("\r\n")
         self.progress(unreported)
 
-    def rows(self, title: str, row: re.Pattern[str], form: str) -> Iterator[tuple[str, ...]]:
+    def rows(self, title: str | None, row: re.Pattern[str], form: str) -> Iterator[tuple[str, ...]]:
         """Yield the groups of ``row`` in each line.
 
-        Empty lines are skipped, and the first line if it begins with ``title``. Raises TraceError
+        Empty lines are skipped, and the first line if it begins with the ``title`` that the format
+        may have. Raises TraceError
         if another line does not match; ``form`` says what it should be.
         """
         for line in self:
             match = row.fullmatch(line)
             if match is not None:
                 yield match.groups()
-            elif line.strip() and not (self.number == 1 and line.startswith(title)):
+            elif line.strip() and not (self.number == 1 and title and line.startswith(title)):
                 raise self.error(f"not a line of the form {form}")
 
     def integer(self, word: str, what: str) -> int:
@@ -102,10 +112,10 @@ class TextFile(ForeignFile):
         return int(word)
 
 
-def titled(head: bytes, title: str, row: re.Pattern[str]) -> bool:
+def titled(head: bytes, title: str | None, row: re.Pattern[str]) -> bool:
     """Return whether ``TextFile.rows`` accepts the first line of a file."""
     first = head.decode(errors="replace").partition("\n")[0].rstrip("\r")
-    return first.startswith(title) or row.fullmatch(first) is not None
+    return (title is not None and first.startswith(title)) or row.fullmatch(first) is not None
 
 
 class BinaryFile(ForeignFile):

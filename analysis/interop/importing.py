@@ -4,10 +4,12 @@ import os
 import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 
-from analysis.interop.foreign_file import HEAD, ForeignFile
+from analysis.interop import blktrace
+from analysis.interop.foreign_file import BOM, HEAD, PACKED, ForeignFile
 from analysis.interop.formats import IMPORTS
 from analysis.interop.sink import Survey, Writer
 from tracer.disk.file import FileDevice
@@ -16,12 +18,16 @@ from tracer.errors import TraceError, UsageError
 from tracer.files import check_new, open_file, whole
 from tracer.progress import bar
 from tracer.text import printable
-from tracer.trace.header import MAX_SIZE, Header
+from tracer.trace.header import FORMAT, MAX_SIZE, VERSION, Header, unpack_header
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import new_payload_path
 
 SHOWN = 10
 """The most devices that an error names."""
+
+
+SHOWN_OF_LINE = 60
+"""The most characters of a line that an error shows."""
 
 
 @dataclass(slots=True)
@@ -59,8 +65,10 @@ def import_trace(
     Raises TraceError if the file cannot be read, UsageError and StorageError. Nothing is written
     then.
     """
+    path = _first_file(path)
     payloads_at = new_payload_path(target)
-    name = name or guess(path)
+    head = _head(path)
+    name = name or guess(path, head)
     form = IMPORTS[name]
     for new in (target, payloads_at):
         check_new(new, force)
@@ -78,6 +86,7 @@ def import_trace(
                 "name": f"none, imported from a {form.title}",
                 "source": path.name,
                 "format": name,
+                "completion_times": form.completions,
             },
             tools={"blkbox": version("blkbox"), "python": platform.python_version()},
             started=survey.started,
@@ -99,21 +108,52 @@ def import_trace(
     )  # fmt: skip
 
 
-def guess(path: Path) -> str:
-    """Return the format of a file, by its first bytes, or by its name if it is empty.
+def _first_file(path: Path) -> Path:
+    """Return the file to read: the first CPU's of blktrace if only the name of all is given
+    (``sda`` for ``sda.blktrace.0``, ...), as ``blkparse -i`` takes it."""
+    if path.exists():
+        return path
+    files = path.parent.glob(f"{escape(path.name)}.blktrace.*")
+    return min((file for file in files if blktrace.CPU_FILE.fullmatch(file.name)), default=path)
 
-    Raises TraceError if the file fits no format, or several.
-    """
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file. Raises TraceError if no format can have such a file."""
     try:
         with os.fdopen(open_file(path), "rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise TraceError(f"cannot open {path}: {error.strerror}") from error
+    for magic, program in PACKED.items():
+        if head.startswith(magic):
+            raise TraceError(f"{path} is compressed with {program}: unpack it first")
+    try:
+        unpack_header(path, head, kind="a trace", name=FORMAT, version=VERSION)
+    except TraceError:
+        return head
+    raise TraceError(f"{path} is a trace already: give it to trace show, replay or export")
+
+
+def guess(path: Path, head: bytes) -> str:
+    """Return the format of a file, by its first bytes, or by its name if it is empty.
+
+    Raises TraceError if the file fits no format, or several.
+    """
+    head = head.removeprefix(BOM)
     found = [name for name, form in IMPORTS.items() if form.fits(head, path.name)]
-    if len(found) != 1:
-        what = f"could be {' or '.join(found)}" if found else "is not in a known format"
-        raise TraceError(f"{path} {what}: give --format with one of {', '.join(IMPORTS)}")
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(IMPORTS)
+    if found:
+        raise TraceError(f"{path} could be {' or '.join(found)}: give --format with one of {known}")
+    if not head.strip():
+        raise TraceError(f"{path} {'has only empty lines' if head else 'is empty'}")
+    lines = head.decode(errors="replace").splitlines()
+    number, line = next((at, line) for at, line in enumerate(lines, 1) if line.strip())
+    shown = printable(line[:SHOWN_OF_LINE]) + ("..." if len(line) > SHOWN_OF_LINE else "")
+    raise TraceError(
+        f"{path} is in none of the formats {known}: line {number} does not fit: {shown}"
+    )
 
 
 def _disk_size(path: Path, survey: Survey, wanted: str | None, size: int | None) -> int:

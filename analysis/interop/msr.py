@@ -9,13 +9,12 @@ Timestamps are Windows file times: units of 100 ns since 1601. Response times ha
 Offsets and sizes are bytes.
 """
 
-import heapq
 import re
 from collections.abc import Iterator
 
+from analysis.interop import spans
 from analysis.interop.foreign_file import TextFile, titled
-from analysis.interop.order import nearly_sorted
-from analysis.interop.sink import Begun, Sink
+from analysis.interop.sink import Sink
 from tracer.op import Kind, Op
 
 TICK = 100
@@ -23,9 +22,6 @@ TICK = 100
 
 EPOCH = 116_444_736_000_000_000
 """1970 as a file time."""
-
-WINDOW = 1 << 12
-"""Places that a request may be too late: the format does not promise the order of times."""
 
 _TITLE = "Timestamp,Hostname,"
 _LINE = re.compile(r"(\d{1,18}),([\w.-]+),(\d{1,9}),(Read|Write),(\d{1,20}),(\d{1,20}),(\d{1,18})")
@@ -43,16 +39,7 @@ def read(source: TextFile, sink: Sink) -> None:
 
     The disk's name is ``usr_0``, as in the name of its file.
     """
-    in_flight: list[tuple[int, int, Begun]] = []
-    requests = nearly_sorted(_requests(source, sink), WINDOW, lambda request: request[0].submitted)
-    for number, (op, completed) in enumerate(requests):
-        while in_flight and in_flight[0][0] < op.submitted:
-            at, _, begun = heapq.heappop(in_flight)
-            sink.end(begun, at)
-        heapq.heappush(in_flight, (completed, number, sink.begin(op)))
-    while in_flight:
-        at, _, begun = heapq.heappop(in_flight)
-        sink.end(begun, at)
+    spans.do(_requests(source, sink), sink)
 
 
 def _requests(source: TextFile, sink: Sink) -> Iterator[tuple[Op, int]]:

@@ -29,6 +29,9 @@ MAX_TIME = 1 << 62
 """Nanoseconds from the first request to the last, and from 1970 to the first, at most: 146 years.
 Frames have 63 bits for a time."""
 
+BACKWARDS = "time before that of an earlier event"
+"""A reason. The later event gets the earlier one's time."""
+
 Begun = list[Op]
 """A request that has begun: an op, or several if it is too large for one."""
 
@@ -70,6 +73,10 @@ class Sink:
         self._wall: tuple[int, int] | None = None
         self._origin: int | None = None
         self._now = 0
+        self._latest = 0
+        """The latest time of the source, in ns since the start."""
+        self._before = 0
+        """The time of the source that was seen last."""
         self._last_end = -1
 
     def wants(self, device: str) -> bool:
@@ -95,9 +102,15 @@ class Sink:
         """Note that the source's time ``at`` is the moment ``now``, in ns since 1970."""
         self._wall = now, at
 
-    def skip(self, what: str) -> None:
+    def skip(self, what: str, times: int = 1) -> None:
         """Note that the source has something that a trace cannot hold."""
-        self.skipped[what] += 1
+        self.skipped[what] += times
+
+    def leave_out(self, device: str, what: str) -> None:
+        """Note that the source has something of a device that a trace cannot hold, and that is no
+        request."""
+        if self.device in (None, device):
+            self.skip(what)
 
     def begin(self, op: Op, data: bytes | None = None) -> Begun:
         """Begin a request at ``op.submitted``.
@@ -151,6 +164,10 @@ class Sink:
             raise self.source.error(
                 f"{at - self._origin} ns after the first request: no trace is so long"
             )
+        if at - self._origin < self._latest and at != self._before:
+            self.skip(BACKWARDS)
+        self._before = at
+        self._latest = max(self._latest, at - self._origin)
         return max(at - self._origin, self._now)
 
     def _begun(self, op: Op, data: bytes | None) -> None:

@@ -82,8 +82,8 @@ def latency(
 
     A kind's panel has the cumulative distribution on the test side and on the reference, up to the
     slowest of 10,000. If neither side was measured, the time that the guest waited takes their
-    place. Ops that never completed and times of 0 (not measured) are left out. Memory does not grow
-    with the number of ops.
+    place, and the caption says so. Ops that never completed or were not measured are left out.
+    Memory does not grow with the number of ops.
 
     ``ops``: the ops to draw, a filtered frame of ``trace.ops``; None: all.
     ``sectors``: draw the ops that touch these sectors; None: the whole disk.
@@ -109,7 +109,10 @@ def latency(
     side = next(iter(found))
     drawn = sum(max(spread.ops for spread in _of(found, kind).values()) for kind in kinds)
     down = math.ceil(len(kinds) / _ACROSS)
-    figure = style.new_figure(subject, TITLE, 3.4 * down + 4.2, drawn, "to the left is faster")
+    notes = ["to the left is faster"]
+    if side in GUEST:
+        notes.append("times are from submission to completion: neither side was measured")
+    figure = style.new_figure(subject, TITLE, 3.4 * down + 4.2, drawn, *notes)
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.12)  # inches: the labels at the ends of neighbouring axes
     across = min(_ACROSS, len(kinds))

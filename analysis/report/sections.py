@@ -147,7 +147,9 @@ def _op_rows(
             first, last = touched[0], touched[-1]
             place = f"{first}" if first == last else f"{first} to {last}"
             amount = text.size(op["length_bytes"])
-        took = "never done" if op["latency"] is None else f"{op['latency'] / 1e3:,.0f}"
+        took = "never done" if op["completed"] is None else ""
+        if op["latency"] is not None:
+            took = f"{op['latency'] / 1e3:,.0f}"
         cells = (
             f"#{op['seq']}", op["kind"], place, amount, op["flags"].replace(FLAG_SEPARATOR, " "),
             f"{op['submitted'] / 1e9:.6f}", took, op["status"] or "", "; ".join(note(op)),

@@ -86,11 +86,14 @@ def summary(trace: Trace) -> dict[str, Any]:
 
 
 def op_as_dict(op: Op) -> dict[str, Any]:
-    """Return an op as JSON has it: kind and flags by name, the digest in hexadecimal."""
+    """Return an op as JSON has it: kind and flags by name, the digest in hexadecimal, null for what
+    was not measured."""
     return {
         **asdict(op),
         "kind": KIND_BY_NUMBER[op.kind].label,
         "flags": flag_names(op.flags),
+        "reference_ns": op.reference_ns or None,
+        "test_ns": op.test_ns or None,
         "payload": None if op.payload == NO_PAYLOAD else op.payload,
         "digest": op.digest.hex(),
     }

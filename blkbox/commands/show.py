@@ -114,6 +114,8 @@ def _listing(found: "Selection") -> str:
     ]
     for op in found.ops:
         took = "-" if op.completed == NO_TIME else f"{(op.completed - op.submitted) / 1e3:.0f}"
+        if op.completed == op.submitted:
+            took = "?"  # not measured
         place = (str(op.sectors.start), str(len(op.sectors))) if op.length else ("-", "-")
         failed = (
             f"{op.reference_status}/{op.test_status}"

@@ -87,14 +87,14 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
                 "flags": "|".join(flag.name or "" for flag in Flag if flags & flag),
                 "submitted": submitted,
                 "completed": done,
-                "latency": None if done is None else done - submitted,
+                "latency": None if done in (None, submitted) else completed - submitted,
                 "in_flight": sum(
                     other[6] <= submitted and max(other[6], other[7]) >= submitted
                     for other in together
                 ),
                 "status": test_status or reference_status,
-                "reference_took": ours,
-                "test_took": theirs,
+                "reference_took": ours or None,
+                "test_took": theirs or None,
                 "digest": digest,
                 "connection": connection,
             }

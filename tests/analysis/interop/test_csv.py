@@ -1,4 +1,4 @@
-"""The CSV traces that research uses: MSR Cambridge and Alibaba."""
+"""The traces that research uses: MSR Cambridge, Alibaba, SPC, FIU, Tencent and SYSTOR '17."""
 
 import re
 from itertools import pairwise
@@ -92,6 +92,66 @@ def test_alibaba(tmp_path: Path) -> None:
     replays_clean(tmp_path / "io.trace")
 
 
+SPC = """\
+0,8,8192,W,0.551706
+0, 16, 512, r, 0.554041, 7, 8
+1,8,512,R,0.6
+0,24,0,W,0.7
+"""
+
+FIU = """\
+89966680272 4892 syslogd 8 8 W 6 0 531e779d2a4fe0e0
+89966690272 -1 my daemon 16 1 R 6 0 531e 71ab
+"""
+
+TENCENT = """\
+1538323200,8,128,1,1283
+1538323200,16,1,0,1283
+"""
+
+SYSTOR = """\
+1456135200.013118000,0.000806000,R,0,4096,131072
+1456135200.013218000,0.000100000,W,0,0,512
+1456135200.014000000,,,0,0,512
+1456135200.015000000,,W,0,8192,512
+"""
+
+
+def test_spc(tmp_path: Path) -> None:
+    made, ops = bring_in(tmp_path / "f.spc", SPC, device="0")
+    assert (made.format, brief(ops)) == ("spc", [(WRITE, 4096, 8192), (READ, 8192, 512)])
+    assert [op.submitted for op in ops] == [0, 2_335_000]
+    assert made.skipped == {"empty request": 1, "line's optional fields": 1}
+    replays_clean(tmp_path / "f.trace")
+
+
+def test_fiu(tmp_path: Path) -> None:
+    made, ops = bring_in(tmp_path / "f.blkparse", FIU)
+    assert (made.format, made.device, made.skipped) == ("fiu", "6,0", {})
+    assert brief(ops) == [(WRITE, 4096, 4096), (READ, 8192, 512)]
+    assert [op.submitted for op in ops] == [0, 10_000]
+    replays_clean(tmp_path / "f.trace")
+
+
+def test_tencent(tmp_path: Path) -> None:
+    made, ops = bring_in(tmp_path / "f.csv", "Timestamp,Offset,Size,IOType,VolumeID\n" + TENCENT)
+    assert (made.format, made.device, made.skipped) == ("tencent", "1283", {})
+    assert brief(ops) == [(WRITE, 4096, 65536), (READ, 8192, 512)]
+    assert [op.submitted for op in ops] == [0, 1]  # the order of the lines
+    assert read_trace(tmp_path / "f.trace")[0].header.started == 1_538_323_200_000_000_000
+
+
+def test_systor(tmp_path: Path) -> None:
+    title = "Timestamp,Response,IOType,LUN,Offset,Size\n"
+    made, ops = bring_in(tmp_path / "f.csv", title + SYSTOR)
+    assert (made.format, made.device) == ("systor", "0")
+    assert brief(ops) == [(READ, 4096, 131072), (WRITE, 0, 512), (WRITE, 8192, 512)]
+    assert times(ops) == [(0, 806_000), (100_000, 200_000), (1_882_000, 1_882_000)]
+    assert made.skipped == {"request without a response, which may be a read or a write": 1}
+    assert read_trace(tmp_path / "f.trace")[0].header.started == 1_456_135_200_013_118_000
+    replays_clean(tmp_path / "f.trace")
+
+
 @pytest.mark.parametrize(
     ("content", "told", "device"),
     [
@@ -133,6 +193,8 @@ def test_an_error_names_the_line(tmp_path: Path, line: str) -> None:
 
 
 def test_a_file_cut_off_or_damaged(tmp_path: Path) -> None:
-    for name, sample in (("msr", MSR), ("alibaba", ALIBABA)):
+    one_device = {"spc": SPC.replace("\n1,", "\n0,"), "tencent": TENCENT.replace("1283", "7")}
+    samples = {"msr": MSR, "alibaba": ALIBABA, "fiu": FIU, "systor": SYSTOR, **one_device}
+    for name, sample in samples.items():
         every_cut(tmp_path / "t.csv", sample.encode(), name)
         any_damage(tmp_path / "t.csv", sample.encode(), name)

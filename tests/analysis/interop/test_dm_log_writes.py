@@ -114,6 +114,7 @@ def test_qemu_appends_to_a_log_of_ours(tmp_path: Path) -> None:
 
 def test_entries_flags_and_marks(tmp_path: Path) -> None:
     made, ops = bring_in(tmp_path / "s.log", SAMPLE)
+    assert made.skipped["flag METADATA"] == 1
     assert made.size == MIB
     assert brief(ops) == [
         (WRITE, 4096, 512),

@@ -1,5 +1,6 @@
 """What all imports have in common."""
 
+import gzip
 import json
 import re
 import struct
@@ -9,11 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.frames.columns import in_ns
+from analysis.frames.frames import Frames
 from analysis.interop.foreign_file import TextFile
 from analysis.interop.formats import IMPORTS
 from analysis.interop.importing import guess, import_trace
 from analysis.interop.order import nearly_sorted
-from analysis.interop.sink import Survey
+from analysis.interop.sink import BACKWARDS, Survey
+from analysis.plots.latency import latency
 from tests.kit.command import trace
 from tests.kit.data import MIB
 from tests.kit.foreign import bring_in
@@ -63,7 +67,8 @@ def test_the_command(tmp_path: Path) -> None:
     [
         ("none -o x.trace", Exit.BAD_TRACE, "cannot open none: No such file"),
         ("none -o x.trace --format fio", Exit.BAD_TRACE, "cannot open none: No such file"),
-        ("bad -o x.trace", Exit.BAD_TRACE, "bad is not in a known format: give --format "),
+        ("bad -o x.trace", Exit.BAD_TRACE, "bad is in none of the formats qemu-io, "),
+        ("bad -o x.trace", Exit.BAD_TRACE, r": line 1 does not fit: \x7fELF\x01"),
         ("bad -o x.trace --format fio", Exit.BAD_TRACE, "bad: line 1: not 'fio version 2"),
         ("empty -o x.trace --format fio", Exit.BAD_TRACE, "no request touches the disk"),
         ("bad -o x.trace --format elf", Exit.USAGE, "--format 'elf': write one of qemu-io, "),
@@ -87,6 +92,50 @@ def test_errors_are_one_line_and_write_nothing(
     assert problem in failed.stderr
     assert entries(tmp_path) == ["bad", "empty", "s"]
     assert (tmp_path / "bad").read_bytes() == b"\x7fELF\x01\xff\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "f is empty"),
+        (b"\xef\xbb\xbf\n \n", "f has only empty lines"),
+        (gzip.compress(SCRIPT.encode()), "f is compressed with gzip: unpack it first"),
+        (
+            b"\n\nhello \x1b[31m" + b"x" * 90,
+            r"line 3 does not fit: hello \x1b[31m" + "x" * 49 + "...",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file(tmp_path: Path, content: bytes, problem: str) -> None:
+    with pytest.raises(TraceError) as caught:
+        bring_in(tmp_path / "f", content)
+    assert str(caught.value).endswith(problem)
+
+
+def test_a_trace_is_a_trace_already(tmp_path: Path) -> None:
+    bring_in(tmp_path / "a.txt", SCRIPT)
+    with pytest.raises(TraceError, match="is a trace already: give it to trace show"):
+        import_trace(tmp_path / "a.trace", tmp_path / "b.trace")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="Is a directory"):
+        import_trace(tmp_path, tmp_path / "b.trace")
+
+
+@pytest.mark.parametrize("content", [SCRIPT, FIO])
+def test_text_of_other_systems(tmp_path: Path, content: str) -> None:
+    """A byte order mark, and lines that end with CR LF."""
+    _, ops = bring_in(tmp_path / "a.txt", "\ufeff" + content.replace("\n", "\r\n"))
+    assert len(ops) == 2
+
+
+def test_times_that_go_backwards_are_counted(tmp_path: Path) -> None:
+    made, ops = bring_in(
+        tmp_path / "f.iolog", FIO + "8 /disk write 0 512\n7 /disk read 0 512\n9 /disk read 0 512\n"
+    )
+    assert [op.submitted for op in ops] == [0, 2000, 2001, 2002, 2003]
+    assert made.skipped == {BACKWARDS: 2}
 
 
 def test_a_trace_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -131,13 +180,19 @@ SAMPLES = {
     "fio": b"fio version 2 iolog\n",
     "msr": b"128166372003061629,usr,0,Read,7014609920,24576,41286\n",
     "alibaba": b"419,W,8792731648,16384,1577808144360767\r\n",
+    "nbdkit": b"2020-08-06 02:07:23.080415 Ready thread_model=3\n",
+    "ftrace": b"# tracer: nop\n fio-4 [001] d. 5.004512: block_rq_issue: 8,0 W 512 () 1 + 1 [f]\n",
+    "biosnoop": b"0.000004    ksmd           1950   xvda1   W 13092560   4096      0.74\n",
+    "spc": b"0,20941264,8192,W,0.551706\n",
+    "fiu": b"89966680272 4892 syslogd 904265560 8 W 6 0 531e779d2a4fe0e0\n",
+    "tencent": b"1538323200,12910952,128,0,1283\n",
+    "systor": b"1456135200.013118000,0.000806000,R,0,899056122368,131072\n",
 }
 
 
 @pytest.mark.parametrize("name", IMPORTS)
 def test_a_format_is_told_by_its_content(tmp_path: Path, name: str) -> None:
-    (tmp_path / "x").write_bytes(SAMPLES[name])
-    assert guess(tmp_path / "x") == name
+    assert guess(tmp_path / "x", SAMPLES[name]) == name
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -236,3 +291,34 @@ def test_an_errno_has_16_bits(tmp_path: Path, told: str, errno: int) -> None:
 def test_a_start_that_is_no_date_is_unknown(tmp_path: Path) -> None:
     bring_in(tmp_path / "x.csv", "999999999999999999,usr,0,Read,0,512,1\n")
     assert read_trace(tmp_path / "x.trace")[0].header.started == 0
+
+
+SPANS = "128166372000000000,web,1,Write,0,4096,50\n128166372000000010,web,1,Read,0,512,0\n"
+
+
+def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
+    bring_in(tmp_path / "f.iolog", FIO)
+    bring_in(tmp_path / "m.csv", SPANS)
+    untimed = Frames(tmp_path / "f.trace").ops.collect()
+    for column in ("latency", "in_flight", "reference_took", "test_took"):
+        assert untimed[column].null_count() == len(untimed) == 2
+    timed = in_ns(Frames(tmp_path / "m.trace").ops.collect())
+    assert timed["latency"].to_list() == [5000, None]
+    assert timed["in_flight"].to_list() == [0, 1]
+    assert timed["test_took"].to_list() == [None, None]
+    shown = trace("show", "m.trace", "--ops", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[5] for line in shown[-2:]] == ["5", "?"]
+    shown = trace("show", "m.trace", "--ops", "--json", cwd=tmp_path).stdout
+    assert [op["test_ns"] for op in json.loads(shown)["ops"]] == [None, None]
+    page = trace("report", "f.trace", "-o", "f.html", cwd=tmp_path)
+    assert page.returncode == 0
+    assert "0.0" not in re.findall(r"<td[^>]*>([^<]*)</td>", (tmp_path / "f.html").read_text())
+
+
+def test_the_latency_picture_says_what_it_shows(tmp_path: Path) -> None:
+    bring_in(tmp_path / "m.csv", SPANS)
+    caption = latency(Frames(tmp_path / "m.trace")).get_supxlabel()
+    assert "from submission to completion: neither side was measured" in caption
+    bring_in(tmp_path / "f.iolog", FIO)
+    for picture in ("latency", "throughput", "timeline"):
+        trace("plot", picture, "f.trace", "-o", f"{picture}.png", cwd=tmp_path)

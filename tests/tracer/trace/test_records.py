@@ -85,7 +85,8 @@ def test_ops_that_never_completed_among_many(path: Path) -> None:
     many[-1] = Op(TILE - 1, int(Kind.FLUSH), submitted=many[-1].submitted, completed=NO_TIME)
     frame = analysis.open(write(path, many)).ops.collect()
     assert frame.filter(pl.col("completed").is_null())["seq"].to_list() == [TILE - 1]
-    assert frame.filter(pl.col("latency").is_null())["seq"].to_list() == [TILE - 1]
+    measured = frame.filter(pl.col("completed") > pl.col("submitted"))
+    assert frame["latency"].drop_nulls().len() == measured.height < TILE
 
 
 @pytest.mark.slow
