@@ -113,7 +113,7 @@ BAD: dict[str, Callable[[], object]] = {
     "record, guest missing": lambda: blkbox.record("t.trace", **RAW | {"command": ["./none"]}),
     "record, trace exists": lambda: blkbox.record("w.trace", **RAW),
     "record, no folder": lambda: blkbox.record("no/t.trace", **RAW),
-    "record, odd size": lambda: blkbox.record("t.trace", **RAW | {"size": 100}),
+    "record, no size": lambda: blkbox.record("t.trace", **RAW | {"size": -1}),
     "replay, no trace": lambda: blkbox.replay("none.trace", driver="raw"),
     "replay, no trace but text": lambda: blkbox.replay("text.trace", driver="raw"),
     "replay, unknown driver": lambda: blkbox.replay("w.trace", driver="qcow3"),

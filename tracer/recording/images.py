@@ -73,8 +73,8 @@ class Images:
             self.size = self._served_size(driver)
         if options.scope.leaves_noise(self.size):
             driver = driver.left_noisy()
-        if self.size > MAX_SIZE:
-            raise UsageError(f"the disk's size, {self.size} bytes, can be 4 EiB at most")
+        if not 0 <= self.size <= MAX_SIZE:
+            raise UsageError(f"no disk has {self.size} bytes: give 0 to 4 EiB")
         self._get(self.raw, make_raw)
         if options.size not in (None, self.size):
             holder = driver.name if self.raw in self._new else self.raw

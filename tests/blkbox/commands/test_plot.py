@@ -87,7 +87,7 @@ def shown(picture: Path) -> str:
         (["--from", "10", "--to", "#19"], "w.trace: 8.0 MiB, 10 of 60 ops"),
         (["--from", "half"], "w.trace: 8.0 MiB, 30 of 60 ops"),
         (["--to", "half"], "w.trace: 8.0 MiB, 30 of 60 ops"),
-        (["--sectors", "0-16383", "--to", "half"], "w.trace: 8.0 MiB, 24 of 60 ops"),
+        (["--sectors", "0-16383", "--to", "half"], "w.trace: 8.0 MiB, 25 of 60 ops"),
         (["--sectors", "16-31"], "w.trace: 8.0 MiB, 0 of 60 ops; sectors 16 to 31"),
         (["--sectors", "7"], "w.trace: 8.0 MiB, 0 of 60 ops; sector 7"),
     ],
