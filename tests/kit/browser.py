@@ -32,6 +32,8 @@ class Page:
 
     def __init__(self, to: int, come: int) -> None:
         self._to, self._from = to, come
+        self._poll = select.poll()  # select() takes no descriptor above 1023
+        self._poll.register(come, select.POLLIN)
         self._number, self._session, self._pending = 0, None, b""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -86,7 +88,7 @@ class Page:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._pending:
-            assert select.select([self._from], [], [], PATIENCE)[0], "the browser does not answer"
+            assert self._poll.poll(PATIENCE * 1000), "the browser does not answer"
             more = os.read(self._from, 1 << 20)
             assert more, "the browser went away"
             self._pending += more

@@ -1,5 +1,6 @@
 """Known damage done to the disk of a random trace: its class and its source are found."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +117,8 @@ def worlds(draw: st.DrawFn) -> tuple[list[Request], str]:
 def load(tmp_path: Path, world: tuple[list[Request], str]) -> tuple[Disk, Oracle]:
     many, payloads = world
     disk = Disk(write_trace(tmp_path / "t.trace", many, size=SIZE, payloads=payloads))
+    # hundreds of disks are made: close each with its last user
+    weakref.finalize(disk, disk.source.close)
     return disk, Oracle(disk)
 
 
