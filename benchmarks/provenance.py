@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tracer.mirror.evidence import Evidence
+from tracer.candidates.evidence import Evidence
 from tracer.op import SECTOR, Kind, Op
 from tracer.trace.data import TraceWithData
 from tracer.trace.header import Header

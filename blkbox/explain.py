@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from replay.outcome import Outcome
+from tracer.candidates.evidence import Evidence
 from tracer.mirror.difference import Difference
-from tracer.mirror.evidence import Evidence
 from tracer.op import SECTOR, Fault, sectors
 from tracer.ranges import RangeSet
 from tracer.verdict import Finding

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tracer.errors import StorageError, UsageError
-from tracer.op import TrimRule
+from tracer.op import OnConflict, TrimRule
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,6 +60,7 @@ def record(
     payloads: str = "full",
     on_mismatch: str = "stop",
     trim: str = TrimRule.ANY,
+    conflicts: str = "send",
     trust_start: bool = False,
     compare: str = "touched",
     thorough: bool = False,
@@ -84,6 +85,8 @@ def record(
     ``on_mismatch``: ``stop`` fails the request and ends the recording, ``continue`` notes the
     mismatch and goes on.
     ``trim``: what trimmed bytes may read as: ``any``, or ``old-or-zero``.
+    ``conflicts``: ``send`` an op that conflicts with ops in flight at once, or ``hold`` it until
+    they are done.
     ``trust_start``: do not compare the images at the start.
     ``compare``: ``touched`` compares the images where ops came, where either side has data, and in
     a sample of other places; ``whole`` compares every byte. docs/finding-culprits.md says what this
@@ -119,6 +122,7 @@ def record(
         payloads=_choice(Payloads, payloads),
         on_mismatch=_choice(OnMismatch, on_mismatch),
         trim=_choice(TrimRule, trim),
+        conflicts=_choice(OnConflict, conflicts),
         trust_start=trust_start,
         scope=Scope(_choice(Compare, compare), thorough),
         allowed=parse_errnos(allow_errno),
@@ -138,6 +142,8 @@ def replay(
     locate: bool = True,
     start: str = "auto",
     depth: int | None = None,
+    conflicts: str | None = None,
+    connections: int | None = None,
     runs: int = 1,
     seed: int = 0,
     reopen_with: Pathlike | None = None,
@@ -160,6 +166,8 @@ def replay(
     driver's backing file), ``converted`` (into the image), ``written`` (through the driver), or
     ``auto``: converted if the driver can, otherwise written.
     ``depth``: the most ops in flight; None: as recorded.
+    ``conflicts``: as for ``record``; None: as recorded.
+    ``connections``: spread the ops over so many connections to the driver; None: as recorded.
     ``runs``: how many clean runs of the whole trace make the driver clean, and how many runs
     confirm a culprit. Use more than one for a fault that does not show in every run.
     ``seed``: selects another order for ops that were in flight together; 0: the recorded order.
@@ -180,6 +188,7 @@ def replay(
     """
     from blkbox.judge import judge
     from replay.options import Order, ReplayOptions
+    from tracer.driver.driver import MAX_CONNECTIONS
     from tracer.driver.spec import parse_driver
     from tracer.mirror.scope import Compare, Scope
     from tracer.text import parse_errnos
@@ -187,6 +196,8 @@ def replay(
     from tracer.trace.marks import count_upto
     from tracer.verdict import StartKind
 
+    if connections is not None and not 1 <= connections <= MAX_CONNECTIONS:
+        raise UsageError(f"--connections: give a number from 1 to {MAX_CONNECTIONS}")
     if timeout <= 0:
         raise UsageError("--timeout must be above 0")
     if keep is not None and Path(keep).exists():
@@ -205,6 +216,8 @@ def replay(
             reader=parse_driver(fspath(reopen_with)) if reopen_with is not None else None,
             start=None if start == "auto" else _choice(StartKind, start, "auto", name="--start "),
             order=Order(seed, depth),
+            conflicts=None if conflicts is None else _choice(OnConflict, conflicts),
+            connections=connections,
             upto=ops,
             runs=runs,
             find=locate,

@@ -1,7 +1,7 @@
 """The order in which ops are sent: as recorded, or shuffled by a seed.
 
 Ops that the guest had in flight together may reach the driver in any order, and the driver must
-cope with each. Only conflicting ops keep their recorded order.
+cope with each. If conflicts are held, conflicting ops keep their recorded order.
 """
 
 import random
@@ -14,11 +14,13 @@ Numbered = tuple[int, Step]
 """A step and its position: its place in the order of submission, from 0."""
 
 
-def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Numbered]:
+def interleave(
+    steps: Iterable[Numbered], seed: int, depth: int, *, hold: bool
+) -> Iterator[Numbered]:
     """Yield the steps in another legal order; seed 0 keeps the order.
 
-    A step comes after every step that completed before it was submitted, and after every earlier
-    step that it conflicts with. Each choice is made among the next ``depth`` steps.
+    A step comes after every step that completed before it was submitted, and with ``hold`` after
+    every earlier step that it conflicts with. Each choice is made among the next ``depth`` steps.
     """
     steps = iter(steps)
     if not seed:
@@ -35,16 +37,16 @@ def interleave(steps: Iterable[Numbered], seed: int, depth: int) -> Iterator[Num
                 break
         if not waiting:
             return
-        chosen = min(_free(waiting), key=lambda index: waiting[index][0])
+        chosen = min(_free(waiting, hold), key=lambda index: waiting[index][0])
         yield waiting.pop(chosen)[1]
 
 
-def _free(waiting: list[tuple[float, Numbered]]) -> Iterator[int]:
+def _free(waiting: list[tuple[float, Numbered]], hold: bool) -> Iterator[int]:
     """Yield the indexes of the steps that may come next: those that wait for no earlier step."""
     steps = [step for _, (_, step) in waiting]
     for index, step in enumerate(steps):
         if not any(
-            earlier.completion_index < step.after or conflicts(earlier.op, step.op)
+            earlier.completion_index < step.after or (hold and conflicts(earlier.op, step.op))
             for earlier in steps[:index]
         ):
             yield index

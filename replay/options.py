@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracer.driver.driver import Driver
 from tracer.mirror.scope import USUAL, Scope
+from tracer.op import OnConflict
 from tracer.verdict import StartKind
 
 TIMEOUT = 30.0
@@ -47,6 +48,11 @@ class ReplayOptions:
     otherwise written."""
     order: Order = AS_RECORDED
     """How ops are sent. Repeated runs and the search for the culprit may use another order."""
+    conflicts: OnConflict | None = None
+    """What to do with an op that conflicts with ops in flight; None: as recorded."""
+    connections: int | None = None
+    """Spread the ops over so many connections to the driver; None: each op is sent on the
+    connection on which it was recorded."""
     upto: int | None = None
     """Replay the first ``upto`` ops; None means the whole trace."""
     runs: int = 1

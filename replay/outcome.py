@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum, auto
 from pathlib import Path
 
+from tracer.candidates.durable import Unflushed
+from tracer.candidates.evidence import Evidence
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
-from tracer.mirror.durable import Unflushed
-from tracer.mirror.evidence import Evidence
 from tracer.mirror.found import Sweep
 from tracer.op import SECTOR, Op
 from tracer.ranges import RangeSet

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 
 from replay.interleave import interleave
 from replay.options import AS_RECORDED, TIMEOUT, Order
 from replay.outcome import Outcome
-from replay.schedule import Gate, Step, schedule
+from replay.schedule import Gate, Step, contested, schedule
+from tracer.candidates.durable import Unflushed
 from tracer.digest import digest
 from tracer.disk.device import CONNECTION_LOST, Data, Device
 from tracer.disk.file import FileDevice
@@ -18,10 +19,10 @@ from tracer.disk.waiter import Waiter
 from tracer.errors import StorageError, TraceError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
-from tracer.mirror.durable import Unflushed
-from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
+from tracer.mirror.flight import Flight
+from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, SETTLE_STEP, Mirror
 from tracer.nbd.protocol import TransmissionFlag
-from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, Extents, Fault, Flag, Kind, Op
+from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, Extents, Fault, Flag, Kind, Op, Promise
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
@@ -52,6 +53,8 @@ class Sides:
     reference: FileDevice
     test: Device
     comparison: Comparison
+    connect: Callable[[], Device | None] = lambda: None
+    """Opens another connection to the test side; returns None if it cannot be used for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,17 @@ class PlayOptions:
     """The errno values that the driver may return for an op."""
     stop_early: bool = False
     """End once something differs."""
+    connections: int | None = None
+    """Spread the ops over so many connections; None: as recorded."""
+    hold: bool = False
+    """Whether an op that conflicts with ops in flight waits for them."""
 
+
+OURS_CONNECTION = 0
+"""The connection of a recorder's own ops."""
+
+OURS = 1 << 62
+"""The seqs of reads of our own begin here: no trace has so many ops."""
 
 MAX_FAULTS = 1000
 """The most differences kept. A broken driver can cause one per read, and the first says most."""
@@ -87,9 +100,10 @@ class Player:
         self._depth = min(options.order.depth or MAX_OPS, MAX_OPS)
         self._mirror = Mirror(
             sides.reference, sides.test, sides.comparison, self._done,
-            insist=True, allowed=options.allowed,
+            hold=options.hold, insist=True, allowed=options.allowed,
         )  # fmt: skip
         self._gate = Gate()
+        self._known: set[int] = set()
         self._bytes = 0
         self._position_of: dict[int, int] = {}
         # the parts of the outcome
@@ -103,6 +117,7 @@ class Player:
         self._partial: set[int] = set()
         self._open = RangeSet()
         """What a failed op may have left otherwise than the recording found it."""
+        self._wrong_in_the_end: list[Difference] = []
         self._watched = list(options.probe.watched) if options.probe is not None else []
         self._unflushed = Unflushed()
         # as in Linux: a disk that cannot be flushed has no cache that could lose anything
@@ -136,7 +151,7 @@ class Player:
         )
         # a probe looks after a given number of the trace's ops: that needs the recorded order
         seed = 0 if options.probe else options.order.seed
-        steps = interleave(self._rest(numbered), seed, self._depth)
+        steps = interleave(self._rest(numbered), seed, self._depth, hold=options.hold)
         probes = iter(options.probe.positions if options.probe else ())
         probe_at = next(probes, None)
         upcoming = next(steps, None)
@@ -148,7 +163,8 @@ class Player:
                     progress(1)
                 upcoming = next(steps, None)
             mirror.pump()
-            if mirror.test.lost is not None or self._hung is not None:
+            self._apply()
+            if mirror.lost is not None or self._hung is not None:
                 return
             if mirror.in_flight:
                 self._wait()
@@ -160,8 +176,38 @@ class Player:
             elif upcoming is not None and not self._gate.open(upcoming[1]):
                 path, seq = self._source.trace.path, upcoming[1].op.seq
                 raise TraceError(f"{path}: op #{seq} waits for one that comes after it")
+        self._settle()
         if probe_at is not None:
             self._look(probe_at)
+
+    def _apply(self) -> None:
+        """Bring the reference in line with what has completed. Raises StorageError."""
+        self._mirror.apply()
+        if self._mirror.failed is not None:
+            raise StorageError(f"{self._mirror.failed}: is the disk full?")
+
+    def _settle(self) -> None:
+        """Read what conflicting ops have left open, so that the images can be compared.
+
+        What no order of the ops allows becomes a difference between the images.
+        """
+        mirror, sides = self._mirror, self._sides
+        unit, size = sides.test.export.sizes.minimum, sides.reference.export.size
+        for first, last in mirror.unsettled().aligned(unit):
+            for start in range(first, min(last, size), SETTLE_STEP):
+                end = min(start + SETTLE_STEP, last, size)
+                op = Op(OURS + start, int(Kind.READ), 0, start, end - start)
+                self._position_of[op.seq] = self._started
+                mirror.submit(Flight(op))
+                mirror.pump()
+                while mirror.in_flight and mirror.lost is None and self._hung is None:
+                    self._wait()
+        mirror.give_up()
+        self._apply()
+        for difference in self._wrong_in_the_end:
+            start, end = difference.offset, difference.offset + difference.length
+            sides.reference.execute(int(Kind.WRITE), 0, start, end - start, difference.expected)
+            sides.comparison.promise(Promise.EQUAL, start, end)
 
     def _rest(self, numbered: Iterator[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
         """Mark the first steps as done, and return the others."""
@@ -187,7 +233,7 @@ class Player:
 
         An op that failed on the reference while recording is skipped: it changed nothing then.
         """
-        recorded = step.op
+        recorded, options = step.op, self._options
         self._started = max(self._started, position + 1)
         changes = recorded.kind in MUTATING
         if recorded.reference_status:
@@ -201,6 +247,10 @@ class Player:
             recorded.seq, recorded.kind, recorded.flags, recorded.offset, recorded.length,
             completed=NO_TIME, connection=recorded.connection, digest=recorded.digest,
         )  # fmt: skip
+        if options.connections is not None:
+            op.connection = position % options.connections + 1
+        if op.connection not in self._known:
+            self._connect(op.connection)
         self._replayed += 1
         self._bytes += _weight(op)
         self._position_of[op.seq] = position
@@ -208,6 +258,15 @@ class Player:
             self._unflushed.flush_sent(position)
         self._mirror.submit(Flight(op, self._source.data(recorded), step))
         return True
+
+    def _connect(self, connection: int) -> None:
+        """Give a connection of the trace one of its own to the driver. The first one, and those for
+        which the driver has none, use that of our own ops."""
+        first = not self._known.difference({OURS_CONNECTION})
+        self._known.add(connection)
+        device = None if first or connection == OURS_CONNECTION else self._sides.connect()
+        if device is not None:
+            self._mirror.connect(connection, device)
 
     def _wait(self) -> None:
         """Wait for the driver. Note the oldest op as hung if its time is up."""
@@ -230,10 +289,11 @@ class Player:
 
     def _wrong_among(self, pieces: list[Watched], position: int) -> list[Watched]:
         """Read the ranges, and return those that are wrong."""
-        reference, test = self._sides.reference, self._sides.test
-        comparison = self._sides.comparison
+        test = self._sides.test
         waiting = 0
         wrong: list[Watched] = []
+
+        since = self._mirror.event
 
         def looked(piece: Watched, at: int, error: int, data: Data | None, _: Extents) -> None:
             nonlocal waiting
@@ -241,9 +301,8 @@ class Player:
             if error:
                 wrong.append(piece)
             elif data is not None:
-                expected = reference.read(piece.start, piece.end - piece.start)
-                actual = data[piece.start - at : piece.end - at]
-                if actual != expected and comparison.differences(expected, actual, piece.start):
+                actual = bytes(data[piece.start - at : piece.end - at])
+                if not self._mirror.check(piece.start, actual, since):
                     wrong.append(piece)
 
         unit = test.export.sizes.minimum
@@ -272,11 +331,16 @@ class Player:
         op, step = flight.op, flight.token
         self._bytes -= _weight(op)
         position = self._position_of.pop(op.seq)
-        for difference in flight.differences:
-            self._note(position, difference)
+        if step is None:
+            self._wrong_in_the_end += flight.differences
+        else:
+            for difference in flight.differences:
+                self._note(position, difference)
         if op.test_status == CONNECTION_LOST:
             if self._lost is None:  # flights are given up oldest first
                 self._lost = position, op
+            return
+        if step is None:
             return
         if flight.forgiven and op.kind in MUTATING:
             self._partial.add(position)
@@ -290,9 +354,19 @@ class Player:
                 f"the reference image cannot take op #{op.seq} (errno {op.reference_status}): "
                 "is the disk full?"
             )
-        if op.kind == Kind.READ and self._source.real and not op.reference_status:
+        if (
+            op.kind == Kind.READ
+            and self._source.real
+            and not (op.reference_status or flight.contested)
+        ):
             self._check_recorded(flight, step.op)
         self._gate.done(step)
+
+    @cached_property
+    def _contested(self) -> RangeSet:
+        """The bytes where ops conflicted while recording: they may hold something else now."""
+        trace = self._source.trace
+        return RangeSet() if self._options.hold else contested(trace.ops(), trace.recorded)
 
     def _check_recorded(self, flight: Flight, recorded: Op) -> None:
         """Raise TraceError if a read returns other data from the reference than while recording.
@@ -303,9 +377,9 @@ class Player:
         assert isinstance(data, bytes | bytearray)
         comparison = self._sides.comparison
         place = recorded.offset, recorded.end
-        if self._open.overlaps(*place):
+        if self._open.overlaps(*place) or digest(data) == recorded.digest:
             return
-        if digest(data) != recorded.digest and comparison.defined(*place):
+        if comparison.defined(*place) and not self._contested.overlaps(*place):
             raise TraceError(
                 f"{self._source.trace.path}: op #{recorded.seq} read other data when it was "
                 "recorded: the trace is not complete"

@@ -24,6 +24,7 @@ from tracer.disk.loop import Loop
 from tracer.disk.room import check_room
 from tracer.errors import DriverHung, Undecidable
 from tracer.mirror.comparison import Comparison
+from tracer.op import Conflicts, OnConflict
 from tracer.progress import bar, detail
 from tracer.text import ops
 from tracer.trace.data import TraceWithData
@@ -69,6 +70,13 @@ class Runner:
     def compared(self) -> Compared | None:
         """What the last comparison of the images after the whole trace read."""
         return self._compared
+
+    @property
+    def _holds(self) -> bool:
+        """Whether an op that conflicts with ops in flight waits for them."""
+        if self.options.conflicts is None:
+            return self.source.trace.header.conflicts is Conflicts.HELD
+        return self.options.conflicts is OnConflict.HOLD
 
     @property
     def note(self) -> str:
@@ -134,7 +142,7 @@ class Runner:
             driver.start(loop, image, size) as running,
         ):
             self._note = running.note
-            sides = Sides(loop, reference, running.device, comparison)
+            sides = Sides(loop, reference, running.device, comparison, running.connect)
             if not driver.owns_image:
                 self._foreign.blank(sides)
             outcome = self._play(run, sides)
@@ -158,6 +166,8 @@ class Runner:
             probe=run.probe,
             allowed=self.options.allowed,
             stop_early=run.stop_early,
+            connections=self.options.connections,
+            hold=self._holds,
         )
         total = max(min(self.source.trace.count, run.upto) - first, 0)
         played = 0

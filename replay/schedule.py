@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tracer.op import Op
+from tracer.op import Op, conflicting
+from tracer.ranges import RangeSet
 from tracer.trace.order import Recorded, with_completion_index
 
 
@@ -48,6 +49,19 @@ def schedule(ops: Iterable[Op], recorded: Recorded = bytes) -> Iterator[Step]:
 def is_quiet(step: Step, position: int) -> bool:
     """Whether nothing is in flight when the step at ``position`` in the schedule starts."""
     return step.after == position
+
+
+def contested(ops: Iterable[Op], recorded: Recorded = bytes) -> RangeSet:
+    """Return the bytes where ops conflicted that were in flight together. Arguments as
+    ``schedule``."""
+    found = RangeSet()
+    in_flight: list[Step] = []
+    for step in schedule(ops, recorded):
+        in_flight = [one for one in in_flight if one.completion_index >= step.after]
+        for other in conflicting(step.op, (one.op for one in in_flight)):
+            found.add(max(step.op.offset, other.offset), min(step.op.end, other.end))
+        in_flight.append(step)
+    return found
 
 
 class Gate:

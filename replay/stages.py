@@ -17,13 +17,13 @@ from replay.player import Sides
 from replay.run import OutOfTime, Run
 from replay.schedule import schedule
 from replay.start import Start
+from tracer.candidates.durable import Change, Unflushed, broken_promises
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.disk.waiter import Waiter, ask
 from tracer.driver.driver import Running
 from tracer.errors import DriverError, DriverHung, NbdError
-from tracer.mirror.durable import Change, Unflushed, broken_promises
 from tracer.mirror.found import Sweep
 from tracer.mirror.sweep import sweep
 from tracer.op import MUTATING, Kind, Op
@@ -130,14 +130,17 @@ class Ending:
         return kept, replace(outcome, forgot=True)
 
     def _changes(self, outcome: Outcome) -> Iterator[Change]:
-        """Yield the changes that the run made, in the order in which they took effect: ops that
-        conflict keep the order of submission."""
+        """Yield the changes that the run made, in the order of submission."""
         open_ = outcome.unflushed.numbers() | outcome.partial
         steps = islice(schedule(self.source.trace.ops(), self.source.trace.recorded), self.run.upto)
-        for position, op in enumerate(step.op for step in steps):
+        for position, step in enumerate(steps):
+            op = step.op
             if op.kind in MUTATING and not op.reference_status:
                 done = Op(op.seq, op.kind, op.flags, op.offset, op.length, digest=op.digest)
-                yield Change(done, self.source.data(op), position not in open_)
+                yield Change(
+                    done, self.source.data(op), position not in open_,
+                    after=step.after, completion_index=step.completion_index,
+                )  # fmt: skip
 
     def _compare(
         self, outcome: Outcome, sides: Sides, running: Running, what: str

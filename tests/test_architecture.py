@@ -14,17 +14,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PACKAGES = ("tracer", "replay", "analysis", "blkbox")
 
-TRACER = ("tracer", "tracer.nbd", "tracer.disk", "tracer.trace", "tracer.driver", "tracer.mirror")
+TRACER = ("tracer", "tracer.candidates", "tracer.nbd", "tracer.disk", "tracer.trace",
+          "tracer.driver", "tracer.mirror")  # fmt: skip
 FRAMES = (*TRACER, "analysis.frames")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # what sits in the I/O path
     "tracer": (),
+    "tracer.candidates": ("tracer",),
     "tracer.nbd": ("tracer",),
     "tracer.disk": ("tracer", "tracer.nbd"),
     "tracer.trace": ("tracer",),
     "tracer.driver": ("tracer", "tracer.nbd", "tracer.disk"),
-    "tracer.mirror": ("tracer", "tracer.nbd", "tracer.disk"),
+    "tracer.mirror": ("tracer", "tracer.candidates", "tracer.nbd", "tracer.disk"),
     "tracer.recording": TRACER,
     "tracer.rework": TRACER,
     "tracer.serving": (*TRACER, "tracer.recording", "tracer.rework"),

@@ -154,6 +154,22 @@ class TrimRule(StrEnum):
     """Each byte reads as its old value or as zero."""
 
 
+class Conflicts(StrEnum):
+    """What a recording did with an op that conflicts with ops in flight."""
+
+    HELD = "held"
+    """It waited for them, though its times look as if it had not."""
+    SENT = "sent"
+    """It went to the driver at once."""
+
+
+class OnConflict(StrEnum):
+    """What to do with an op that conflicts with ops in flight."""
+
+    HOLD = "hold"
+    SEND = "send"
+
+
 class Leaves(Enum):
     """What the reference image holds in an op's range afterwards."""
 

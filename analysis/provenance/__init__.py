@@ -31,7 +31,7 @@ from analysis.provenance.findings import sentence
 from analysis.provenance.history import previous
 from analysis.provenance.rows import Rows
 from analysis.provenance.versions import Versions
-from tracer.mirror.evidence import Evidence
+from tracer.candidates.evidence import Evidence
 from tracer.op import KIND_BY_NUMBER, sectors
 from tracer.trace.data import TraceWithData
 from tracer.verdict import Cause, DamageKind, Detail, Finding, Origin

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from tracer.mirror.evidence import Evidence
+from tracer.candidates.evidence import Evidence
 from tracer.op import SECTOR
 
 Ints = npt.NDArray[np.int64]

@@ -33,8 +33,9 @@ def checkout(
     Trimmed bytes are zeroes, unless the trace was recorded with --trim old-or-zero: then they keep
     their earlier content.
     """
+    from tracer.op import sectors as touched
     from tracer.rework.checkout import checkout
-    from tracer.text import ops, printable, size
+    from tracer.text import many, ops, printable, size
 
     made = checkout(trace, output, at, force=force)
     if as_json:
@@ -47,6 +48,11 @@ def checkout(
     )
     print(f"moment:  {when}: {ops(made.applied)} changed it" +
           (f", {made.failed:,} failed and did not" if made.failed else ""))  # fmt: skip
+    if made.open:
+        sectors = many(sum(len(touched(*piece)) for piece in made.open), "sector")
+        print(f"open:    {sectors} may hold another value, the first is sector "
+              f"{touched(*made.open[0]).start}: ops changed them in flight together, and the trace "
+              "has no read that tells")  # fmt: skip
     if made.payloads == "hash":
         print("data:    not the guest's: made from digests, since the trace has no payloads")
     return 0

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tracer.mirror.scope import Compare
+from tracer.op import OnConflict
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -32,6 +33,15 @@ CompareOption = Annotated[
 ]
 
 Thorough = Annotated[bool, typer.Option("--thorough", help="Compare more of what no op came to.")]
+
+ConflictsOption = Annotated[
+    OnConflict,
+    typer.Option(
+        "--conflicts",
+        help="Send an op that conflicts with ops in flight at once, or hold it until they are "
+        "done.",
+    ),
+]
 
 AllowErrno = Annotated[
     str,

@@ -11,6 +11,7 @@ from blkbox.commands.options import (
     AllowErrno,
     AllowRemote,
     CompareOption,
+    ConflictsOption,
     ExportName,
     JsonTo,
     Listen,
@@ -21,7 +22,7 @@ from blkbox.commands.options import (
     TlsVerifyPeer,
 )
 from tracer.mirror.scope import Compare, Scope
-from tracer.op import TrimRule
+from tracer.op import OnConflict, TrimRule
 from tracer.recording.options import OnMismatch, Payloads, RecordOptions
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def record(
         OnMismatch, typer.Option(help="Fail the request and end, or note it and go on.")
     ] = OnMismatch.STOP,
     trim: Annotated[TrimRule, typer.Option(help="What trimmed bytes may read as.")] = TrimRule.ANY,
+    conflicts: ConflictsOption = OnConflict.SEND,
     once: Annotated[
         bool, typer.Option("--once", help="End when the last client has left.")
     ] = False,
@@ -114,6 +116,7 @@ def record(
         payloads=payloads,
         on_mismatch=on_mismatch,
         trim=trim,
+        conflicts=conflicts,
         once=once,
         trust_start=trust_start,
         scope=Scope(compare, thorough),

@@ -8,6 +8,7 @@ import typer
 from blkbox.commands.options import AllowErrno, CompareOption, JsonTo, ReportTo, Thorough
 from tracer import progress
 from tracer.mirror.scope import Compare
+from tracer.op import OnConflict
 
 if TYPE_CHECKING:
     from tracer.verdict import Verdict
@@ -37,6 +38,20 @@ def replay(
     depth: Annotated[
         str, typer.Option(help="Ops in flight: as recorded, or at most N.", metavar="recorded|N")
     ] = "recorded",
+    conflicts: Annotated[
+        OnConflict | None,
+        typer.Option(
+            help="Send an op that conflicts with ops in flight at once, or hold it until they are "
+            "done [as recorded]."
+        ),
+    ] = None,
+    connections: Annotated[
+        int | None,
+        typer.Option(
+            help="Spread the ops over so many connections to the driver [as recorded].",
+            metavar="N",
+        ),
+    ] = None,
     runs: Annotated[
         int,
         typer.Option(
@@ -121,6 +136,8 @@ def replay(
         locate=locate,
         start=start,
         depth=None if depth == "recorded" else int(depth),
+        conflicts=conflicts,
+        connections=connections,
         runs=runs,
         seed=seed,
         reopen_with=reopen_with,
@@ -137,6 +154,7 @@ def replay(
     command = ["trace", "replay", str(trace)]
     for option, value, default in (
         ("--driver", driver, None), ("--start", start, "auto"), ("--depth", depth, "recorded"),
+        ("--conflicts", conflicts, None), ("--connections", connections, None),
         ("--runs", runs, 1), ("--seed", seed, 0), ("--reopen-with", reopen_with, None),
         ("--timeout", timeout, 30.0), ("--upto", upto, None),
         ("--compare", compare, Compare.TOUCHED), ("--time", time, None),

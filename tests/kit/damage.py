@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from analysis.provenance import explain
+from tracer.candidates.evidence import Evidence
 from tracer.closing import Closing
-from tracer.mirror.evidence import Evidence
 from tracer.op import CARRIES_DATA, MUTATING, SECTOR, Kind, Op
 from tracer.trace.data import TraceWithData
 from tracer.trace.header import Header

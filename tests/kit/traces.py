@@ -8,7 +8,7 @@ from pathlib import Path
 from tracer.op import Kind, Op
 from tracer.trace.file import Trace, TraceWriter
 from tracer.trace.header import Header
-from tracer.trace.records import End, Mark, Mismatch, pack_op
+from tracer.trace.records import End, Mark, Mismatch, Settle, pack_op
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,16 @@ class Recorded:
     mismatches: list[Mismatch]
     end: End | None
     torn_bytes: int
+    settles: list[Settle]
 
 
 def read_trace(path: Path) -> tuple[Recorded, list[Op]]:
     """What is in a trace, and its ops."""
     with Trace(path) as opened:
         found = Recorded(
-            opened.header, opened.marks(), opened.mismatches(), opened.end, opened.torn_bytes
-        )
+            opened.header, opened.marks(), opened.mismatches(), opened.end, opened.torn_bytes,
+            opened.settles(),
+        )  # fmt: skip
         return found, list(opened.ops())
 
 

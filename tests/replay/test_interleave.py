@@ -17,7 +17,7 @@ def test_any_order_is_legal_and_whole(ops: list[Op], seed: int, depth: int, chan
         op.length = 512
         op.kind = int(chance.choice([Kind.READ, Kind.WRITE]))  # type: ignore[attr-defined]
     steps = list(enumerate(schedule(ops)))
-    order = [position for position, _ in interleave(steps, seed, depth)]
+    order = [position for position, _ in interleave(steps, seed, depth, hold=True)]
     assert sorted(order) == list(range(len(steps)))
     if not seed or depth == 1:
         assert order == sorted(order)
@@ -33,7 +33,7 @@ def test_any_order_is_legal_and_whole(ops: list[Op], seed: int, depth: int, chan
 def test_the_gate_opens_in_any_order(ops: list[Op], seed: int) -> None:
     """With one op in flight: each may start once all those sent before it are done."""
     gate = Gate()
-    for _, step in interleave(enumerate(schedule(ops)), seed, 8):
+    for _, step in interleave(enumerate(schedule(ops)), seed, 8, hold=True):
         assert gate.open(step)
         gate.done(step)
 
@@ -47,7 +47,10 @@ def together(count: int) -> list[Op]:
 
 def test_seeds_differ_and_each_is_the_same_every_time() -> None:
     def order(seed: int) -> list[int]:
-        return [position for position, _ in interleave(enumerate(schedule(together(8))), seed, 8)]
+        return [
+            position
+            for position, _ in interleave(enumerate(schedule(together(8))), seed, 8, hold=True)
+        ]
 
     assert order(0) == list(range(8))
     assert len({tuple(order(seed)) for seed in range(6)}) == 6

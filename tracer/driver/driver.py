@@ -27,6 +27,7 @@ from tracer.driver.output import Output
 from tracer.errors import DriverError, NbdError, Unreachable
 from tracer.files import PRIVATE as OWNER_ONLY
 from tracer.interrupts import held
+from tracer.nbd.protocol import TransmissionFlag
 from tracer.nbd.uri import Address
 from tracer.progress import detail
 from tracer.text import shell
@@ -34,6 +35,12 @@ from tracer.text import shell
 START_TIMEOUT = 15.0
 """Seconds in which a driver must open its socket. qemu-nbd takes 0.1 s; a loaded machine takes
 longer."""
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds in which a driver that serves already must take another connection."""
+
+MAX_CONNECTIONS = 16
+"""The most connections to a driver: more than the queues of any guest that we know of."""
 
 STOP_TIMEOUT = 30.0
 """Seconds in which a driver must write out its caches and exit after SIGTERM."""
@@ -230,6 +237,9 @@ class Running:
         self._guard: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
         self._output: Output | None = None
+        self._loop = loop
+        self._address = driver.address
+        self._more: list[NbdDevice] = []
         try:
             if driver.address is not None:
                 self.device = NbdDevice.connect(loop, driver.address)
@@ -263,6 +273,24 @@ class Running:
         odd = self.device.client.note if isinstance(self.device, NbdDevice) else ""
         return f"{self.driver.name}: {odd}" if odd else ""
 
+    def connect(self) -> Device | None:
+        """Open another connection to the disk. Return None if the driver does not promise that they
+        agree (NBD_FLAG_CAN_MULTI_CONN in proto.md), or takes no more of them."""
+        several = self.device.export.flags & TransmissionFlag.CAN_MULTI_CONN
+        if self._address is None or not several or len(self._more) + 1 >= MAX_CONNECTIONS:
+            return None
+        try:
+            device = NbdDevice.connect(self._loop, self._address, CONNECT_TIMEOUT)
+        except (NbdError, Unreachable):
+            return None
+        self._more.append(device)
+        return device
+
+    def disconnect(self, device: Device) -> None:
+        """Close a connection that ``connect`` opened."""
+        device.close()
+        self._more = [one for one in self._more if one is not device]
+
     def exited(self) -> str | None:
         """Return how the driver's process ended (``exit_text``), or None while it runs."""
         if self._process is None:
@@ -285,8 +313,9 @@ class Running:
     def stop(self) -> str | None:
         """Stop the driver as an orderly shutdown does: disconnect, then send SIGTERM. Return what
         went wrong, or None."""
-        if isinstance(self.device, NbdDevice):
-            self.device.disconnect()
+        for device in (*self._more, self.device):
+            if isinstance(device, NbdDevice):
+                device.disconnect()
         problem = None
         if self._process is not None:
             early = self._process.poll()
@@ -358,6 +387,7 @@ class Running:
             if socket.exists():
                 try:
                     address = Address(self.driver.export, path=str(socket))
+                    self._address = address
                     return NbdDevice.connect(loop, address, START_TIMEOUT)
                 except Unreachable:
                     if process.poll() is None and time.monotonic() > deadline:
@@ -371,6 +401,8 @@ class Running:
 
     def _end(self) -> None:
         """Kill the driver and its guard if they still run; remove their folder."""
+        for device in self._more:
+            device.close()
         if hasattr(self, "device"):
             self.device.close()
         if self._guard is not None:

@@ -18,7 +18,7 @@ from tracer.errors import UsageError
 from tracer.files import open_file
 from tracer.nbd.uri import is_uri, modern, parse_name, parse_uri
 
-QEMU_NBD = ("--persistent", "--shared=4", "--discard=unmap", "--detect-zeroes=off")
+QEMU_NBD = ("--persistent", "--shared=16", "--discard=unmap", "--detect-zeroes=off")
 """--persistent: keep running after a client leaves. --discard=unmap: pass trims on to the image
 (the default ignores them). --detect-zeroes=off: do not turn writes of zeroes into write zeroes."""
 

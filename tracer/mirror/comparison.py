@@ -5,7 +5,7 @@ a failed write are unknown. This module tracks both, so that they are not report
 where ops came to, so that a comparison of the images can look there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tracer.mirror.touched import Touched
 from tracer.op import SECTOR, Op, Promise, TrimRule, effect
@@ -34,20 +34,26 @@ class Comparison:
         twin.touched = self.touched.copy()
         return twin
 
-    def done(self, op: Op) -> None:
-        """Note an op that is done on both sides."""
+    def done(self, op: Op, parts: Iterable[tuple[int, int]] | None = None) -> None:
+        """Note an op that is done on both sides. ``parts``: note what it promises only for these
+        parts of its range."""
         promise = effect(op, self.trim_rule).promise
         if promise is not Promise.KEPT:
             self.touched.note(op)
+        for start, end in ((op.offset, op.end),) if parts is None else parts:
+            self.promise(promise, start, end)
+
+    def promise(self, promise: Promise, start: int, end: int) -> None:
+        """Note what the bytes ``[start, end)`` may hold from now on."""
         if promise is Promise.EQUAL:
             if self.trimmed:
-                self.trimmed.remove(op.offset, op.end)
+                self.trimmed.remove(start, end)
             if self.unknown:
-                self.unknown.remove(op.offset, op.end)
+                self.unknown.remove(start, end)
         elif promise is Promise.TRIMMED:
-            self.trimmed.add(op.offset, op.end)
+            self.trimmed.add(start, end)
         elif promise is Promise.UNKNOWN:
-            self.unknown.add(op.offset, op.end)
+            self.unknown.add(start, end)
 
     def defined(self, start: int, end: int) -> bool:
         """Whether every byte of ``[start, end)`` has one right value."""

@@ -3,9 +3,9 @@
 import errno
 from dataclasses import dataclass, field
 
+from tracer.candidates.evidence import Evidence
 from tracer.disk.device import CONNECTION_LOST
 from tracer.mirror.difference import Difference
-from tracer.mirror.evidence import Evidence
 from tracer.op import SECTOR, Fault, sectors
 from tracer.ranges import RangeSet
 from tracer.verdict import Compared

@@ -67,7 +67,7 @@ class Ending:
         if self.signals is not None:
             self.signals.forget()
         deadline = time.monotonic() + ANSWER_TIMEOUT
-        while not recorder.idle and recorder.mirror.test.lost is None and not self._signalled():
+        while not recorder.idle and recorder.mirror.lost is None and not self._signalled():
             turn(0.2)
             if time.monotonic() > deadline:
                 self._unanswered = True
@@ -117,6 +117,7 @@ class Ending:
     def _compare(self) -> None:
         """Flush the test image, then compare it with the reference, and record the damage."""
         recorder, device = self.recorder, self.running.device
+        recorder.settle()
         recorder.add(Op(0, int(Kind.FLUSH)))
         recorder.turn(0)  # sends the flush: the turns below wait for events first
         deadline = time.monotonic() + ANSWER_TIMEOUT
@@ -124,6 +125,7 @@ class Ending:
             if self._signalled():
                 return
             recorder.turn(0.2)
+        recorder.mirror.give_up()
         result = Sweep()
         with self._interruptible():
             # adopt: a later recording on these images must find them equal

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracer.mirror.scope import USUAL, Scope
-from tracer.op import TrimRule
+from tracer.op import OnConflict, TrimRule
 
 if TYPE_CHECKING:  # the command line needs the enums, and starts faster without drivers
     from tracer.driver.driver import Driver
@@ -55,6 +55,7 @@ class RecordOptions:
     payloads: Payloads = Payloads.FULL
     on_mismatch: OnMismatch = OnMismatch.STOP
     trim: TrimRule = TrimRule.ANY
+    conflicts: OnConflict = OnConflict.SEND
     once: bool = False
     """End when the last guest has disconnected."""
     trust_start: bool = False

@@ -10,6 +10,7 @@ from tracer.disk.file import FileDevice
 from tracer.driver import environment
 from tracer.files import check_free
 from tracer.interrupts import held as signals_wait
+from tracer.op import Conflicts, OnConflict
 from tracer.progress import bar
 from tracer.recording.locks import Locks
 from tracer.recording.options import Payloads, RecordOptions
@@ -64,6 +65,7 @@ class NewTrace:
             tools=environment.versions(options.driver),
             started=time.time_ns(),
             trim=options.trim,
+            conflicts=Conflicts.HELD if options.conflicts is OnConflict.HOLD else Conflicts.SENT,
             start_image="recorded" if start else "blank",
         )
         with signals_wait():

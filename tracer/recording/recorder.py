@@ -2,8 +2,8 @@
 
 One turn of the loop: read what guests sent, pump the mirror, write the records of all completed ops
 in one system call, and only then reply. So if a guest saw an op complete, the op is in the trace.
-And if an op's completion time is before another op's submission time, its reply really was sent
-before.
+And if an op's completion time is before another op's submission time, the driver had really
+answered it before.
 """
 
 import errno
@@ -22,8 +22,10 @@ from tracer.disk.loop import Loop
 from tracer.errors import StorageError, UsageError
 from tracer.mirror.alone import Alone
 from tracer.mirror.comparison import Comparison
+from tracer.mirror.contention import Settled
 from tracer.mirror.difference import Difference, describe
-from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Flight, Mirror
+from tracer.mirror.flight import Flight
+from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, MAX_UNSETTLED, SETTLE_STEP, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
@@ -31,7 +33,7 @@ from tracer.recording.acceptor import Acceptor
 from tracer.recording.connection import MAX_WARNINGS, Guest, at_most
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import LINGER
-from tracer.trace.records import Mark, Mismatch, pack_op
+from tracer.trace.records import Mark, Mismatch, Settle, pack_op
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -69,23 +71,42 @@ class Recorder:
         sync: bool = False,
         say: Callable[[str], None] = print,
         check_room: Callable[[int], None] = lambda needed: None,
+        connect: Callable[[], Device | None] = lambda: None,
+        disconnect: Callable[[Device], None] = lambda device: None,
+        hold: bool = False,
         allowed: frozenset[int] = frozenset(),
         export_name: str = "",
     ) -> None:
         offered = reference.export if test is None else test.export
         self.export = p.Export(
             reference.export.size,
-            # all guests share a connection to the driver, so a flush of any guest covers all of
-            # them
+            # guests share a connection to the driver, unless it promises that a flush on any covers
+            # all of them
             int(offered.flags & p.PASSED_ON | p.TransmissionFlag.CAN_MULTI_CONN),
             offered.sizes,
             export_name,
             offered.description,
         )
+        self._connect = connect
+        self._disconnect = disconnect
+        self._known: set[int] = set()  # guests that have a connection to the driver, or share one
+        self._own: set[int] = set()  # those that have one
+        self._settled: list[Settled] = []
         self.mirror = (
-            Alone(reference, comparison.trim_rule, self._done, self._referred)
+            Alone(
+                reference, comparison.trim_rule, self._done, self._meanwhile, self._settled.append
+            )
             if test is None
-            else Mirror(reference, test, comparison, self._done, self._referred, allowed=allowed)
+            else Mirror(
+                reference,
+                test,
+                comparison,
+                self._done,
+                self._meanwhile,
+                settled=self._settled.append,
+                hold=hold,
+                allowed=allowed,
+            )
         )
         self._acceptor: Acceptor | None = None
         self.counts: Counter[int] = Counter()
@@ -118,6 +139,8 @@ class Recorder:
         self._warn = at_most(MAX_WARNINGS, say)
         self._finished: list[Flight] = []
         self._bytes_in_flight = 0
+        self._last_completed = 0
+        self._settling = 0  # reads of our own that are in flight
         self._waiting = False  # whether a guest has requests that do not fit into the mirror
 
     # ---------------------------------------------------------------- guests
@@ -132,6 +155,25 @@ class Recorder:
         """Take no more guests."""
         if self._acceptor is not None:
             self._acceptor.close()
+
+    def _match_connections(self) -> None:
+        """Give each guest's connection one of its own to the driver, if the driver allows that; the
+        first one uses that of our own ops."""
+        for guest in list(self.guests):
+            if guest.number not in self._known:
+                first = not self._known
+                self._known.add(guest.number)
+                device = None if first else self._connect()
+                if device is not None:
+                    self.mirror.connect(guest.number, device)
+                    self._own.add(guest.number)
+        if self._own:
+            here = {guest.number for guest in self.guests}
+            for number in [number for number in self._own if number not in here]:
+                device = self.mirror.disconnect(number)
+                if device is not None:
+                    self._disconnect(device)
+                    self._own.remove(number)
 
     @property
     def guests(self) -> list[Guest]:
@@ -149,16 +191,37 @@ class Recorder:
         if payloads is not None and (payloads.waiting or payloads.full):
             timeout = min(LINGER, timeout or LINGER)  # the payload store makes no events: poll it
         self._loop.poll(timeout)
+        self._match_connections()
         self._admit()
         while True:
             self.mirror.pump()
+            self._check_reference()
             self._commit()
             if not self._waiting or not self._admit():  # the commit made room
                 break
+        self.mirror.apply()  # guests have their replies: this costs them no time
+        self._check_reference()
+        if self.mirror.open_bytes > MAX_UNSETTLED and not self._settling:
+            self.settle()
         if payloads is not None:
             payloads.tick()
         if self._acceptor is not None:
             self._acceptor.tidy()
+
+    def _check_reference(self) -> None:
+        """Stop if the reference could not be written."""
+        if self.mirror.failed is not None and self.error is None:
+            self.error = self.mirror.failed
+            self.stopped = str(self.error)
+
+    def settle(self) -> None:
+        """Submit reads of what conflicting ops have left open. They decide it."""
+        unit = self.export.sizes.minimum
+        for first, last in self.mirror.unsettled().aligned(unit):
+            for start in range(first, min(last, self.export.size), SETTLE_STEP):
+                end = min(start + SETTLE_STEP, last, self.export.size)
+                self._settling += 1
+                self.add(Op(0, int(Kind.READ), 0, start, end - start))
 
     @property
     def idle(self) -> bool:
@@ -170,7 +233,7 @@ class Recorder:
         """Submit an op of our own. It is mirrored and recorded like a guest's op."""
         op.seq = self.seq
         self.seq += 1
-        op.submitted = self._now()
+        op.submitted = self._submission()
         self.mirror.submit(Flight(op, data, None))
 
     def record_start(self, offset: int, data: bytes) -> None:
@@ -238,7 +301,7 @@ class Recorder:
     def _submit(self, guest: Guest, request: Request) -> None:
         op = Op(
             self.seq, request.kind, request.flags & ~SHAPE_FLAGS, request.offset, request.length,
-            self._now(), connection=guest.number,
+            self._submission(), connection=guest.number,
         )  # fmt: skip
         self.seq += 1
         guest.in_flight += 1
@@ -248,11 +311,9 @@ class Recorder:
 
     # ---------------------------------------------------------------- the mirror's callbacks
 
-    def _referred(self, flight: Flight) -> None:
-        """The reference has done an op: hash its data while the driver works."""
+    def _meanwhile(self, flight: Flight) -> None:
+        """The driver works on an op: hash its data."""
         op, data = flight.op, flight.data
-        if data is None or op.reference_status:
-            return
         assert isinstance(data, bytes | bytearray)
         op.digest = digest(data)
         if self._payloads is not None and op.kind in CARRIES_DATA:
@@ -260,6 +321,11 @@ class Recorder:
 
     def _done(self, flight: Flight) -> None:
         """Both sides have done an op."""
+        op = flight.op
+        op.completed = self._last_completed = self._now()
+        if flight.contested and op.kind == Kind.READ and not op.test_status:
+            assert isinstance(flight.data, bytes | bytearray)
+            op.digest = digest(flight.data)  # the guest gets what the test side returned
         self._finished.append(flight)
 
     # ---------------------------------------------------------------- recording
@@ -267,6 +333,11 @@ class Recorder:
     def _now(self) -> int:
         """The time since the trace's start, in ns."""
         return time.monotonic_ns() - self.started
+
+    def _submission(self) -> int:
+        """The time for an op that is submitted now: later than that of each op that was done
+        before, so that the trace shows which ops were in flight together."""
+        return max(self._now(), self._last_completed + 1)
 
     def _commit(self) -> None:
         """Record the completed ops, then reply."""
@@ -292,7 +363,6 @@ class Recorder:
         records, broken = [], None
         for flight in finished:
             op = flight.op
-            op.completed = now
             records.append(pack_op(op))
             self.counts[op.kind] += 1
             self.bytes[op.kind] += op.length
@@ -300,6 +370,7 @@ class Recorder:
             if op.reference_status and not op.refused and not flight.forgiven:
                 broken = op
         self._output.write(records)
+        self._record_settled()
         if broken is not None:  # the reference is our own file: the driver is not to blame
             reason = os.strerror(broken.reference_status)
             where = self.mirror.reference.path
@@ -314,6 +385,19 @@ class Recorder:
                 self.note(difference, now)
                 if self._stop_on_mismatch and self.stopped is None:
                     self.stopped = "the two sides differ"
+
+    def _record_settled(self) -> None:
+        """Record what reads have decided."""
+        if not self._settled:
+            return
+        settled, self._settled[:] = list(self._settled), []
+        for one in settled:
+            self._output.settle(
+                Settle(
+                    one.decided, one.start, one.end - one.start, one.winner, self._now(),
+                    digest(one.data),
+                )
+            )  # fmt: skip
 
     def note_range(self, start: int, end: int) -> None:
         """Record a further damaged range of bytes, found after the run, without showing it."""
@@ -349,6 +433,7 @@ class Recorder:
     def _reply(self, flight: Flight) -> None:
         op = flight.op
         if flight.token is None:
+            self._settling -= op.kind == Kind.READ
             return
         guest, request = flight.token
         guest.in_flight -= 1

@@ -17,7 +17,7 @@ from tracer.disk.room import check_room
 from tracer.errors import BlkboxError, Undecidable
 from tracer.interrupts import held as signals_wait
 from tracer.mirror.difference import Difference
-from tracer.op import KIND_BY_NUMBER, Kind, sectors
+from tracer.op import KIND_BY_NUMBER, Kind, OnConflict, sectors
 from tracer.recording import control
 from tracer.recording.ending import Ending
 from tracer.recording.guest import GuestCommand
@@ -79,7 +79,9 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         recorder = Recorder(
             loop, reference, None if alone else running.device, comparison, output,
             stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
-            check_room=check, allowed=options.allowed, export_name=options.export_name,
+            check_room=check, connect=running.connect, disconnect=running.disconnect,
+            hold=options.conflicts is OnConflict.HOLD, allowed=options.allowed,
+            export_name=options.export_name,
         )  # fmt: skip
         record_start(recorder, reference, start)
         signals = stack.enter_context(Signals(loop)) if options.handle_signals else None
@@ -168,7 +170,7 @@ class _Session:
     def _serve(self) -> None:
         """Run the loop until the guest is done, a signal comes or the recording stops."""
         recorder, signals = self.recorder, self.signals
-        while recorder.stopped is None and recorder.mirror.test.lost is None:
+        while recorder.stopped is None and recorder.mirror.lost is None:
             self._turn(0.2)
             if self.guest is not None:
                 if self.guest.exited is not None:

@@ -1,7 +1,7 @@
 """``trace checkout``: make an image of the disk as it should have been at a moment of a trace."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracer.disk.file import FileDevice
@@ -10,9 +10,11 @@ from tracer.errors import StorageError, UsageError
 from tracer.files import check_new, replaced, whole
 from tracer.op import Kind, Leaves, changing_kinds, effect
 from tracer.progress import bar
+from tracer.rework.open_ranges import open_ranges
 from tracer.trace.data import TraceWithData
+from tracer.trace.effects import changes
 from tracer.trace.marks import last_op, resolve_upto
-from tracer.trace.order import by_seq
+from tracer.trace.order import with_completion_index
 from tracer.trace.payloads import payload_path
 
 
@@ -34,6 +36,9 @@ class Checkout:
     """Ops that changed the image."""
     failed: int = 0
     """Ops that would have changed it, but failed on the reference when recorded."""
+    open: list[tuple[int, int]] = field(default_factory=list)
+    """The bytes ``[start, end)`` that may hold another value than in the image: ops changed them in
+    flight together, and nothing in the trace settles them."""
     schema: int = 1
 
 
@@ -59,6 +64,7 @@ def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = F
                 _apply(source, partial, made)
         except OSError as error:
             raise StorageError(f"cannot write {image}: {error.strerror}") from error
+        made.open = list(open_ranges(source.trace, before))
     return made
 
 
@@ -70,9 +76,8 @@ def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
         FileDevice(image, durable=False) as device,
         bar("checking out", made.before, "ops") as progress,
     ):
-        for op in by_seq(trace.ops(), trace.recorded):
-            if op.seq >= made.before:
-                break
+        numbered = with_completion_index(trace.ops(), trace.recorded)
+        for _, op, start, end in changes(numbered, trace.settles(), made.before):
             progress(1)
             if op.kind in changing and op.reference_status:
                 made.failed += 1
@@ -84,7 +89,9 @@ def _apply(source: TraceWithData, image: Path, made: Checkout) -> None:
             # every op that leaves zeroes makes a hole, so that the image stays sparse
             kind = Kind.WRITE if is_data else Kind.TRIM
             data = source.data(op) if is_data else None
-            error, _, _ = device.execute(kind, 0, op.offset, op.length, data)
+            if data is not None:
+                data = memoryview(data)[start - op.offset : end - op.offset]
+            error, _, _ = device.execute(kind, 0, start, end - start, data)
             if error:
                 raise OSError(error, os.strerror(error))
     # the device has freed the blocks of zeroes by now; the unit of st_blocks is always 512

@@ -21,10 +21,11 @@ from tracer.progress import bar
 from tracer.rework.last_writers import LastWriters
 from tracer.rework.rewrite import check_output, derived, new_trace
 from tracer.trace.data import TraceWithData
+from tracer.trace.effects import changes
 from tracer.trace.order import by_seq
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import payload_path
-from tracer.trace.records import End, Mark, Mismatch
+from tracer.trace.records import NO_SEQ, End, Mark, Mismatch, Restart, Settle
 
 Progress = Callable[[int], None]
 
@@ -106,12 +107,14 @@ def _before(source: TraceWithData, first: int, progress: Progress) -> Iterator[O
 def _last_writers(source: TraceWithData, first: int, progress: Progress) -> LastWriters:
     """Return which op last wrote each byte that the disk holds before op ``first``."""
     writers = LastWriters()
-    for op in _before(source, first, progress):
-        leaves = effect(op, source.trace.header.trim).leaves
+    trace = source.trace
+    before = ((op.seq, op) for op in _before(source, first, progress))
+    for seq, op, start, end in changes(before, trace.settles(), first):
+        leaves = effect(op, trace.header.trim).leaves
         if leaves is Leaves.DATA:
-            writers.write(op.offset, op.end, op.seq)
+            writers.write(start, end, seq)
         elif leaves is Leaves.ZEROES:
-            writers.zero(op.offset, op.end)
+            writers.zero(start, end)
     return writers
 
 
@@ -195,6 +198,14 @@ def _copy(
         elif isinstance(record, Mark):
             if first <= record.seq <= upto:  # the user may have cut up to a mark
                 written.mark(replace(record, seq=record.seq + shift))
+        elif isinstance(record, Restart):
+            if first < record.seq <= upto:
+                written.restart(replace(record, seq=record.seq + shift))
+        elif isinstance(record, Settle):
+            if first <= record.seq < upto:
+                inside = first <= record.winner < upto
+                winner = record.winner + shift if inside else NO_SEQ
+                written.settle(replace(record, seq=record.seq + shift, winner=winner))
         elif isinstance(record, Mismatch):
             # differences found after the run have the number that the next op would have had
             after_run = record.seq == upto and record.fault == Fault.FINAL

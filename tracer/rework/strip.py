@@ -7,7 +7,7 @@ from tracer.op import NO_PAYLOAD, Op
 from tracer.progress import bar
 from tracer.rework.rewrite import check_output, derived, new_trace
 from tracer.trace.file import Trace
-from tracer.trace.records import Mark, Mismatch
+from tracer.trace.records import Mark, Mismatch, Restart, Settle
 
 
 @dataclass(slots=True)
@@ -44,6 +44,10 @@ def strip(source: Path, out: Path, *, force: bool = False) -> Stripped:
                 ops += 1
             elif isinstance(record, Mark):
                 written.mark(record)
+            elif isinstance(record, Settle):
+                written.settle(record)
+            elif isinstance(record, Restart):
+                written.restart(record)
             elif isinstance(record, Mismatch):
                 written.mismatch(replace(record, payload=NO_PAYLOAD))
         end = trace.end

@@ -13,6 +13,7 @@ from tracer.op import Buffer, Extents, Kind, Leaves, Op, effect
 from tracer.progress import bar
 from tracer.rework.last_writers import LastWriters
 from tracer.trace.data import TraceWithData
+from tracer.trace.effects import changes
 from tracer.trace.order import numbered_by_seq
 
 CACHED = 64 << 20
@@ -57,15 +58,14 @@ class Past:
             if isinstance(record, Op)
         )
         with bar("reading the trace", before, "ops") as progress:
-            for number, op in numbered_by_seq(numbered, trace.recorded):
-                if op.seq >= before:
-                    break
+            ordered = numbered_by_seq(numbered, trace.recorded)
+            for number, op, start, end in changes(ordered, trace.settles(), before):
                 progress(1)
                 leaves = effect(op, rule).leaves
                 if leaves is Leaves.DATA:
-                    self._writers.write(op.offset, op.end, number)
+                    self._writers.write(start, end, number)
                 elif leaves is Leaves.ZEROES:
-                    self._writers.zero(op.offset, op.end)
+                    self._writers.zero(start, end)
 
     def execute(self, kind: int, offset: int, length: int, _: Buffer | None) -> Answer:
         """Do a request. If it fails, ``problem`` says why."""

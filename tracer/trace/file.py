@@ -20,15 +20,19 @@ from tracer.op import Op
 from tracer.trace.header import MAX_HEADER, Header, parse_header
 from tracer.trace.records import (
     RECORD_SIZE,
-    UNPACK,
     End,
     Mark,
     Mismatch,
     Record,
+    Restart,
+    Settle,
     Tag,
     pack_end,
     pack_mark,
     pack_mismatch,
+    pack_restart,
+    pack_settle,
+    unpack,
 )
 from tracer.trace.valid import MAX_MISSING, Order, reason
 
@@ -80,6 +84,14 @@ class TraceWriter:
     def mark(self, mark: Mark) -> None:
         """Append a mark. Raises StorageError."""
         self._write(pack_mark(mark))
+
+    def settle(self, settle: Settle) -> None:
+        """Append a settle. Raises StorageError."""
+        self._write(pack_settle(settle))
+
+    def restart(self, restart: Restart) -> None:
+        """Append a restart. Raises StorageError."""
+        self._write(pack_restart(restart))
 
     def close(self, end: End) -> None:
         """Append the end record and close the file, even after an error. Raises StorageError."""
@@ -179,6 +191,14 @@ class Trace(Closing):
         """Return the marks. Raises TraceError."""
         return [record for record in self._select(Tag.MARK) if isinstance(record, Mark)]
 
+    def settles(self) -> list[Settle]:
+        """Return what reads decided after conflicts. Raises TraceError."""
+        return [record for record in self._select(Tag.SETTLE) if isinstance(record, Settle)]
+
+    def restarts(self) -> list[Restart]:
+        """Return the restarts of the driver. Raises TraceError."""
+        return [record for record in self._select(Tag.RESTART) if isinstance(record, Restart)]
+
     def recorded(self) -> bytes:
         """Return, by seq, whether there is a record of that op: a byte for each seq that a valid
         trace of this length can have. Reads the whole file, but does not check it."""
@@ -227,9 +247,7 @@ class Trace(Closing):
     def _unpack(self, block: bytes, inner: int, at: int) -> Record:
         """Return the record at byte ``inner`` of a block, which is byte ``at`` of the file. Raises
         TraceError if it is not valid."""
-        unpack = UNPACK.get(block[inner + 1])
-        if unpack is not None:
-            record = unpack(block, inner, self.header.size)
-            if record is not None:
-                return record
+        record = unpack(block, inner, self.header.size)
+        if record is not None:
+            return record
         raise self.invalid(at, reason(block, inner, self.header.size))

@@ -16,11 +16,12 @@ import msgpack
 
 from tracer import digest
 from tracer.errors import TraceError
-from tracer.op import TrimRule
+from tracer.op import Conflicts, TrimRule
 from tracer.trace.records import MAX_INT, RECORD_SIZE
+from tracer.trace.upgrade import upgraded
 
 FORMAT = "blkbox-trace"
-VERSION = 1
+VERSION = 2
 
 MAX_SIZE = 1 << 62
 """Bytes in a disk: below what lseek can address, so that no offset in a trace overflows."""
@@ -49,11 +50,14 @@ class Header:
     tools: dict[str, str] = field(default_factory=dict)
     started: int = 0
     trim: TrimRule = TrimRule.ANY
+    conflicts: Conflicts = Conflicts.SENT
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     digest: str = digest.NAME
     start_image: str = "blank"
     cut: dict[str, Any] = field(default_factory=dict)
     """If the trace is a part of another trace: which part (tracer/rework/cut.py)."""
+    profile: dict[str, Any] = field(default_factory=dict)
+    """How the trace was made, if it was generated (replay/generate.py)."""
     record_size: int = RECORD_SIZE
     format: str = FORMAT
     version: int = VERSION
@@ -65,11 +69,13 @@ def parse_header(path: Path, head: bytes) -> tuple[Header, int]:
     Raises TraceError if it is not a trace or the header is damaged. Ignores unknown keys.
     """
     raw, records_at = unpack_header(path, head, kind="a trace", name=FORMAT, version=VERSION)
+    raw = upgraded(raw)
     wrong = _wrong(raw)
     if wrong is not None:
         raise TraceError(f"{path}: its header is damaged: {wrong}")
     known = {name: raw[name] for name in Header.__dataclass_fields__ if name in raw}
-    return Header(**{**known, "trim": TrimRule(raw["trim"])}), records_at
+    rules = {"trim": TrimRule(raw["trim"]), "conflicts": Conflicts(raw["conflicts"])}
+    return Header(**{**known, **rules}), records_at
 
 
 def unpack_header(
@@ -78,8 +84,8 @@ def unpack_header(
     """Return the header in a file's first bytes, and the byte after it.
 
     ``kind`` says in words what the file should be, for error messages; ``name`` and ``version`` are
-    its format's. Raises TraceError if the file does not begin with a header of that format and
-    version.
+    its format's: older versions are valid too. Raises TraceError if the file does not begin with
+    such a header.
     """
     unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER)
     unpacker.feed(head)
@@ -89,7 +95,7 @@ def unpack_header(
         raise TraceError(f"{path} is not {kind}: {_instead(head)}") from error
     if not isinstance(header, dict) or header.get("format") != name:
         raise TraceError(f"{path} is not {kind}: {_instead(head, header)}")
-    if header.get("version") != version:
+    if type(header.get("version")) is not int or not 1 <= header["version"] <= version:
         strange = reprlib.repr(header.get("version"))
         raise TraceError(f"{path}: format version {strange} is not known here")
     return header, unpacker.tell()
@@ -157,12 +163,14 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "digest": lambda value: value == digest.NAME,
     "payloads": lambda value: value in ("full", "hash"),
     "trim": lambda value: value in list(TrimRule),
+    "conflicts": lambda value: value in list(Conflicts),
     "start_image": lambda value: value in ("blank", "recorded"),
     "id": lambda value: isinstance(value, str) and len(value) <= MAX_ID,
     "started": _is_count,
     "driver": _is_plain_map,
     "host": _is_plain_map,
     "tools": _is_plain_map,
+    "profile": _is_plain_map,
     "cut": _is_cut,
 }
 """By key of a trace's header, whether a value is valid."""

@@ -12,7 +12,7 @@ from tracer.op import NO_PAYLOAD, Op
 from tracer.trace.file import TraceWriter
 from tracer.trace.header import Header
 from tracer.trace.payloads import PayloadWriter, payload_path
-from tracer.trace.records import End, Mark, Mismatch, pack_op
+from tracer.trace.records import End, Mark, Mismatch, Restart, Settle, pack_op
 
 BATCH = 1024
 """Ops that ``op`` gathers for one system call."""
@@ -85,6 +85,16 @@ class TraceOutput:
         """Append a mismatch."""
         self.flush()
         self._trace.mismatch(mismatch)
+
+    def settle(self, settle: Settle) -> None:
+        """Append a settle."""
+        self.flush()
+        self._trace.settle(settle)
+
+    def restart(self, restart: Restart) -> None:
+        """Append a restart."""
+        self.flush()
+        self._trace.restart(restart)
 
     def flush(self) -> None:
         """Append the gathered ops."""

@@ -31,7 +31,16 @@ class Tag(IntEnum):
     MARK = 2
     MISMATCH = 3
     END = 4
+    SETTLE = 5
+    RESTART = 6
+    LOWER = 7
+    """Reserved for the driver's own I/O."""
+    ACTION = 8
+    """Reserved for what is done to the driver: a snapshot, a resize."""
 
+
+MAX_TAG = 0x7F
+"""The largest number of a kind: what msgpack holds in one byte."""
 
 _OP = struct.Struct(">BB BQ BB BH BQ BQ BQ BQ BQ BQ BH BH BI BQ BB16s".replace(" ", ""))
 """An array of 15: the tag, then each field after its msgpack type byte."""
@@ -42,8 +51,10 @@ RECORD_SIZE = _OP.size
 _MISMATCH = struct.Struct(">BB BQ BB BQ BQ BH BH BQ BQ BB16s BB33s".replace(" ", ""))
 _MARK = struct.Struct(">BB BQ BQ BB86s".replace(" ", ""))
 _END = struct.Struct(">BB BQ BQ BQ BB77s".replace(" ", ""))
+_SETTLE = struct.Struct(">BB BQ BQ BQ BQ BQ BB16s BB41s".replace(" ", ""))
+_RESTART = _MARK
 
-assert _MARK.size == _MISMATCH.size == _END.size == RECORD_SIZE
+assert _MARK.size == _MISMATCH.size == _END.size == _SETTLE.size == RECORD_SIZE
 
 _ARRAY = 0x90  # msgpack fixarray; + count
 _U8, _U16, _U32, _U64, _BIN8, _STR8 = 0xCC, 0xCD, 0xCE, 0xCF, 0xC4, 0xD9
@@ -57,7 +68,10 @@ KNOWN_FLAGS = reduce(or_, FLAGS_OF.values())
 """The flags that the record of any op may have."""
 
 MAX_MARK = 86
-"""Bytes in a mark's name, in UTF-8."""
+"""Bytes in a mark's name, and in why a driver was restarted, in UTF-8."""
+
+NO_SEQ = (1 << 64) - 1
+"""The winner of a settle whose range holds what was there before the conflict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +115,41 @@ class End:
     verdict: str
 
 
-Record = Op | Mark | Mismatch | End
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """What a range holds after ops that conflicted in flight, where their order does not tell.
+
+    ``seq`` is the op whose answer decided, ``winner`` the op whose value the ``length`` bytes from
+    ``offset`` hold, or NO_SEQ. ``time`` is in ns since the trace's start. ``digest`` is that of
+    these bytes.
+    """
+
+    seq: int
+    offset: int
+    length: int
+    winner: int
+    time: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The driver was stopped and started again before op ``seq``, ``time`` ns after the trace's
+    start. ``why`` says what for, in a few words."""
+
+    seq: int
+    time: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A record of a kind that this version does not know, or that is reserved."""
+
+    tag: int
+
+
+Record = Op | Mark | Mismatch | End | Settle | Restart | Unknown
 
 
 def pack_op(op: Op) -> bytes:
@@ -141,6 +189,25 @@ def pack_end(end: End) -> bytes:
     )  # fmt: skip
 
 
+def pack_settle(settle: Settle) -> bytes:
+    """Return a settle's record."""
+    return _SETTLE.pack(
+        _ARRAY + 8, Tag.SETTLE,
+        _U64, settle.seq, _U64, settle.offset, _U64, settle.length, _U64, settle.winner,
+        _U64, settle.time, _BIN8, 16, settle.digest, _BIN8, 41, b"",
+    )  # fmt: skip
+
+
+def pack_restart(restart: Restart) -> bytes:
+    """Return a restart's record. Raises ValueError if ``why`` is longer than MAX_MARK bytes."""
+    why = restart.why.encode()
+    if len(why) > MAX_MARK:
+        raise ValueError(f"why a driver was restarted takes at most {MAX_MARK} bytes")
+    return _RESTART.pack(
+        _ARRAY + 4, Tag.RESTART, _U64, restart.seq, _U64, restart.time, _STR8, MAX_MARK, why
+    )
+
+
 def _unpack_op(data: Any, at: int, size: int) -> Op | None:
     (
         array, _,
@@ -175,6 +242,28 @@ def _unpack_mark(data: Any, at: int, _size: int) -> Mark | None:
         return None
     words = _text(name)
     return None if words is None or (seq | time) > MAX_INT else Mark(seq, time, words)
+
+
+def _unpack_restart(data: Any, at: int, size: int) -> Restart | None:
+    mark = _unpack_mark(data, at, size)
+    return None if mark is None else Restart(mark.seq, mark.time, mark.name)
+
+
+def _unpack_settle(data: Any, at: int, size: int) -> Settle | None:
+    (
+        array, _, t1, seq, t2, offset, t3, length, t4, winner, t5, time, t6, width, digest_,
+        t7, pad, _,
+    ) = _SETTLE.unpack_from(data, at)  # fmt: skip
+    types = (array, t1, t2, t3, t4, t5, t6, width, t7, pad)
+    if (
+        types != (_ARRAY + 8, _U64, _U64, _U64, _U64, _U64, _BIN8, 16, _BIN8, 41)
+        or not length
+        or offset + length > size
+        or (seq | time) > MAX_INT
+        or (winner > MAX_INT and winner != NO_SEQ)
+    ):
+        return None
+    return Settle(seq, offset, length, winner, time, digest_)
 
 
 def _unpack_mismatch(data: Any, at: int, size: int) -> Mismatch | None:
@@ -219,6 +308,18 @@ UNPACK: dict[int, Callable[[Any, int, int], Record | None]] = {
     Tag.MARK: _unpack_mark,
     Tag.MISMATCH: _unpack_mismatch,
     Tag.END: _unpack_end,
+    Tag.SETTLE: _unpack_settle,
+    Tag.RESTART: _unpack_restart,
 }
 """By tag, the function that unpacks a record: (buffer, byte in it, disk's size in bytes) -> the
 record, or None if the bytes are not a valid record of that kind for a disk of that size."""
+
+
+def unpack(data: Any, at: int, size: int) -> Record | None:
+    """Return the record at byte ``at`` of a buffer; None if it is not valid for a disk of ``size``
+    bytes. A kind that is not known here is valid if the record is a msgpack array."""
+    unpack_kind = UNPACK.get(data[at + 1])
+    if unpack_kind is not None:
+        return unpack_kind(data, at, size)
+    known_form = data[at] & 0xF0 == _ARRAY and 0 < data[at + 1] <= MAX_TAG
+    return Unknown(data[at + 1]) if known_form else None

@@ -13,10 +13,13 @@ from tracer.op import CARRIES_DATA, FLAGS_OF, KIND_BY_NUMBER, NO_TIME, Fault, Ki
 from tracer.trace.records import (
     MAX_INT,
     MAX_LENGTH,
+    NO_SEQ,
     RECORD_SIZE,
     UNPACK,
     End,
     Record,
+    Restart,
+    Settle,
     Tag,
 )
 
@@ -36,6 +39,7 @@ class Order:
         self._completed = 0
         self._ended = False
         self._count = 0
+        self._restarted = 0
         # runs of seqs that have come, ascending: the first and the last seq of each, and when these
         # were submitted. A run that ends before seq 0 saves a special case
         self._starts, self._ends = [-1], [-1]
@@ -47,10 +51,22 @@ class Order:
             return "it comes after the end record"
         if isinstance(record, Op):
             return self._check_op(record)
+        if isinstance(record, Settle) and not self._has(record.seq):
+            return f"op #{record.seq}, which decided it, has no record before it"
+        if isinstance(record, Restart):
+            if self._ends[-1] >= record.seq:
+                return f"the driver was restarted before op #{record.seq}, which is recorded before"
+            self._restarted = record.seq
         self._ended = isinstance(record, End)
         return None
 
+    def _has(self, seq: int) -> bool:
+        """Whether an op with that seq has come."""
+        return seq <= self._ends[bisect_right(self._starts, seq) - 1]
+
     def _check_op(self, op: Op) -> str | None:
+        if op.seq < self._restarted:
+            return f"op #{op.seq} is recorded after the restart before op #{self._restarted}"
         if op.completed < self._completed:
             return f"op #{op.seq} completed before the op in the record before it"
         self._completed = op.completed
@@ -106,13 +122,16 @@ def reason(data: Any, at: int, size: int) -> str:
         never = name == "completed" and number == NO_TIME
         if number > MAX_INT and name in _SHORT and not never:
             return f"{what} has {number} as {name}, which is more than 63 bits"
-    if tag in (Tag.MARK, Tag.END):
+    if tag in (Tag.MARK, Tag.END, Tag.RESTART):
         return f"{what} has a text that is not UTF-8"
-    wrong = _wrong_op(fields) if tag is Tag.OP else _wrong_mismatch(fields)
+    wrong = _WRONG[tag](fields)
     return f"{what} {wrong or _beyond(fields, size)}"
 
 
-_NAMES = {Tag.OP: "an op", Tag.MARK: "a mark", Tag.MISMATCH: "a mismatch", Tag.END: "an end record"}
+_NAMES = {
+    Tag.OP: "an op", Tag.MARK: "a mark", Tag.MISMATCH: "a mismatch", Tag.END: "an end record",
+    Tag.SETTLE: "a settle", Tag.RESTART: "a restart",
+}  # fmt: skip
 
 _U8, _U16, _U32, _U64 = (b"\xcc", 1), (b"\xcd", 2), (b"\xce", 4), (b"\xcf", 8)
 _DIGEST = b"\xc4\x10", 16
@@ -130,6 +149,11 @@ _LAYOUTS = {
         "actual_status": _U16, "time": _U64, "payload": _U64, "digest": _DIGEST,
         "padding": (b"\xc4\x21", 33),
     },
+    Tag.SETTLE: {
+        "seq": _U64, "offset": _U64, "length": _U64, "winner": _U64, "time": _U64,
+        "digest": _DIGEST, "padding": (b"\xc4\x29", 41),
+    },
+    Tag.RESTART: {"seq": _U64, "time": _U64, "why": (b"\xd9\x56", 86)},
     Tag.END: {"ops": _U64, "mismatches": _U64, "time": _U64, "verdict": (b"\xd9\x4d", 77)},
 }  # fmt: skip
 """By kind, a record's fields: the msgpack bytes before each, and its own bytes."""
@@ -177,6 +201,16 @@ def _wrong_op(op: dict[str, int]) -> str:
 def _wrong_mismatch(found: dict[str, int]) -> str:
     known = found["fault"] in Fault.__members__.values()
     return "" if known else f"is of no known kind ({found['fault']})"
+
+
+def _wrong_settle(found: dict[str, int]) -> str:
+    if not found["length"]:
+        return "has no bytes"
+    winner = found["winner"]
+    return f"has {winner} as its winner" if MAX_INT < winner != NO_SEQ else ""
+
+
+_WRONG = {Tag.OP: _wrong_op, Tag.MISMATCH: _wrong_mismatch, Tag.SETTLE: _wrong_settle}
 
 
 def _beyond(found: dict[str, int], size: int) -> str:

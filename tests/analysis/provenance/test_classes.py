@@ -5,7 +5,7 @@ import pytest
 from analysis.provenance import explain
 from tests.analysis.provenance.history import HISTORY, HOT, KIB, SIZE, Make, only
 from tests.kit.damage import Disk, Request, noise
-from tracer.mirror.evidence import Evidence
+from tracer.candidates.evidence import Evidence
 from tracer.op import SECTOR, Kind
 from tracer.text import many
 from tracer.verdict import Detail, Origin

@@ -7,8 +7,8 @@ import pytest
 from analysis.provenance import Explainer, explain
 from tests.analysis.provenance.history import HOT, KIB, Make, only
 from tests.kit.damage import Disk, Request, differences, noise
+from tracer.candidates.evidence import Evidence
 from tracer.errors import TraceError
-from tracer.mirror.evidence import Evidence
 from tracer.op import SECTOR, Kind
 from tracer.trace.file import Trace
 from tracer.trace.payloads import payload_path

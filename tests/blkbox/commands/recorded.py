@@ -12,6 +12,7 @@ from tests.kit.traces import read_trace
 from tracer.digest import digest
 from tracer.driver.spec import FORMATS
 from tracer.op import NO_PAYLOAD, Kind, Op
+from tracer.trace.effects import changes
 from tracer.trace.payload_reader import PayloadReader
 from tracer.trace.payloads import payload_path
 
@@ -49,13 +50,14 @@ def rebuild(path: Path) -> bytes:
     opened, ops = read_trace(path)
     disk = bytearray(opened.header.size)
     with PayloadReader(payload_path(path), opened.header.id) as payloads:
-        for op in ops:
+        in_order = sorted(((op.seq, op) for op in ops), key=lambda one: one[0])
+        for _, op, start, end in changes(in_order, opened.settles):
             data = bytes(op.length)
             if op.payload != NO_PAYLOAD:
                 data = payloads.read(op.payload, op.length)
                 assert digest(data) == op.digest
             if op.kind in CHANGES and not op.test_status:
-                disk[op.offset : op.end] = data
+                disk[start:end] = data[start - op.offset : end - op.offset]
     return bytes(disk)
 
 

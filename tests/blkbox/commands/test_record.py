@@ -37,7 +37,8 @@ def test_every_request_is_recorded_as_it_was_sent(tmp_path: Path, driver: str) -
     for op in ops:
         assert (op.length, op.reference_status, op.test_status, op.connection) == (1024, 0, 0, 1)
         assert op.submitted <= op.completed < NO_TIME
-        assert op.reference_ns > 0
+        # the reference changes once the guest has its reply: nobody waits for that
+        assert (op.reference_ns > 0) is (op.kind == Kind.READ)
         assert op.test_ns > 0
         assert op.digest == (digest(b"\5" * 1024) if op.kind == Kind.WRITE else ZERO_DIGEST)
 

@@ -13,7 +13,8 @@ from tracer.disk.device import Data, Done
 from tracer.disk.file import FileDevice
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
-from tracer.mirror.mirror import Flight, Mirror
+from tracer.mirror.flight import Flight
+from tracer.mirror.mirror import Mirror
 from tracer.nbd import protocol as p
 from tracer.op import SECTOR, Buffer, Extents, Flag, Kind, Op, TrimRule
 
@@ -117,7 +118,13 @@ class Bench(Closing):
     """A mirror between a reference file and a fake, and what came of it."""
 
     def __init__(
-        self, path: Path, fake: Fake | None = None, rule: TrimRule = TrimRule.ANY, **more: bool
+        self,
+        path: Path,
+        fake: Fake | None = None,
+        rule: TrimRule = TrimRule.ANY,
+        *,
+        hold: bool = True,
+        **more: bool,
     ) -> None:
         path.write_bytes(b"")
         with path.open("r+b") as file:
@@ -126,13 +133,14 @@ class Bench(Closing):
         self.fake = fake or Fake()
         self.comparison = Comparison(rule)
         self.done: list[Flight] = []
-        self.referred: list[Flight] = []
+        self.meanwhile: list[Flight] = []
         self.mirror = Mirror(
             self.reference,
             self.fake,
             self.comparison,
             self.done.append,
-            self.referred.append,
+            self.meanwhile.append,
+            hold=hold,
             **more,
         )
         self.ops: list[Op] = []
@@ -161,10 +169,15 @@ class Bench(Closing):
 
     def settle(self, pick: Callable[[int], int] = lambda count: 0) -> None:
         """Let everything finish; ``pick`` says which of so many is next."""
-        self.mirror.pump()
+        self.pump()
         while self.fake.pending:
             self.fake.finish(pick(len(self.fake.pending)))
-            self.mirror.pump()
+            self.pump()
+
+    def pump(self) -> None:
+        """Do what a caller does in a turn."""
+        self.mirror.pump()
+        self.mirror.apply()
 
     def close(self) -> None:
         self.reference.close()

@@ -9,7 +9,7 @@ import pytest
 from tracer.disk.device import Data
 from tracer.disk.file import FileDevice
 from tracer.mirror.alone import Alone
-from tracer.mirror.mirror import Flight
+from tracer.mirror.flight import Flight
 from tracer.op import Buffer, Extents, Kind, Op, TrimRule
 
 SIZE = 1 << 20

@@ -7,6 +7,7 @@ import pytest
 
 from tests.tracer.mirror.bench import SIZE, Bench, ranges, sectors
 from tracer.disk.device import CONNECTION_LOST
+from tracer.errors import StorageError
 from tracer.op import MUTATING, SECTOR, Fault, Flag, Kind
 
 # ---------------------------------------------------------------- differences
@@ -66,10 +67,16 @@ def test_what_a_failed_change_left_is_reported_once(bench: Bench, kind: Kind) ->
 
 def test_failure_on_both_sides_is_no_difference(bench: Bench) -> None:
     bench.fake.defect = lambda key: (errno.EIO, None, [])
+    bench.reference.execute = lambda *_: (errno.EIO, None, [])  # type: ignore[method-assign]
+    bench.run(Kind.READ, 0, SECTOR)
+    assert bench.differences == []
+
+
+def test_a_reference_that_cannot_be_written_is_our_own_failure(bench: Bench) -> None:
     bench.reference.execute = lambda *_: (errno.ENOSPC, None, [])  # type: ignore[method-assign]
     bench.run(Kind.WRITE, *sectors(0))
     assert bench.differences == []
-    assert not bench.comparison.defined(0, SECTOR)
+    assert isinstance(bench.mirror.failed, StorageError)
 
 
 @pytest.mark.parametrize("kind", [Kind.READ, Kind.WRITE, Kind.TRIM, Kind.ZERO, Kind.BLOCK_STATUS])

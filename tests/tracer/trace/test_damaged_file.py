@@ -156,8 +156,8 @@ def test_ops_that_no_disk_can_have_seen(path: Path, changes: dict[str, int]) -> 
     damaged(path, pack_op(replace(OP, **changes)))
 
 
-@pytest.mark.parametrize("tag", [0, 5, 127, 255])
-def test_records_of_unknown_kinds(path: Path, tag: int) -> None:
+@pytest.mark.parametrize("tag", [0, 128, 255])
+def test_records_of_no_kind(path: Path, tag: int) -> None:
     record = bytearray(pack_op(OP))
     record[1] = tag
     damaged(path, bytes(record))

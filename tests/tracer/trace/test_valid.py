@@ -91,7 +91,7 @@ def test_another_record_that_is_not_valid(path: Path, record: Any, why: str) -> 
 @pytest.mark.parametrize(
     ("place", "byte", "why"),
     [
-        (1, 9, "there is no kind of record with the number 9"),
+        (1, 200, "there is no kind of record with the number 200"),
         (0, 0x90, "it is not laid out as a mark"),
         (11, 0, "it is not laid out as a mark"),
         (30, 0xFF, "a mark has a text that is not UTF-8"),

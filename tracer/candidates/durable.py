@@ -3,7 +3,8 @@
 A change is durable once a flush has succeeded that was sent after the change had completed, or if
 it had FUA ("Ordering of messages and writes" in doc/proto.md of
 https://github.com/NetworkBlockDevice/nbd). A restart may lose all other changes. So each byte of a
-reopened image holds its last durable value, or any later one.
+reopened image holds its last durable value, or any later one. Of ops in flight together, each may
+be the last.
 """
 
 from array import array
@@ -11,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tracer.mirror.evidence import Evidence
+from tracer.candidates.evidence import Evidence
 from tracer.op import Buffer, Leaves, Op, Promise, TrimRule, effect
 
 
@@ -48,11 +49,17 @@ class Unflushed:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An op that succeeded, what it wrote, and whether a restart must keep that."""
+    """An op that succeeded, what it wrote, and whether a restart must keep that.
+
+    Changes with a ``completion_index`` below ``after`` had completed before it was submitted. All
+    others were in flight with it, or came later.
+    """
 
     op: Op
     data: Buffer | None
     durable: bool
+    after: int
+    completion_index: int
 
 
 def broken_promises(
@@ -60,7 +67,7 @@ def broken_promises(
 ) -> list[Evidence]:
     """Return those ``pieces`` of a reopened image that hold a byte they may not hold.
 
-    ``changes`` are all ops since the disk read as zeroes, in the order in which they took effect.
+    ``changes`` are all ops since the disk read as zeroes, in the order of submission.
     """
     judged = [_Judged(piece) for piece in sorted(pieces, key=lambda piece: piece.offset)]
     starts = [one.piece.offset for one in judged]
@@ -69,7 +76,7 @@ def broken_promises(
         while index < len(judged) and starts[index] < change.op.end:
             judged[index].add(change, rule)
             index += 1
-    return [one.piece for one in judged if not all(one.right)]
+    return [one.piece for one in judged if not one.is_right()]
 
 
 class _Judged:
@@ -77,25 +84,45 @@ class _Judged:
 
     def __init__(self, piece: Evidence) -> None:
         self.piece = piece
-        self.right = bytearray(byte == 0 for byte in piece.actual)  # a new disk reads as zeroes
+        self._right = bytearray(byte == 0 for byte in piece.actual)  # a new disk reads as zeroes
+        # what changes allow that had not completed when the last one was submitted: completion
+        # index, place in the piece, and which of its bytes are as the change left them
+        self._open: list[tuple[int, slice, bytearray]] = []
 
     def add(self, change: Change, rule: TrimRule) -> None:
         op, piece = change.op, self.piece
         start, end = max(op.offset, piece.offset), min(op.end, piece.end)
-        if start >= end:
-            return
         done = effect(op, rule)
+        if start >= end or done.promise not in (Promise.TRIMMED, Promise.EQUAL):
+            return
+        self._close(change.after)
         place = slice(start - piece.offset, end - piece.offset)
         if done.promise is Promise.TRIMMED:
             anything = rule is TrimRule.ANY
-            for index in range(place.start, place.stop):
-                self.right[index] |= anything or piece.actual[index] == 0
-        elif done.promise is Promise.EQUAL:
+            equal = bytearray(anything or byte == 0 for byte in piece.actual[place])
+        else:
             value = bytes(end - start)
             if done.leaves is Leaves.DATA:
                 assert change.data is not None
                 value = bytes(change.data[start - op.offset : end - op.offset])
             equal = bytearray(a == b for a, b in zip(value, piece.actual[place], strict=True))
-            if not change.durable:
-                equal = bytearray(a | b for a, b in zip(equal, self.right[place], strict=True))
-            self.right[place] = equal
+            if change.durable:  # it has overwritten what had completed before it was submitted
+                self._right[place] = bytes(end - start)
+        self._open.append((change.completion_index, place, equal))
+
+    def is_right(self) -> bool:
+        """Whether each byte has a value that it may have."""
+        self._close(None)
+        return all(self._right)
+
+    def _close(self, before: int | None) -> None:
+        """Join what the changes allow whose completion index is below ``before``, or all."""
+        still = []
+        for index, place, equal in self._open:
+            if before is not None and index >= before:
+                still.append((index, place, equal))
+                continue
+            self._right[place] = bytes(
+                a | b for a, b in zip(equal, self._right[place], strict=True)
+            )
+        self._open = still

@@ -1,9 +1,11 @@
 """What a reopened image may hold: the last durable value of each byte, or a later one."""
 
+from dataclasses import replace
+
 import pytest
 
-from tracer.mirror.durable import Change, Unflushed, broken_promises
-from tracer.mirror.evidence import Evidence
+from tracer.candidates.durable import Change, Unflushed, broken_promises
+from tracer.candidates.evidence import Evidence
 from tracer.op import Kind, Op, TrimRule
 
 SIZE = 1024
@@ -14,7 +16,8 @@ def change(number: int, offset: int, length: int, *, durable: bool, byte: int = 
     kind = Kind.WRITE if byte else Kind.ZERO
     data = bytes([byte]) * length if byte else None
     digest = bytes([byte]) * 16
-    return Change(Op(number, int(kind), 0, offset, length, digest=digest), data, durable)
+    op = Op(number, int(kind), 0, offset, length, digest=digest)
+    return Change(op, data, durable, after=number, completion_index=number)
 
 
 def breaks(actual: bytes, *changes: Change, rule: TrimRule = TrimRule.ANY) -> bool:
@@ -67,7 +70,7 @@ def test_unflushed_zeroes_may_be_lost_too() -> None:
 
 @pytest.mark.parametrize(("rule", "wrong"), [(TrimRule.ANY, False), (TrimRule.OLD_OR_ZERO, True)])
 def test_trimmed_bytes_hold_what_the_rule_allows(rule: TrimRule, wrong: bool) -> None:
-    trim = Change(Op(1, int(Kind.TRIM), 0, 0, SIZE), None, durable=True)
+    trim = Change(Op(1, int(Kind.TRIM), 0, 0, SIZE), None, True, after=1, completion_index=1)
     done = change(0, 0, SIZE, durable=True, byte=1)
     assert not breaks(bytes(SIZE), done, trim, rule=rule)
     assert not breaks(b"\1" * SIZE, done, trim, rule=rule)
@@ -109,3 +112,16 @@ def test_flushes_may_complete_out_of_order() -> None:
     open_.flush_done(1, True)
     assert open_.numbers() == {4}
     assert open_
+
+
+def test_of_changes_in_flight_together_each_may_be_the_last() -> None:
+    first = change(0, 0, SIZE, durable=True, byte=1)
+    second = change(1, 0, SIZE, durable=True, byte=2)
+    together = replace(first, completion_index=1), replace(second, after=0, completion_index=0)
+    assert not breaks(b"\1" * SIZE, *together)
+    assert not breaks(b"\2" * SIZE, *together)
+    assert breaks(bytes(SIZE), *together)
+    assert breaks(b"\1" * SIZE, first, second)
+    later = change(2, 0, SIZE, durable=True, byte=3)
+    for actual in (b"\1" * SIZE, b"\2" * SIZE):
+        assert breaks(actual, *together, later)
