@@ -129,8 +129,13 @@ def _afterwards(outcome: Outcome, ops: int) -> Iterator[Symptom]:
         what = f"the image is wrong after a restart{reader}"
         yield from _of_image(SymptomKind.REOPEN, what, outcome.reopened, ops, Stage.REOPENED)
     if outcome.check is not None:
-        reason = f"the check failed, {outcome.check.splitlines()[0]}"
+        reason = f"the check failed, {first_line(outcome.check)}"
         yield Symptom(SymptomKind.CHECK, reason, ops, stage=Stage.CHECKED)
+
+
+def first_line(check: str) -> str:
+    """Return the first line of what a check command found."""
+    return check.splitlines()[0]
 
 
 def _of_image(

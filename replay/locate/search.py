@@ -11,11 +11,11 @@ from replay.locate.confirm import Culprit, at, confirm, is_astray
 from replay.locate.trial import TRIES, Lab, Trial
 from replay.locate.watch import Seen, watch
 from replay.options import Order
-from replay.outcome import Outcome
+from replay.outcome import Outcome, Stage
 from replay.player import MAX_FAULTS, Watched
 from replay.run import OutOfTime
 from replay.schedule import schedule
-from replay.symptom import Symptom, is_same
+from replay.symptom import Symptom, first_line, is_same
 from tracer.op import MUTATING, Fault, Kind, Op
 from tracer.verdict import SymptomKind
 
@@ -92,7 +92,40 @@ class Search:
                 return self._without(culprit)
         except OutOfTime:
             return self._without(NoCulprit.OUT_OF_TIME)
-        return Located(self._with_company(culprit), others=self._others(culprit))
+        sooner = self._seen_by_check(culprit)
+        found = Located(self._with_company(sooner or culprit), others=self._others(culprit))
+        if sooner is not None:
+            found = replace(found, others=((culprit.position, culprit.op), *found.others))
+        return found
+
+    def _seen_by_check(self, culprit: Culprit) -> Culprit | None:
+        """Return an op before the culprit after which the check command fails already: then the
+        image was spoilt there, and the culprit only made it show in the data."""
+        ops = culprit.position
+        if self._outcome.check is None or ops <= self._lab.runner.first:
+            return None
+        sign = Symptom(
+            SymptomKind.CHECK, f"the check failed, {first_line(self._outcome.check)}", ops,
+            stage=Stage.CHECKED,
+        )  # fmt: skip
+        if is_same(self._symptom, sign):
+            return None
+        trial = Trial(sign, self._order)
+        try:
+            self._lab.say(f"does the check fail before {culprit.op.describe()}?")
+            if not self._lab.until_bad(trial, "check", ops, TRIES if self._unsteady else 2)[1]:
+                return None
+            window, unsteady = self._window, self._unsteady
+            found = self._bisect_once(trial, self._lab.runner.first, ops, restart=False)
+            if found is None or not found.confirmed:
+                self._unsteady = True
+                found = self._bisect_once(trial, self._lab.runner.first, ops, restart=False)
+            if found is not None and found.confirmed:
+                return found
+            self._window, self._unsteady = window, unsteady
+        except OutOfTime:
+            self._lab.say("no time is left to see whether the check fails earlier")
+        return None
 
     def _follow(self) -> Culprit | NoCulprit:
         symptom = self._symptom
