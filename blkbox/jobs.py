@@ -144,6 +144,7 @@ def replay(
     depth: int | None = None,
     conflicts: str | None = None,
     connections: int | None = None,
+    restart_every: int | None = None,
     runs: int = 1,
     seed: int = 0,
     reopen_with: Pathlike | None = None,
@@ -168,6 +169,8 @@ def replay(
     ``depth``: the most ops in flight; None: as recorded.
     ``conflicts``: as for ``record``; None: as recorded.
     ``connections``: spread the ops over so many connections to the driver; None: as recorded.
+    ``restart_every``: stop, check and start the driver after every so many ops, and where the
+    recording did.
     ``runs``: how many clean runs of the whole trace make the driver clean, and how many runs
     confirm a culprit. Use more than one for a fault that does not show in every run.
     ``seed``: selects another order for ops that were in flight together; 0: the recorded order.
@@ -198,6 +201,8 @@ def replay(
 
     if connections is not None and not 1 <= connections <= MAX_CONNECTIONS:
         raise UsageError(f"--connections: give a number from 1 to {MAX_CONNECTIONS}")
+    if restart_every is not None and restart_every < 1:
+        raise UsageError("--restart-every must be above 0")
     if timeout <= 0:
         raise UsageError("--timeout must be above 0")
     if keep is not None and Path(keep).exists():
@@ -218,6 +223,7 @@ def replay(
             order=Order(seed, depth),
             conflicts=None if conflicts is None else _choice(OnConflict, conflicts),
             connections=connections,
+            restart_every=restart_every,
             upto=ops,
             runs=runs,
             find=locate,

@@ -263,6 +263,10 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self._end()
 
+    def close(self) -> None:
+        """Kill the driver if it still runs. A second call does nothing."""
+        self._end()
+
     def log(self) -> str:
         """Return what the driver wrote to stderr and stdout: how it begins and how it ends."""
         return self._output.text() if self._output is not None else ""
@@ -285,6 +289,15 @@ class Running:
             return None
         self._more.append(device)
         return device
+
+    def reconnect(self) -> None:
+        """Close all connections and open a new one. Raises NbdError, Unreachable."""
+        if self._address is None:
+            return
+        for device in (*self._more, self.device):
+            device.close()
+        self._more = []
+        self.device = NbdDevice.connect(self._loop, self._address, CONNECT_TIMEOUT)
 
     def disconnect(self, device: Device) -> None:
         """Close a connection that ``connect`` opened."""

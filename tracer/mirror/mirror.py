@@ -124,6 +124,11 @@ class Mirror:
             return None
         return self._devices.pop(connection, None)
 
+    def reopened(self, test: Device) -> None:
+        """Go on with another test device, on the same image. Nothing is in flight."""
+        self.test = test
+        self._devices.clear()
+
     @property
     def lost(self) -> Exception | None:
         """Why the test side takes no more requests; None while it does."""

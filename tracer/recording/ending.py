@@ -9,7 +9,7 @@ from itertools import islice
 
 from tracer.disk.loop import Loop
 from tracer.driver.command import exit_text
-from tracer.driver.driver import Running
+from tracer.driver.served import Served
 from tracer.interrupts import Interrupted
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.found import Sweep
@@ -37,7 +37,7 @@ class Ending:
     """The end of a recording, and what it found."""
 
     loop: Loop
-    running: Running
+    served: Served
     recorder: Recorder
     comparison: Comparison
     say: Callable[[str], None]
@@ -79,19 +79,23 @@ class Ending:
         ``guest`` is the exit status of the guest's command, if there was one; ``hint`` is for the
         user of a recording without a guest's op. Raises StorageError if a disk of ours is full.
         """
-        recorder, device = self.recorder, self.running.device
+        recorder, device = self.recorder, self.served.running.device
         if not self.judges:
             self.reason = NOT_COMPARED
             self._judge_guest(guest, hint)
+            return
+        if recorder.trouble is not None:
+            self._set(VerdictKind.FAILED, f"at a restart: {recorder.trouble}")
+            self.say(f"blkbox: {self.reason}\n{recorder.trouble.log}".rstrip())
             return
         if self._unanswered:
             self._set(VerdictKind.FAILED, "the driver did not answer what was in flight")
         elif device.lost is None and not self._signalled():
             self._compare()
         if device.lost is not None:
-            cause = self.running.exited() or device.lost
+            cause = self.served.running.exited() or device.lost
             self._set(VerdictKind.FAILED, f"the driver went away: {cause}")
-            self.say(f"blkbox: {self.reason}\n{self.running.log()}".rstrip())
+            self.say(f"blkbox: {self.reason}\n{self.served.running.log()}".rstrip())
         else:
             self._stop()
         if recorder.differences:
@@ -116,7 +120,7 @@ class Ending:
 
     def _compare(self) -> None:
         """Flush the test image, then compare it with the reference, and record the damage."""
-        recorder, device = self.recorder, self.running.device
+        recorder, device = self.recorder, self.served.running.device
         recorder.settle()
         recorder.add(Op(0, int(Kind.FLUSH)))
         recorder.turn(0)  # sends the flush: the turns below wait for events first
@@ -149,10 +153,17 @@ class Ending:
         """Stop the driver. It may write out its caches, unless a signal comes."""
         problem = None
         with self._interruptible():
-            problem = self.running.stop()
+            problem = self.served.running.stop()
         # stopped amid our reads, it is not stopped as a guest would stop it
-        if problem is not None and self.interrupted is None:
+        if self.interrupted is not None:
+            return
+        if problem is not None:
             self._set(VerdictKind.FAILED, f"the driver: {problem}")
+            return
+        with self._interruptible():
+            found = self.served.check()
+            if found is not None:
+                self._set(VerdictKind.FAILED, f"the check failed, {found.splitlines()[0]}")
 
     def _signalled(self) -> bool:
         """Whether a signal came since the guests were done."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.room import check_room
+from tracer.driver.served import Served
 from tracer.errors import BlkboxError, Undecidable
 from tracer.interrupts import held as signals_wait
 from tracer.mirror.difference import Difference
@@ -55,7 +56,8 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         check = partial(check_room, place, REMEDY) if place is not None else _nothing
         try:
             reference = stack.enter_context(FileDevice(images.raw, durable=False))
-            running = stack.enter_context(images.driver.start(loop, images.test, images.size))
+            served = stack.enter_context(Served(images.driver, loop, images.test, images.size))
+            running = served.running
             if running.note:
                 say(f"blkbox: {running.note}")
             comparison = images.comparison(options.trim, reference)
@@ -79,14 +81,14 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         recorder = Recorder(
             loop, reference, None if alone else running.device, comparison, output,
             stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
-            check_room=check, connect=running.connect, disconnect=running.disconnect,
+            check_room=check, served=None if alone else served,
             hold=options.conflicts is OnConflict.HOLD, allowed=options.allowed,
             export_name=options.export_name,
         )  # fmt: skip
         record_start(recorder, reference, start)
         signals = stack.enter_context(Signals(loop)) if options.handle_signals else None
         ending = Ending(
-            loop=loop, running=running, recorder=recorder, comparison=comparison, say=say,
+            loop=loop, served=served, recorder=recorder, comparison=comparison, say=say,
             check_room=check, signals=signals, scope=options.scope, judges=not alone,
         )  # fmt: skip
 
