@@ -3,7 +3,6 @@
 Each function imports the packages that load slowly (polars, matplotlib) only when it needs them.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
@@ -180,6 +179,7 @@ def replay(
     """
     from blkbox.judge import judge
     from replay.options import Order, ReplayOptions
+    from tracer.disk.private import PrivateFolder, Use, sweep
     from tracer.driver.spec import parse_driver
     from tracer.mirror.scope import Compare, Scope
     from tracer.text import parse_errnos
@@ -194,7 +194,8 @@ def replay(
     with _only_our_errors(), ExitStack() as stack:
         source = stack.enter_context(TraceWithData(Path(trace)))
         ops = count_upto(source.trace, upto) if upto is not None else None
-        work = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="blkbox-replay-"))
+        sweep()
+        work = keep or stack.enter_context(PrivateFolder(Use.REPLAY)).path
         scope = Scope(_choice(Compare, compare), thorough)
         build = parse_driver(fspath(driver))
         if scope.leaves_noise(source.trace.header.size):

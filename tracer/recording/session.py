@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tracer.disk import private
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.room import check_room
@@ -45,6 +46,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
     that were recorded before then read back.
     """
     listen_address(options)
+    private.sweep()
     # ``undo`` removes what was made, unless a guest is served; and before the locks are given up
     with Locks() as locks, ExitStack() as undo, ExitStack() as stack:
         trace = NewTrace(options, locks, undo)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tracer.disk import private
 from tracer.disk.loop import Loop
 from tracer.nbd.server import Request, Server
 from tracer.nbd.uri import Tls
@@ -51,6 +52,7 @@ def serve(options: ServeOptions, say: Callable[[str], None]) -> int | None:
     cannot be read, StorageError if there is no room for ``scratch``. Must run in the main thread,
     since it handles signals.
     """
+    private.sweep()
     with ExitStack() as stack:
         loop = stack.enter_context(Loop())
         sock, address = listen(options, stack)
