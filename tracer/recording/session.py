@@ -14,7 +14,7 @@ from pathlib import Path
 from tracer.disk import private
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.room import check_room
+from tracer.disk.room import check_room, shortages
 from tracer.errors import BlkboxError, Undecidable
 from tracer.interrupts import held as signals_wait
 from tracer.mirror.difference import Difference
@@ -52,6 +52,8 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         trace = NewTrace(options, locks, undo)
         loop = stack.enter_context(Loop())
         images = Images(options, locks, undo)
+        for line in shortages(images.files, images.size):
+            say(f"blkbox: {line}")
         # a served disk and a block device are not on a file system of ours
         place = images.test if options.driver.owns_image else None
         check = partial(check_room, place, REMEDY) if place is not None else _nothing
