@@ -1,14 +1,12 @@
 """``trace record`` where our own disk is full."""
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.blkbox.commands.recorded import SIZE
+from tests.kit import mounts
 from tests.kit.command import trace
 from tests.kit.peers import need
 from tests.kit.system import entries, file_size_limit
@@ -20,14 +18,8 @@ from tracer.op import Kind
 @pytest.fixture
 def small() -> Iterator[Path]:
     """A file system of 256 KiB."""
-    # not in tmp_path: where the tests are killed, what stays mounted is in no later run's way
-    with tempfile.TemporaryDirectory(prefix="blkbox-test-") as name:
-        folder = Path(name)
-        command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", name]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("a small file system cannot be mounted here: that takes root")
+    with mounts.small(256) as folder:
         yield folder
-        subprocess.run(["umount", "--lazy", name], check=True)
 
 
 SHORT = "blkbox: {folder} has 262144 bytes (256.0 KiB) free; {name} may grow by 8388608 (8.0 MiB)"
