@@ -281,9 +281,9 @@ class Running:
             return f"{self.driver.name} ended while it started: {ended}"
         return f"{self.driver.name}: {re.sub(PRIVATE, '', str(error))}"
 
-    def stop(self) -> str | None:
-        """Stop the driver as an orderly shutdown does: disconnect, then send SIGTERM. Return what
-        went wrong, or None."""
+    def stop(self, timeout: float = STOP_TIMEOUT) -> str | None:
+        """Stop the driver as an orderly shutdown does: disconnect, then send SIGTERM. After
+        ``timeout`` seconds, kill it. Return what went wrong, or None."""
         if isinstance(self.device, NbdDevice):
             self.device.disconnect()
         problem = None
@@ -292,9 +292,9 @@ class Running:
             if early is None and self._guard is not None:
                 signal_group(self._guard.pid, signal.SIGTERM)
             try:
-                code = self._process.wait(STOP_TIMEOUT)
+                code = self._process.wait(timeout)
             except subprocess.TimeoutExpired:
-                problem = f"it did not end within {STOP_TIMEOUT:g} s of being asked to"
+                problem = f"it did not end within {timeout:g} s of being asked to"
             else:
                 if early:  # 0: it may end by itself once its last client has left
                     problem = f"it ended by itself ({exit_text(early)})"

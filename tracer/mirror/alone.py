@@ -37,6 +37,10 @@ class Alone:
         """The number of ops that were submitted and are not done."""
         return len(self._ready)
 
+    def oldest(self) -> Flight | None:
+        """Return None: no op waits for a driver."""
+        return None
+
     def submit(self, flight: Flight) -> None:
         """Accept an op. The next ``pump`` does it."""
         self._ready.append(flight)

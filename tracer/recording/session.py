@@ -36,6 +36,10 @@ from tracer.trace.payloads import payload_path
 from tracer.trace.records import End
 from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, SignalName
 
+STUCK = 2
+"""Seconds without an answer after which a second signal ends a recording, whatever its guest does:
+a driver that works answers most ops in milliseconds."""
+
 REMEDY = "make room, or give another --image"
 
 
@@ -177,10 +181,23 @@ class _Session:
             if self.guest is not None:
                 if self.guest.exited is not None:
                     break
+                if self._asked_twice():
+                    break
             elif (signals is not None and signals.received is not None) or (
                 self.options.once and recorder.connections and not recorder.guests
             ):
                 break
+
+    def _asked_twice(self) -> bool:
+        """Whether a second signal came and the driver does not answer: the guest, which gets the
+        signals too, may wait for it for ever."""
+        signals, oldest = self.signals, self.recorder.mirror.oldest()
+        if signals is None or signals.count < 2 or signals.received is None or oldest is None:
+            return False
+        if not oldest.started or time.monotonic_ns() - oldest.started < STUCK * 10**9:
+            return False
+        self.ending.cut_short(signals.received)
+        return True
 
     def _note_background(self) -> None:
         """Say so if the guest's command has ended and still uses the disk."""
