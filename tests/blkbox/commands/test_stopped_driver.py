@@ -30,10 +30,12 @@ pytestmark = pytest.mark.slow
 SIZE = 1 << 20
 
 
-def driver(folder: Path, *words: str) -> str:
+def driver(folder: Path, *, seconds: int = 0) -> str:
+    """A driver, whose writes take so long."""
     need("nbdkit")
     create = ["truncate", "-s", "{size}", "{image}"]
-    return toml(folder, create=create, serve=[*NBDKIT, *words, "file", "{image}"])
+    words = ["--filter=delay", "file", "{image}", f"delay-write={seconds}"]
+    return toml(folder, create=create, serve=[*NBDKIT, *words])
 
 
 @contextmanager
@@ -119,7 +121,7 @@ def test_a_driver_that_is_stopped_at_the_end_has_failed(
 
 def test_a_replay_ends_at_the_first_signal(tmp_path: Path, runtime: Path) -> None:
     make_trace(tmp_path / "w.trace", WORKLOAD)
-    name = driver(tmp_path, "--filter=delay", "wdelay=60")
+    name = driver(tmp_path, seconds=60)
     command = [sys.executable, "-m", "blkbox", "replay", "w.trace", "--driver", name]
     with (
         background("env", "--default-signal", *command, cwd=tmp_path) as process,
