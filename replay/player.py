@@ -122,6 +122,9 @@ class Player:
         self._open = RangeSet()
         """What a failed op may have left otherwise than the recording found it."""
         self._wrong_in_the_end: list[Difference] = []
+        self._progress = self._mirror.progress
+        self._progressed = time.monotonic_ns()
+        """When the driver's answers last grew."""
         self._watched = list(options.probe.watched) if options.probe is not None else []
         self._unflushed = Unflushed()
         self._unflushed_ranges = RangeSet()
@@ -319,13 +322,18 @@ class Player:
             self._mirror.connect(connection, device)
 
     def _wait(self) -> None:
-        """Wait for the driver. Note the oldest op as hung if its time is up."""
-        if self._sides.loop.poll(min(1.0, self._options.timeout)):
-            return
+        """Wait for the driver. Note the oldest op as hung if its time is up and no answer comes:
+        a large answer may take longer."""
+        quiet = min(1.0, self._options.timeout)
+        self._sides.loop.poll(quiet)
+        now = time.monotonic_ns()
+        progress = self._mirror.progress
+        if progress != self._progress:
+            self._progress, self._progressed = progress, now
         oldest = self._mirror.oldest()
-        if oldest is None or not oldest.started:
+        if oldest is None or not oldest.started or now - self._progressed < quiet * 1e9:
             return
-        if time.monotonic_ns() - oldest.started > self._options.timeout * 1e9:
+        if now - oldest.started > self._options.timeout * 1e9:
             self._hung = self._position_of[oldest.op.seq], oldest.op
 
     def _look(self, position: int) -> None:
@@ -361,7 +369,7 @@ class Player:
             waiting += 1
             test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, piece, at))
         test.kick()
-        wait = Waiter(self._sides.loop, self._options.timeout)
+        wait = Waiter(self._sides.loop, test, self._options.timeout)
         while waiting:
             wait(f"a read after op {position}")
         return wrong

@@ -70,7 +70,7 @@ class Ending:
         if not outcome.unflushed or not self.run.flush:
             return outcome
         try:
-            wait = Waiter(self.sides.loop, self.options.timeout)
+            wait = Waiter(self.sides.loop, self.sides.test, self.options.timeout)
             error, _, _ = ask(wait, self.sides.test, Kind.FLUSH, 0, 0, "a flush")
         except DriverHung as problem:
             return replace(outcome, gone=str(problem), silent=True)

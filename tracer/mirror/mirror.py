@@ -136,6 +136,11 @@ class Mirror:
             return self.test.lost
         return next((one.lost for one in self._devices.values() if one.lost is not None), None)
 
+    @property
+    def progress(self) -> int:
+        """A number that grows with each piece of an answer that the test side sends."""
+        return self.test.progress + sum(one.progress for one in self._devices.values())
+
     def oldest(self) -> Flight | None:
         """Return the flight that has been in flight longest; None if nothing is in flight."""
         return next(iter(self._active.values()), None)

@@ -9,6 +9,7 @@ from itertools import islice
 
 from tracer.disk.loop import Loop
 from tracer.driver.command import exit_text
+from tracer.driver.driver import STOP_TIMEOUT
 from tracer.driver.served import Served
 from tracer.interrupts import Interrupted
 from tracer.mirror.comparison import Comparison
@@ -29,7 +30,12 @@ MAX_FINAL = 1000
 """The most damaged ranges that are recorded after the run. More would add nothing."""
 
 ANSWER_TIMEOUT = 30.0
-"""Seconds in which the driver must answer the ops that are in flight at the end."""
+"""Seconds in which the driver must answer the ops that are in flight at the end, and the flush
+after them."""
+
+HURRY = 5.0
+"""Seconds in which a driver must stop if it did not answer, or after a signal that cut the end
+short: it may write out its caches, and the user waits."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +70,7 @@ class Ending:
         the end. ``turn(seconds)`` runs it once."""
         recorder = self.recorder
         recorder.end()
-        if self.signals is not None:
+        if self.signals is not None and self.interrupted is None:
             self.signals.forget()
         deadline = time.monotonic() + ANSWER_TIMEOUT
         while not recorder.idle and recorder.mirror.lost is None and not self._signalled():
@@ -72,6 +78,10 @@ class Ending:
             if time.monotonic() > deadline:
                 self._unanswered = True
                 return
+
+    def cut_short(self, number: int) -> None:
+        """Note that a signal asked twice for the end. What is in flight is not waited for."""
+        self.interrupted = Interrupted(number)
 
     def judge(self, guest: int | None, hint: str) -> None:
         """Compare both images, stop the driver, and set the verdict.
@@ -125,8 +135,12 @@ class Ending:
         recorder.add(Op(0, int(Kind.FLUSH)))
         recorder.turn(0)  # sends the flush: the turns below wait for events first
         deadline = time.monotonic() + ANSWER_TIMEOUT
-        while not recorder.idle and device.lost is None and time.monotonic() < deadline:
+        while not recorder.idle and device.lost is None:
             if self._signalled():
+                return
+            if time.monotonic() > deadline:
+                self._unanswered = True
+                self._set(VerdictKind.FAILED, f"no answer to a flush for {ANSWER_TIMEOUT:g} s")
                 return
             recorder.turn(0.2)
         recorder.mirror.give_up()
@@ -152,8 +166,9 @@ class Ending:
     def _stop(self) -> None:
         """Stop the driver. It may write out its caches, unless a signal comes."""
         problem = None
+        hurry = self._unanswered or self.interrupted is not None
         with self._interruptible():
-            problem = self.served.running.stop()
+            problem = self.served.running.stop(HURRY if hurry else STOP_TIMEOUT)
         # stopped amid our reads, it is not stopped as a guest would stop it
         if self.interrupted is not None:
             return

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tracer.disk import private
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.room import check_room
+from tracer.disk.room import check_room, shortages
 from tracer.driver.served import Served
 from tracer.errors import BlkboxError, Undecidable
 from tracer.interrupts import held as signals_wait
@@ -36,6 +37,10 @@ from tracer.trace.payloads import payload_path
 from tracer.trace.records import End
 from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, SignalName
 
+STUCK = 2
+"""Seconds without an answer after which a second signal ends a recording, whatever its guest does:
+a driver that works answers most ops in milliseconds."""
+
 REMEDY = "make room, or give another --image"
 
 
@@ -46,11 +51,14 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
     that were recorded before then read back.
     """
     listen_address(options)
+    private.sweep()
     # ``undo`` removes what was made, unless a guest is served; and before the locks are given up
     with Locks() as locks, ExitStack() as undo, ExitStack() as stack:
         trace = NewTrace(options, locks, undo)
         loop = stack.enter_context(Loop())
         images = Images(options, locks, undo)
+        for line in shortages(images.files, images.size):
+            say(f"blkbox: {line}")
         # a served disk and a block device are not on a file system of ours
         place = images.test if options.driver.owns_image else None
         check = partial(check_room, place, REMEDY) if place is not None else _nothing
@@ -177,10 +185,23 @@ class _Session:
             if self.guest is not None:
                 if self.guest.exited is not None:
                     break
+                if self._asked_twice():
+                    break
             elif (signals is not None and signals.received is not None) or (
                 self.options.once and recorder.connections and not recorder.guests
             ):
                 break
+
+    def _asked_twice(self) -> bool:
+        """Whether a second signal came and the driver does not answer: the guest, which gets the
+        signals too, may wait for it for ever."""
+        signals, oldest = self.signals, self.recorder.mirror.oldest()
+        if signals is None or signals.count < 2 or signals.received is None or oldest is None:
+            return False
+        if not oldest.started or time.monotonic_ns() - oldest.started < STUCK * 10**9:
+            return False
+        self.ending.cut_short(signals.received)
+        return True
 
     def _note_background(self) -> None:
         """Say so if the guest's command has ended and still uses the disk."""
