@@ -77,7 +77,8 @@ class NbdDevice(Closing):
         if device.client.export is None:
             raise NbdError(f"{address.uri()}: {_why(device.lost, address)}")
         device.export = device.client.export
-        if device.client.structured and device.export.flags & p.TransmissionFlag.SEND_DF:
+        # only who tells holes needs it ("submit"); some others offer it and fail such reads
+        if device.client.meta_context and device.export.flags & p.TransmissionFlag.SEND_DF:
             device._df = int(Flag.DF)
         device._read_only = bool(device.export.flags & p.TransmissionFlag.READ_ONLY)
         return device

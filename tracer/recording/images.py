@@ -170,7 +170,9 @@ def compare_start(
     differ."""
     start = sweep(loop, reference, running.device, comparison, scope=scope)
     if start.failed is not None:
-        raise Undecidable(f"{running.driver.name}: {start.failed}")
+        lost = running.device.lost
+        why = f": {lost}" if lost is not None else ""
+        raise Undecidable(f"{running.driver.name}: {start.failed}{why}")
     if start.first is None:
         return start.compared
     if start.first.fault is Fault.STATUS:

@@ -15,10 +15,13 @@ from tests.kit.peers import background, need
 from tests.kit.processes import is_gone
 from tests.kit.system import entries, wait_until
 from tests.kit.traces import kinds, read_trace
+from tests.tracer.nbd.server_side import FLAGS, HAS_CONTEXT, HAS_STRUCTURED, hello, rep, simple
 from tracer.disk.export import NbdDevice
 from tracer.disk.loop import Loop
 from tracer.driver import driver as driver_module
 from tracer.errors import Exit
+from tracer.nbd import protocol as p
+from tracer.nbd.protocol import Info, Option, Rep
 from tracer.nbd.uri import Address
 
 # ---------------------------------------------------------------- drivers that do not start
@@ -129,6 +132,30 @@ def test_a_driver_that_does_not_speak_nbd(
     driver = toml(tmp_path, serve=serve('exec python3 server.py "$1"'))
     in_process(tmp_path, driver, monkeypatch)
     assert "it does not speak newstyle NBD" in capfd.readouterr().err
+
+
+def test_a_driver_that_breaks_the_protocol_at_the_first_read(tmp_path: Path) -> None:
+    """It agrees to structured replies, and its first reply is a simple one."""
+    offer = rep(Option.GO, Rep.INFO, p.INFO_EXPORT.pack(Info.EXPORT, SIZE, FLAGS))
+    (tmp_path / "says").write_bytes(
+        hello() + HAS_STRUCTURED + HAS_CONTEXT + offer + rep(Option.GO, Rep.ACK)
+    )
+    (tmp_path / "server.py").write_text(
+        "import socket, sys\n"
+        "server = socket.socket(socket.AF_UNIX)\n"
+        "server.bind(sys.argv[1])\n"
+        "server.listen()\n"
+        "while True:\n"
+        "    client = server.accept()[0]\n"
+        "    client.sendall(open('says', 'rb').read())\n"
+        "    while (got := client.recv(4096)) and "
+        f"{p.REQUEST_MAGIC.to_bytes(4, 'big')!r} not in got:\n"
+        "        pass\n"
+        f"    client.sendall({simple(error=22)!r})\n"
+    )
+    err = undecidable(tmp_path, toml(tmp_path, serve=serve('exec python3 server.py "$1"')))
+    assert err.endswith(": server sent a simple reply, not a structured one\n")
+    assert err.startswith("trace: mine: the connection was lost during ")
 
 
 def test_a_driver_that_says_nothing(

@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.kit.data import MIB, pattern
 from tests.kit.peers import background, need
 from tests.kit.system import wait_until
+from tests.tracer.nbd import server_side
 from tracer.disk.device import CONNECTION_LOST, Data
 from tracer.disk.export import NbdDevice
 from tracer.disk.file import EVERYTHING, FileDevice
@@ -204,6 +206,37 @@ def device(loop: Loop, tmp_path: Path) -> Iterator[NbdDevice]:
         wait_until(lambda: listens(path))
         with NbdDevice.connect(loop, Address(path=str(path))) as device:
             yield device
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_only_who_tells_holes_is_asked_for_reads_in_one_chunk(
+    loop: Loop, tmp_path: Path, context: bool
+) -> None:
+    """nbd-server 3.27 offers DF, fails reads with it, and has no block status."""
+    offer = server_side.export_info(SIZE, server_side.FLAGS | p.TransmissionFlag.SEND_DF)
+    goes = offer + server_side.rep(p.Option.GO, p.Rep.ACK)
+    told = server_side.HAS_CONTEXT
+    if not context:
+        told = server_side.rep(p.Option.SET_META_CONTEXT, p.Rep.ERR_UNSUP)
+    says = server_side.hello() + server_side.HAS_STRUCTURED + told + goes
+    address = Address(path=str(tmp_path / "s"))
+    with socket.socket(socket.AF_UNIX) as server, ExitStack() as stack:
+        server.bind(address.path)
+        server.listen()
+        accepted: list[socket.socket] = []
+
+        def accept(_: int) -> None:
+            accepted.append(stack.enter_context(server.accept()[0]))
+            accepted[0].sendall(says)
+
+        loop.add(server.fileno(), accept)
+        device = stack.enter_context(NbdDevice.connect(loop, address))
+        loop.remove(server.fileno())
+        accepted[0].recv(4096)  # what was negotiated
+        device.submit(Kind.READ, 0, 0, 512, None, lambda *_: None)
+        device.kick()
+        _, flags, kind, *_ = p.REQUEST.unpack(accepted[0].recv(4096))
+    assert (flags, kind) == (Flag.DF if context else 0, Kind.READ)
 
 
 def listens(path: Path) -> bool:
