@@ -49,6 +49,8 @@ class Ending:
 
     def finish(self, outcome: Outcome) -> Outcome:
         """Go through the stages until the run is over. Raises OutOfTime, StorageError."""
+        if outcome.ended_at is not None:  # the driver is stopped
+            return outcome
         outcome = note_end(outcome, self.running)
         for stage in (self._compare_live, self._flush, self._stop, self._reopen):
             if self.run.is_over(outcome):
