@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tracer.serving": (*TRACER, "tracer.recording", "tracer.rework"),
     # re-executes
     "replay": TRACER,
+    "replay.generate": TRACER,
     "replay.locate": (*TRACER, "replay"),
     # explains
     "analysis": ("analysis.frames", "analysis.story", "tracer"),
@@ -42,7 +43,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "analysis.report": (*FRAMES, "analysis.plots", "analysis.story"),
     "analysis.interop": FRAMES,
     # what a user types and what a program imports
-    "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "replay", "replay.locate", "analysis",
+    "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "replay", "replay.generate",
+               "replay.locate", "analysis",
                "analysis.story", "analysis.provenance", "analysis.plots", "analysis.report",
                "analysis.interop"),
     "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "analysis",
