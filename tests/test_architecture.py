@@ -47,9 +47,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
                "replay.locate", "analysis",
                "analysis.story", "analysis.provenance", "analysis.plots", "analysis.report",
                "analysis.interop"),
-    "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "analysis",
-                        "analysis.story", "analysis.plots", "analysis.report", "analysis.interop",
-                        "blkbox"),
+    "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
+                        "replay.generate", "analysis", "analysis.story", "analysis.plots",
+                        "analysis.report", "analysis.interop", "blkbox"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""
 

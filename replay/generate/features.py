@@ -6,8 +6,16 @@ from replay.generate.dice import Dice
 from replay.generate.profiles import Profile
 from tracer.op import SECTOR, Kind
 
-RARE, FREQUENT = 1, 50
-"""How many percent of the ops have a feature that is switched on: from RARE to FREQUENT."""
+SHARE = 10, 90
+"""How many percent of the ops have a feature that is switched on. With less, two such ops would
+hardly meet."""
+
+SELDOM = 1, 20
+"""How many percent of the ops start with nothing in flight, if any do: what is rare is an op that
+waits for all others."""
+
+NEAR = 5, 50
+"""How many percent of the ops go to the cluster of an op in flight."""
 
 HOT = 50, 100
 """How many percent of the ops go to hot spots, if there are any."""
@@ -61,8 +69,8 @@ class Features:
 def draw(profile: Profile, size: int, dice: Dice) -> Features:
     """Draw the features of a trace on a disk of ``size`` bytes."""
 
-    def share(probability: float, least: int = RARE, most: int = FREQUENT) -> int:
-        return dice.spread(least, most) if dice.chance(probability) else 0
+    def share(probability: float, between: tuple[int, int] = SHARE) -> int:
+        return dice.between(*between) if dice.chance(probability) else 0
 
     kinds = {
         label: dice.spread(1, HEAVIEST)
@@ -80,8 +88,6 @@ def draw(profile: Profile, size: int, dice: Dice) -> Features:
     cluster = max(dice.pick(profile.clusters), grain)
     flushes = dice.chance(profile.flush)
     depth = dice.spread(*profile.depth)
-    conflicts = depth > 1 and dice.chance(profile.conflicts)
-    hot = dice.between(*HOT) if dice.chance(profile.hot) else 0
     return Features(
         kinds=kinds or {Kind.WRITE.label: 1},
         flush_every=dice.spread(*profile.flush_every) if flushes else 0,
@@ -89,20 +95,20 @@ def draw(profile: Profile, size: int, dice: Dice) -> Features:
         restarts=dice.between(*profile.restarts),
         depth=depth,
         connections=dice.between(*profile.connections),
-        conflicts=conflicts,
-        near=dice.between(RARE, FREQUENT) if conflicts else dice.between(0, FREQUENT),
-        quiet=share(profile.quiet),
+        conflicts=depth > 1 and dice.chance(profile.conflicts),
+        near=dice.between(*NEAR),
+        quiet=share(profile.quiet, SELDOM),
         fua=share(profile.fua),
-        no_hole=share(profile.no_hole, most=100),
+        no_hole=share(profile.no_hole),
         fast_zero=share(profile.fast_zero),
         zeroes=share(profile.zeroes),
         grain=grain,
         cluster=cluster,
         spots=tuple(_spot(size, cluster, dice) for _ in range(dice.between(*profile.spots))),
-        hot=hot,
-        whole=share(profile.whole, most=100),
+        hot=share(profile.hot, HOT),
+        whole=share(profile.whole),
         spanning=share(profile.spanning),
-        big=BIG if dice.chance(profile.big) else 0,
+        big=share(profile.big, (BIG, BIG)),
         longest_data=profile.longest_data,
         longest_other=profile.longest_other,
         data_per_op=profile.data_per_op,

@@ -15,6 +15,10 @@ fast write them."""
 CLUSTERS = 4
 """The most clusters in an op of whole clusters, unless it is big."""
 
+BIG_STEPS = 6
+"""Big ops have the length that is possible, half of it, a quarter, ...: so many lengths, and their
+neighbours."""
+
 
 class Places:
     """Draws places on a disk. Bytes that long ops may move or cover are rationed: each op adds to
@@ -55,14 +59,15 @@ class Places:
         """Return the most bytes that an op may have now."""
         data = _moves_data(kind)
         longest = self._features.longest_data if data else self._features.longest_other
-        return min(longest, max(SMALL, self._ration[data]))
+        return min(self._size, longest, max(SMALL, self._ration[data]))
 
     def _shape(self, base: int, limit: int) -> tuple[int, int]:
         """Return an offset and a length near ``base``, where a cluster begins."""
         features, dice = self._features, self._dice
         cluster, grain = features.cluster, features.grain
         if dice.percent(features.big):
-            return base, grain * dice.around(max(1, limit // grain))
+            length = (limit >> dice.below(BIG_STEPS)) + dice.pick((-grain, 0, 0, grain))
+            return base, length
         if dice.percent(features.whole):
             return base, cluster * dice.spread(1, CLUSTERS)
         most = max(1, min(cluster, SMALL) // grain)

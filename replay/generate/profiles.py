@@ -118,7 +118,7 @@ class Profile:
     depth: Range = (1, 32)
     """The most ops in flight."""
     connections: Range = (1, 8)
-    flush_every: Range = (2, 200)
+    flush_every: Range = (8, 400)
     """Ops from one flush to the next, on average."""
     restarts: Range = (0, 3)
     spots: Range = (1, 8)
@@ -147,7 +147,15 @@ PROFILES = {
         Profile("aligned", unaligned=0.0),
         Profile("serial", conflicts=0.0, depth=(1, 1), connections=(1, 1)),
         Profile(
-            "conflicts", conflicts=1.0, hot=1.0, depth=(2, 32), spots=(1, 3), trim=0.8, zero=0.9
+            "conflicts",
+            conflicts=1.0,
+            depth=(2, 32),
+            zero=0.9,
+            trim=0.8,
+            no_hole=0.8,
+            hot=1.0,
+            spots=(1, 4),
+            whole=0.9,
         ),
         Profile("queues", connections=(2, 8), depth=(4, 32), flush=1.0, fua=0.8),
         Profile(
