@@ -90,4 +90,6 @@ class Places:
 
 
 def _moves_data(kind: int) -> bool:
-    return kind in CARRIES_DATA or kind == Kind.READ
+    """Whether ops of a kind have the length of data. A cache has too: it reads, and servers refuse
+    what they would not read."""
+    return kind in CARRIES_DATA or kind in (Kind.READ, Kind.CACHE)

@@ -130,12 +130,11 @@ class Profile:
     )  # fmt: skip
     """The sizes of clusters to choose from, in bytes."""
     longest_data: int = MAX_LENGTH["data"]
-    """Bytes of the longest read or write."""
+    """Bytes of the longest read, write or cache."""
     longest_other: int = 2 * GIB
     """Bytes of the longest op of another kind."""
     data_per_op: int = 64 * KIB
-    """Bytes of data that each op adds to what reads and writes may move, so that a trace replays
-    fast."""
+    """Bytes of data that each op adds to what these may move, so that a trace replays fast."""
 
 
 DEFAULT = Profile("default")

@@ -200,6 +200,13 @@ def test_big_ops_are_rationed() -> None:
         assert sum(op.length for op in ops) <= longest + 2 * OPS * each
 
 
+def test_a_cache_is_no_longer_than_a_read() -> None:
+    """QEMU answers a longer one with EINVAL."""
+    drawn = features(8, 1 << 40, kinds={"cache": 1}, big=20)
+    ops = ops_of(traffic(drawn, 1 << 40, OPS, 8))
+    assert 8 << 20 < max(op.length for op in ops) <= 32 << 20
+
+
 @pytest.mark.parametrize(
     ("seed", "name", "size", "digest"),
     [
