@@ -72,6 +72,7 @@ class NullDevice:
     """A device that completes every request at once and does nothing."""
 
     has_block_status = False
+    progress = 0
 
     def __init__(self, size: int) -> None:
         self.export = Export(size, int(EVERYTHING))

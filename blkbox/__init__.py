@@ -8,11 +8,14 @@ another build of the driver, and name the request that corrupted it.
     print(blkbox.story(verdict))
     blkbox.open("install.trace").ops.collect()
     blkbox.plot("timeline", "install.trace", "install.png")
+    with blkbox.serve("install.trace", at="1234") as disk:
+        subprocess.run(["nbdinfo", disk.uri])
 
-Each function blocks until its work is done. The functions raise only BlkboxError, print nothing and
-install no signal handlers. A file that exists is replaced only with ``force=True``. Offsets and
-sizes are bytes, sectors are 512 bytes, times are ns since the start of the recording, and
-``timeout`` is in seconds. The command ``trace`` offers the same functions in a shell.
+Each function blocks until its work is done; ``serve`` works while its block runs. The functions
+raise only BlkboxError, print nothing and install no signal handlers. A file that exists is replaced
+only with ``force=True``. Offsets and sizes are bytes, sectors are 512 bytes, times are ns since the
+start of the recording, and ``timeout`` is in seconds. The command ``trace`` offers the same
+functions in a shell.
 
 The classes of BlkboxError (``tracer.errors``) say what happened:
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
         record,
         replay,
         report,
+        serve,
         story,
         strip,
         verify,
@@ -59,6 +63,7 @@ __all__ = [
     "record",
     "replay",
     "report",
+    "serve",
     "story",
     "strip",
     "verify",

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracer.errors import StorageError, UsageError
+from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def draw(
     ``force``: replace an existing picture.
 
     Raises UsageError if an argument is wrong or the picture exists, TraceError if the trace cannot
-    be read, OSError if the picture cannot be written.
+    be read, StorageError if the picture cannot be written.
     """
     from tracer.files import PICTURES, check_new
     from tracer.progress import bar
@@ -160,10 +160,7 @@ def plot(
         frames = stack.enter_context(open(trace)) if is_path else trace  # type: ignore[arg-type]
         figure: Figure = getattr(plots, kind)(frames, ops=ops, sectors=sectors, ax=ax)
     if picture is not None:
-        try:
-            plots.save(figure, Path(picture), dpi)
-        except OSError as error:
-            raise StorageError(f"cannot write {picture}: {error.strerror}") from error
+        plots.save(figure, Path(picture), dpi)
     return figure
 
 

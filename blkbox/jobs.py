@@ -3,7 +3,6 @@
 Each function imports the packages that load slowly (polars, matplotlib) only when it needs them.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from tracer.rework.cut import Cut
     from tracer.rework.strip import Stripped
     from tracer.rework.verify import Verification
+    from tracer.serving.serve import Served
     from tracer.trace.records import Mark
     from tracer.verdict import Recording, Verdict
 
@@ -145,6 +145,7 @@ def replay(
     depth: int | None = None,
     conflicts: str | None = None,
     connections: int | None = None,
+    restart_every: int | None = None,
     runs: int = 1,
     seed: int = 0,
     reopen_with: Pathlike | None = None,
@@ -169,6 +170,8 @@ def replay(
     ``depth``: the most ops in flight; None: as recorded.
     ``conflicts``: as for ``record``; None: as recorded.
     ``connections``: spread the ops over so many connections to the driver; None: as recorded.
+    ``restart_every``: stop, check and start the driver after every so many ops, and where the
+    recording did.
     ``runs``: how many clean runs of the whole trace make the driver clean, and how many runs
     confirm a culprit. Use more than one for a fault that does not show in every run.
     ``seed``: selects another order for ops that were in flight together; 0: the recorded order.
@@ -189,6 +192,7 @@ def replay(
     """
     from blkbox.judge import judge
     from replay.options import Order, ReplayOptions
+    from tracer.disk.private import PrivateFolder, Use, sweep
     from tracer.driver.driver import MAX_CONNECTIONS
     from tracer.driver.spec import parse_driver
     from tracer.mirror.scope import Compare, Scope
@@ -199,6 +203,8 @@ def replay(
 
     if connections is not None and not 1 <= connections <= MAX_CONNECTIONS:
         raise UsageError(f"--connections: give a number from 1 to {MAX_CONNECTIONS}")
+    if restart_every is not None and restart_every < 1:
+        raise UsageError("--restart-every must be above 0")
     if timeout <= 0:
         raise UsageError("--timeout must be above 0")
     if keep is not None and Path(keep).exists():
@@ -206,7 +212,8 @@ def replay(
     with _only_our_errors(), ExitStack() as stack:
         source = stack.enter_context(TraceWithData(Path(trace)))
         ops = count_upto(source.trace, upto) if upto is not None else None
-        work = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="blkbox-replay-"))
+        sweep()
+        work = keep or stack.enter_context(PrivateFolder(Use.REPLAY)).path
         scope = Scope(_choice(Compare, compare), thorough)
         build = parse_driver(fspath(driver))
         if scope.leaves_noise(source.trace.header.size):
@@ -219,6 +226,7 @@ def replay(
             order=Order(seed, depth),
             conflicts=None if conflicts is None else _choice(OnConflict, conflicts),
             connections=connections,
+            restart_every=restart_every,
             upto=ops,
             runs=runs,
             find=locate,
@@ -479,6 +487,44 @@ def mark(name: str, trace: Pathlike | None = None) -> "Mark":
 
     answer = put_mark(name, None if trace is None else Path(trace))
     return Mark(answer["seq"], answer["time"], name)
+
+
+@contextmanager
+def serve(
+    trace: Pathlike,
+    *,
+    at: str | None = None,
+    scratch: bool = False,
+    listen: str | None = None,
+    allow_remote: bool = False,
+    export_name: str = "",
+    say: Say = _silent,
+) -> Iterator["Served"]:
+    """Serve the disk as it should have been at a moment, in a thread, while the block runs. The
+    block gets what is served: its ``uri``, its ``size`` in bytes, and ``before``: the disk has the
+    ops with a lower seq.
+
+    ``at``: after this op or at this mark, as for ``checkout``.
+    ``scratch``: take writes, keep them in TMPDIR and forget them at the end.
+    ``listen``: ``unix:PATH`` or ``tcp:HOST:PORT``; None: a private unix socket.
+    ``allow_remote``: allow an address that other machines can reach.
+    ``export_name``: the export's name.
+    ``say``: gets warnings, a line at a time, in the thread.
+
+    Raises UsageError if the address, the op or the mark cannot be used, TraceError if the trace
+    cannot be read, StorageError if there is no room for ``scratch``.
+    """
+    from tracer.nbd.uri import parse_name
+    from tracer.serving.serve import ServeOptions, serving
+
+    options = ServeOptions(
+        trace=Path(trace), at=at, scratch=scratch, listen=listen, allow_remote=allow_remote,
+        export_name=parse_name(export_name),
+    )  # fmt: skip
+    with ExitStack() as stack:
+        with _only_our_errors():
+            served = stack.enter_context(serving(options, say))
+        yield served
 
 
 Choice = TypeVar("Choice", bound=StrEnum)

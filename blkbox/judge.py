@@ -8,7 +8,7 @@ from itertools import islice
 from blkbox.explain import explained
 from blkbox.hint import hint
 from replay.interleave import seeds
-from replay.locate import Located, NoCulprit, locate
+from replay.locate import Culprit, Located, NoCulprit, locate
 from replay.locate.company import in_flight_with
 from replay.options import Order, ReplayOptions
 from replay.outcome import Outcome
@@ -143,6 +143,7 @@ def judge(source: TraceWithData, options: ReplayOptions, say: Callable[[str], No
         clean_without=culprit.clean if culprit is not None else 0,
         detected=detected.number if detected is not None else 1,
         seed=(detected.order if detected is not None else options.order).seed,
+        culprit_shows=_shows(culprit, detected),
         needs_company=culprit.needs_company if culprit is not None else None,
         company=culprit.company.seq if culprit is not None and culprit.company else None,
         suspects=_suspects(runner, located),
@@ -208,6 +209,14 @@ def _shows_before_the_first_op(
         name = runner.options.driver.name
         raise Undecidable(f"{name}: wrong before the first op, on a fresh image: {shown.reason}")
     return True
+
+
+def _shows(culprit: Culprit | None, detected: _Detected | None) -> str | None:
+    """Return the sign after the culprit, if it is none of what the run of the whole trace showed
+    first."""
+    if culprit is None or culprit.symptom is None or detected is None:
+        return None
+    return None if is_same(detected.symptom, culprit.symptom) else culprit.symptom.reason
 
 
 def _deadline(options: ReplayOptions, detected: _Detected) -> float:

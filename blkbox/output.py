@@ -71,6 +71,12 @@ def deliver(text: str, code: int) -> int:
     return code
 
 
+def at_once(text: str) -> None:
+    """Print a line now, whatever the exit code will be. Who does not read it changes nothing."""
+    with suppress(OSError):
+        os.write(1, f"{printable_lines(text)}\n".encode())
+
+
 def _drop() -> None:
     """Drop what stdout still holds. Python would try to write it at exit, fail, and exit with
     120."""

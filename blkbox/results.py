@@ -68,8 +68,8 @@ def deliver(
         try:
             write_whole(places.json, f"{page}\n".encode())
             lines.append(f"json:     {places.json}")
-        except OSError as error:
-            failure = StorageError(f"cannot write {places.json}: {error.strerror}")
+        except StorageError as error:
+            failure = error
     if places.report is not None:
         try:
             write_report(places.report)

@@ -97,7 +97,7 @@ class ForeignDisk:
         if sides.test.has_block_status:
             both = reads.Sides(
                 sides.reference, sides.test, Comparison(),
-                Waiter(sides.loop, self._options.timeout),
+                Waiter(sides.loop, sides.test, self._options.timeout),
             )  # fmt: skip
             disk = RangeSet([(0, size)])
             walked = walk(both, Sweep(), disk, "reading block status", WALK_TIME)

@@ -28,6 +28,8 @@ class Order:
     apart: frozenset[tuple[int, int]] = frozenset()
     """Pairs of positions, the earlier one first. The later op waits until the earlier op is
     done."""
+    skip: frozenset[int] = frozenset()
+    """Positions of ops that are not sent."""
 
 
 AS_RECORDED = Order()
@@ -53,6 +55,8 @@ class ReplayOptions:
     connections: int | None = None
     """Spread the ops over so many connections to the driver; None: each op is sent on the
     connection on which it was recorded."""
+    restart_every: int | None = None
+    """Restart the driver after every so many ops, and where the recording did."""
     upto: int | None = None
     """Replay the first ``upto`` ops; None means the whole trace."""
     runs: int = 1

@@ -70,6 +70,10 @@ class Outcome:
     partial: frozenset[int] = frozenset()
     """Changes that failed as the driver may, perhaps after a part of their work."""
 
+    ended_at: int | None = None
+    """The position of the op before which the driver was restarted, and something was wrong then:
+    ``stop`` or ``check`` says what. The run has ended there."""
+
     # once the ops were done
 
     stage: Stage = Stage.PLAYED

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 
 from replay.interleave import interleave
 from replay.options import AS_RECORDED, TIMEOUT, Order
 from replay.outcome import Outcome
+from replay.restarts import Places, changes, take_over
 from replay.schedule import Gate, Step, contested, schedule
 from tracer.candidates.durable import Unflushed
 from tracer.digest import digest
@@ -16,6 +17,7 @@ from tracer.disk.device import CONNECTION_LOST, Data, Device
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.waiter import Waiter
+from tracer.driver.served import Served, Trouble
 from tracer.errors import StorageError, TraceError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
@@ -53,8 +55,8 @@ class Sides:
     reference: FileDevice
     test: Device
     comparison: Comparison
-    connect: Callable[[], Device | None] = lambda: None
-    """Opens another connection to the test side; returns None if it cannot be used for that."""
+    served: Served | None = None
+    """The driver behind the test side; None: it is never restarted, and has one connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class PlayOptions:
     """End once something differs."""
     connections: int | None = None
     """Spread the ops over so many connections; None: as recorded."""
+    restart_every: int | None = None
+    """Restart the driver after every so many ops, too."""
     hold: bool = False
     """Whether an op that conflicts with ops in flight waits for them."""
 
@@ -118,8 +122,17 @@ class Player:
         self._open = RangeSet()
         """What a failed op may have left otherwise than the recording found it."""
         self._wrong_in_the_end: list[Difference] = []
+        self._progress = self._mirror.progress
+        self._progressed = time.monotonic_ns()
+        """When the driver's answers last grew."""
         self._watched = list(options.probe.watched) if options.probe is not None else []
         self._unflushed = Unflushed()
+        self._unflushed_ranges = RangeSet()
+        self._forgotten: set[int] = set()
+        """Changes that a restart was free to lose."""
+        self._trouble: Trouble | None = None
+        self._ended_at: int | None = None
+        self._places = Places(source.trace, options.restart_every, options.first)
         # as in Linux: a disk that cannot be flushed has no cache that could lose anything
         self._durable_at_once = not sides.test.export.flags & TransmissionFlag.SEND_FLUSH
 
@@ -141,7 +154,11 @@ class Player:
             hung=self._hung,
             wrong=tuple(self._wrong),
             unflushed=self._unflushed,
-            partial=frozenset(self._partial),
+            partial=frozenset(self._partial | self._forgotten),
+            ended_at=self._ended_at,
+            stop=self._trouble.stop if self._trouble is not None else None,
+            check=self._trouble.check if self._trouble is not None else None,
+            log=self._trouble.log if self._trouble is not None else "",
         )
 
     def _play(self, progress: Callable[[int], None]) -> None:
@@ -158,7 +175,12 @@ class Player:
         while upcoming is not None or mirror.in_flight:
             if options.stop_early and self._faults:
                 return
-            while upcoming is not None and upcoming[0] != probe_at and self._room(*upcoming):
+            while (
+                upcoming is not None
+                and upcoming[0] != probe_at
+                and not self._places.due(upcoming[0], upcoming[1].op)
+                and self._room(*upcoming)
+            ):
                 if self._start(*upcoming):
                     progress(1)
                 upcoming = next(steps, None)
@@ -168,6 +190,10 @@ class Player:
                 return
             if mirror.in_flight:
                 self._wait()
+            elif upcoming is not None and self._places.due(upcoming[0], upcoming[1].op):
+                self._places.passed(upcoming[0], upcoming[1].op)
+                if not self._restart(upcoming[0]):
+                    return
             elif upcoming is not None and upcoming[0] == probe_at:
                 self._look(upcoming[0])
                 if not self._watched:
@@ -209,6 +235,30 @@ class Player:
             sides.reference.execute(int(Kind.WRITE), 0, start, end - start, difference.expected)
             sides.comparison.promise(Promise.EQUAL, start, end)
 
+    def _restart(self, position: int) -> bool:
+        """Restart the driver before the op at ``position``. Return whether it serves again."""
+        self._settle()
+        served = self._sides.served
+        if served is None or self._mirror.lost is not None:
+            return self._mirror.lost is None
+        self._trouble = served.restart()
+        if self._trouble is not None:
+            self._ended_at = position
+            return False
+        self._sides = replace(self._sides, test=served.running.device)
+        self._mirror.reopened(self._sides.test)
+        self._known.clear()
+        if self._unflushed and not self._durable_at_once:
+            self._forgotten |= self._unflushed.numbers()
+            sides = self._sides
+            take_over(
+                sides.loop, sides.reference, sides.test, sides.comparison, self._unflushed_ranges,
+                changes(self._source, position, frozenset(self._forgotten | self._partial)),
+                self._options.timeout,
+            )  # fmt: skip
+            self._unflushed, self._unflushed_ranges = Unflushed(), RangeSet()
+        return True
+
     def _rest(self, numbered: Iterator[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
         """Mark the first steps as done, and return the others."""
         for position, step in islice(numbered, self._options.first):
@@ -236,8 +286,8 @@ class Player:
         recorded, options = step.op, self._options
         self._started = max(self._started, position + 1)
         changes = recorded.kind in MUTATING
-        if recorded.reference_status:
-            if changes:  # it may have done a part of its work
+        if recorded.reference_status or position in options.order.skip:
+            if changes:  # one that failed may have done a part of its work
                 self._open.add(recorded.offset, recorded.end)
             self._gate.done(step)
             return False
@@ -264,18 +314,26 @@ class Player:
         which the driver has none, use that of our own ops."""
         first = not self._known.difference({OURS_CONNECTION})
         self._known.add(connection)
-        device = None if first or connection == OURS_CONNECTION else self._sides.connect()
+        served = self._sides.served
+        device = None
+        if served is not None and not first and connection != OURS_CONNECTION:
+            device = served.running.connect()
         if device is not None:
             self._mirror.connect(connection, device)
 
     def _wait(self) -> None:
-        """Wait for the driver. Note the oldest op as hung if its time is up."""
-        if self._sides.loop.poll(min(1.0, self._options.timeout)):
-            return
+        """Wait for the driver. Note the oldest op as hung if its time is up and no answer comes:
+        a large answer may take longer."""
+        quiet = min(1.0, self._options.timeout)
+        self._sides.loop.poll(quiet)
+        now = time.monotonic_ns()
+        progress = self._mirror.progress
+        if progress != self._progress:
+            self._progress, self._progressed = progress, now
         oldest = self._mirror.oldest()
-        if oldest is None or not oldest.started:
+        if oldest is None or not oldest.started or now - self._progressed < quiet * 1e9:
             return
-        if time.monotonic_ns() - oldest.started > self._options.timeout * 1e9:
+        if now - oldest.started > self._options.timeout * 1e9:
             self._hung = self._position_of[oldest.op.seq], oldest.op
 
     def _look(self, position: int) -> None:
@@ -311,7 +369,7 @@ class Player:
             waiting += 1
             test.submit(Kind.READ, 0, at, stop - at, None, partial(looked, piece, at))
         test.kick()
-        wait = Waiter(self._sides.loop, self._options.timeout)
+        wait = Waiter(self._sides.loop, test, self._options.timeout)
         while waiting:
             wait(f"a read after op {position}")
         return wrong
@@ -347,8 +405,11 @@ class Player:
             self._open.add(op.offset, op.end)
         if op.kind == Kind.FLUSH:
             self._unflushed.flush_done(position, not op.test_status)
+            if not self._unflushed:
+                self._unflushed_ranges = RangeSet()
         elif op.kind in MUTATING and not (self._durable_at_once or op.flags & Flag.FUA):
             self._unflushed.changed(position)
+            self._unflushed_ranges.add(op.offset, op.end)
         if op.reference_status and not flight.forgiven:
             raise StorageError(
                 f"the reference image cannot take op #{op.seq} (errno {op.reference_status}): "

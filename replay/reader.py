@@ -1,12 +1,10 @@
 """A reader: another build that reopens the images that the driver wrote."""
 
-import tempfile
-from pathlib import Path
-
 from replay.options import ReplayOptions
 from replay.start import Start
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
+from tracer.disk.private import PrivateFolder, Use
 from tracer.errors import Undecidable, UsageError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.sweep import sweep
@@ -24,8 +22,8 @@ def try_reader(options: ReplayOptions, start: Start) -> None:
         return
     if not (driver.owns_image and reader.owns_image):
         raise UsageError("--reopen-with needs two builds that work on an image file")
-    with tempfile.TemporaryDirectory(prefix="blkbox-reader-") as folder, Loop() as loop:
-        image, raw = Path(folder) / f"test.{driver.suffix}", Path(folder) / "reference.raw"
+    with PrivateFolder(Use.READER) as folder, Loop() as loop:
+        image, raw = folder.path / f"test.{driver.suffix}", folder.path / "reference.raw"
         driver.create_image(image, start.size)
         start.make_reference(raw)
         with reader.start(loop, image, start.size) as running, FileDevice(raw) as reference:

@@ -59,7 +59,7 @@ class Run:
         """Return whether the run has shown what is sought, has reached its last stage, or can go no
         further."""
         last = max(self.last, Stage.CHECKED) if self.save else self.last
-        if outcome.gone or outcome.hung or outcome.stage >= last:
+        if outcome.ended_at is not None or outcome.gone or outcome.hung or outcome.stage >= last:
             return True
         if self.stop_early and not outcome.clean:
             return True

@@ -22,6 +22,7 @@ from replay.start import plan
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.room import check_room
+from tracer.driver.served import Served
 from tracer.errors import DriverHung, Undecidable
 from tracer.mirror.comparison import Comparison
 from tracer.op import Conflicts, OnConflict
@@ -139,13 +140,15 @@ class Runner:
         with (
             Loop() as loop,
             FileDevice(raw, durable=False) as reference,
-            driver.start(loop, image, size) as running,
+            Served(driver, loop, image, size) as served,
         ):
-            self._note = running.note
-            sides = Sides(loop, reference, running.device, comparison, running.connect)
+            self._note = served.running.note
+            sides = Sides(loop, reference, served.running.device, comparison, served)
             if not driver.owns_image:
                 self._foreign.blank(sides)
             outcome = self._play(run, sides)
+            running = served.running
+            sides = replace(sides, test=running.device)
             if not outcome.clean:
                 check_room(folder, REMEDY, _most_needed(outcome))
             ending = Ending(
@@ -167,6 +170,7 @@ class Runner:
             allowed=self.options.allowed,
             stop_early=run.stop_early,
             connections=self.options.connections,
+            restart_every=self.options.restart_every,
             hold=self._holds,
         )
         total = max(min(self.source.trace.count, run.upto) - first, 0)

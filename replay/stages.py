@@ -5,19 +5,18 @@ They are those of a guest's shutdown. Each stage adds to the outcome what it fin
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from replay.options import ReplayOptions
 from replay.outcome import Outcome, Stage
 from replay.player import Sides
+from replay.restarts import changes
 from replay.run import OutOfTime, Run
-from replay.schedule import schedule
 from replay.start import Start
-from tracer.candidates.durable import Change, Unflushed, broken_promises
+from tracer.candidates.durable import Unflushed, broken_promises
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
@@ -26,7 +25,7 @@ from tracer.driver.driver import Running
 from tracer.errors import DriverError, DriverHung, NbdError
 from tracer.mirror.found import Sweep
 from tracer.mirror.sweep import sweep
-from tracer.op import MUTATING, Kind, Op
+from tracer.op import Kind
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
@@ -71,7 +70,7 @@ class Ending:
         if not outcome.unflushed or not self.run.flush:
             return outcome
         try:
-            wait = Waiter(self.sides.loop, self.options.timeout)
+            wait = Waiter(self.sides.loop, self.sides.test, self.options.timeout)
             error, _, _ = ask(wait, self.sides.test, Kind.FLUSH, 0, 0, "a flush")
         except DriverHung as problem:
             return replace(outcome, gone=str(problem), silent=True)
@@ -121,26 +120,15 @@ class Ending:
         pieces = [
             piece for piece in found.evidence if found.damage.overlaps(piece.offset, piece.end)
         ]
-        left = broken_promises(pieces, self._changes(outcome), rule)
+        open_ = outcome.unflushed.numbers() | outcome.partial
+        done = changes(self.source, self.run.upto, open_)
+        left = broken_promises(pieces, done, rule)
         if len(left) == len(pieces):
             return found, outcome
         kept = Sweep(compared=found.compared, failed=found.failed)
         for piece in left:
             kept.differs(piece.offset, piece.expected, piece.actual)
         return kept, replace(outcome, forgot=True)
-
-    def _changes(self, outcome: Outcome) -> Iterator[Change]:
-        """Yield the changes that the run made, in the order of submission."""
-        open_ = outcome.unflushed.numbers() | outcome.partial
-        steps = islice(schedule(self.source.trace.ops(), self.source.trace.recorded), self.run.upto)
-        for position, step in enumerate(steps):
-            op = step.op
-            if op.kind in MUTATING and not op.reference_status:
-                done = Op(op.seq, op.kind, op.flags, op.offset, op.length, digest=op.digest)
-                yield Change(
-                    done, self.source.data(op), position not in open_,
-                    after=step.after, completion_index=step.completion_index,
-                )  # fmt: skip
 
     def _compare(
         self, outcome: Outcome, sides: Sides, running: Running, what: str

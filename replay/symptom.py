@@ -85,7 +85,7 @@ def symptoms(outcome: Outcome, ops: int) -> list[Symptom]:
     """Return the symptoms of a run of ``ops`` ops, the earliest first. Empty for a clean run."""
     return [
         *sorted(_while_playing(outcome), key=lambda symptom: symptom.within),
-        *_afterwards(outcome, ops),
+        *_afterwards(outcome, ops if outcome.ended_at is None else outcome.ended_at),
     ]
 
 

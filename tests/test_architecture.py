@@ -43,10 +43,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "analysis.report": (*FRAMES, "analysis.plots", "analysis.story"),
     "analysis.interop": FRAMES,
     # what a user types and what a program imports
-    "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "replay", "replay.generate",
-               "replay.locate", "analysis",
-               "analysis.story", "analysis.provenance", "analysis.plots", "analysis.report",
-               "analysis.interop"),
+    "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "replay",
+               "replay.generate", "replay.locate", "analysis", "analysis.story",
+               "analysis.provenance", "analysis.plots", "analysis.report", "analysis.interop"),
     "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
                         "replay.generate", "analysis", "analysis.story", "analysis.plots",
                         "analysis.report", "analysis.interop", "blkbox"),

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tracer.errors import UsageError
+from tracer.errors import StorageError, UsageError
 
 PICTURES = (".png", ".svg", ".pdf")
 """The suffixes that a picture's name may have."""
@@ -95,21 +95,34 @@ def whole(*targets: Path) -> Iterator[Path]:
 
     All targets must be in one folder. If the block ends without an exception, each new file
     replaces its target, in the order given, and a target without a new file is removed. Otherwise
-    the targets are untouched. The temporary folder is removed in either case. Raises OSError.
+    the targets are untouched. The temporary folder is removed in either case. Raises StorageError,
+    which names a target, for any OSError; a StorageError of the block about a new file names the
+    target too.
     """
-    # beside the targets, on the same file system, so that each rename is atomic
-    with tempfile.TemporaryDirectory(prefix=".blkbox-", dir=targets[0].parent) as name:
-        folder = Path(name)
-        yield folder
-        for path in targets:
-            new = folder / path.name
-            if new.exists():
-                os.replace(new, path)
-            else:
-                path.unlink(missing_ok=True)
+    names = {}
+    try:
+        # beside the targets, on the same file system, so that each rename is atomic
+        with tempfile.TemporaryDirectory(prefix=".blkbox-", dir=targets[0].parent) as name:
+            folder = Path(name)
+            names = {str(folder / path.name): str(path) for path in targets}
+            yield folder
+            for path in targets:
+                new = folder / path.name
+                if new.exists():
+                    os.replace(new, path)
+                else:
+                    path.unlink(missing_ok=True)
+    except StorageError as error:
+        text = str(error)
+        for new_name, target in names.items():
+            text = text.replace(new_name, target)
+        raise StorageError(text) from error
+    except OSError as error:
+        where = names.get(str(error.filename), str(targets[-1]))
+        raise StorageError(f"cannot write {where}: {error.strerror or error}") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write ``content`` to a file that appears complete or not at all. Raises OSError."""
+    """Write ``content`` to a file that appears complete or not at all. Raises StorageError."""
     with whole(path) as folder:
         (folder / path.name).write_bytes(content)

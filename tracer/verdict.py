@@ -380,6 +380,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """The number of the first run of the whole trace that showed the fault, from 1."""
     seed: Count = 0
     """The seed of the order of ops in flight with which the fault showed; 0: the recorded order."""
+    culprit_shows: str | None = None
+    """What shows right after the culprit, if that is another sign than the one in ``reason``."""
     needs_company: bool | None = None
     """Whether the fault shows only with several ops in flight; None if that was not tried."""
     company: Count | None = None

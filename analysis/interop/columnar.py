@@ -3,6 +3,11 @@
 Marks, mismatches and payloads are left out.
 """
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from analysis.interop.job import Job
 from tracer.errors import StorageError
 from tracer.trace.file import Trace
@@ -10,18 +15,10 @@ from tracer.trace.file import Trace
 
 def parquet(job: Job) -> dict[str, int]:
     """Write the ops as Parquet, compressed with zstd; return what was left out."""
-    from polars.exceptions import ComputeError
-
     from analysis.frames.frames import Frames
 
-    try:
-        with Frames(job.trace) as frames:
-            frames.ops.sink_parquet(job.new)
-    except ComputeError as error:
-        if "os error" not in str(error):
-            raise
-        # polars puts an OSError into the text of its own error
-        raise StorageError(f"cannot write {job.output}: {error}") from error
+    with Frames(job.trace) as frames, _plain_errors(job):
+        frames.ops.sink_parquet(job.new)
     return _left_out(job)
 
 
@@ -34,10 +31,25 @@ def arrow(job: Job) -> dict[str, int]:
 
     from analysis.frames.frames import Frames
 
-    with Frames(job.trace) as frames:
+    with Frames(job.trace) as frames, _plain_errors(job):
         # without the views of Arrow 1.4, which older readers do not support
         frames.ops.sink_ipc(job.new, compat_level=pl.CompatLevel.oldest())
     return _left_out(job)
+
+
+@contextmanager
+def _plain_errors(job: Job) -> Iterator[None]:
+    """Turn polars' errors of writing into StorageError: it puts the errno into a text."""
+    from polars.exceptions import ComputeError
+
+    try:
+        yield
+    except (ComputeError, OSError) as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        why = os.strerror(int(number[1]))
+        raise StorageError(f"cannot write {job.output}: {why}") from error
 
 
 def _left_out(job: Job) -> dict[str, int]:

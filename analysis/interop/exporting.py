@@ -5,7 +5,7 @@ from pathlib import Path
 
 from analysis.interop.formats import EXPORTS
 from analysis.interop.job import Job
-from tracer.errors import StorageError, UsageError
+from tracer.errors import UsageError
 from tracer.files import check_new, whole
 from tracer.progress import bar
 from tracer.trace.file import Trace
@@ -40,10 +40,7 @@ def export_trace(
     check_new(output, force)
     with whole(output) as folder, bar("exporting", count, "ops") as progress:
         new = folder / output.name
-        try:
-            left_out = EXPORTS[name].write(Job(path, new, output, progress))
-        except OSError as error:
-            raise StorageError(f"cannot write {output}: {error.strerror or error}") from error
+        left_out = EXPORTS[name].write(Job(path, new, output, progress))
         size = new.stat().st_size
     return Exported(str(output), str(path), name, size, left_out)
 

@@ -29,6 +29,9 @@ MAX_TIME = 1 << 62
 """Nanoseconds from the first request to the last, and from 1970 to the first, at most: 146 years.
 Frames have 63 bits for a time."""
 
+MAX_DEVICES = 1 << 16
+"""Devices in a file: a few for each disk of a large machine, and they take 10 MiB."""
+
 BACKWARDS = "time before that of an earlier event"
 """A reason. The later event gets the earlier one's time."""
 
@@ -82,9 +85,12 @@ class Sink:
     def wants(self, device: str) -> bool:
         """Count a request of a device, and return whether the sink takes it.
 
-        Unless a device was given, the sink takes the first.
+        Unless a device was given, the sink takes the first. Raises TraceError if the source has
+        more devices than any machine.
         """
         self.devices[device] += 1
+        if len(self.devices) > MAX_DEVICES:
+            raise self.source.error(f"this is the device number {MAX_DEVICES + 1:,}: too many")
         if self.device is None:
             self.device = device
         return device == self.device

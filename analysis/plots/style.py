@@ -98,7 +98,7 @@ def save(figure: Figure, path: str | PathLike[str], dpi: int | None = None) -> N
 
     The same figure gives the same bytes. ``dpi``: the pixels per inch of a PNG, which is 12
     inches wide; None: DPI. Raises UsageError if the suffix is not in ``tracer.files.PICTURES`` or
-    ``dpi`` is not in DPIS, and OSError.
+    ``dpi`` is not in DPIS, and StorageError.
     """
     path = Path(path)
     suffix = path.suffix.lower()

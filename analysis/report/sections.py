@@ -1,11 +1,9 @@
 """The sections that the pages about verdicts and about recordings share."""
 
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -17,6 +15,7 @@ from analysis.report.markup import Content, Markup, element, join
 from analysis.report.page import Row, code, facts, lines, paragraph, picture, table
 from analysis.story import hexdump
 from tracer import text
+from tracer.disk.private import PrivateFolder, Use
 from tracer.op import SECTOR, sectors
 from tracer.ranges import RangeSet
 from tracer.verdict import DamageKind, Environment, Verdict
@@ -161,8 +160,8 @@ def damage_map(recording: Frames, verdict: Verdict, summary: str) -> Markup:
     """Return the picture of the damage. Raises what ``analysis.plots.damage`` raises."""
     from analysis import plots
 
-    with tempfile.TemporaryDirectory(prefix="blkbox-report-") as folder:
-        path = Path(folder) / "damage.svg"
+    with PrivateFolder(Use.REPORT) as folder:
+        path = folder.path / "damage.svg"
         plots.save(plots.damage(recording, verdict), path)
         svg = path.read_bytes()
     alt = f"A map of the disk: {summary}. What it shows is in the tables too."

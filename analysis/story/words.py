@@ -116,7 +116,8 @@ def facts(verdict: Verdict) -> Facts:
     if first is not None:
         found.append(("seen", [f"first by read #{first.seq}, in sector {first.sector}"]))
     if verdict.culprit is not None:
-        found.append(("culprit", [_culprit(verdict.culprit), _certainty(verdict)]))
+        shows = [] if verdict.culprit_shows is None else [f"shows: {verdict.culprit_shows}"]
+        found.append(("culprit", [_culprit(verdict.culprit), _certainty(verdict), *shows]))
     elif verdict.symptom is not None:
         found.append(("culprit", ["not found" if verdict.located else "not looked for"]))
     if verdict.suspects:

@@ -52,6 +52,13 @@ def replay(
             metavar="N",
         ),
     ] = None,
+    restart_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop, check and start the driver after every N ops [where the recording did].",
+            metavar="N",
+        ),
+    ] = None,
     runs: Annotated[
         int,
         typer.Option(
@@ -138,6 +145,7 @@ def replay(
         depth=None if depth == "recorded" else int(depth),
         conflicts=conflicts,
         connections=connections,
+        restart_every=restart_every,
         runs=runs,
         seed=seed,
         reopen_with=reopen_with,
@@ -155,6 +163,7 @@ def replay(
     for option, value, default in (
         ("--driver", driver, None), ("--start", start, "auto"), ("--depth", depth, "recorded"),
         ("--conflicts", conflicts, None), ("--connections", connections, None),
+        ("--restart-every", restart_every, None),
         ("--runs", runs, 1), ("--seed", seed, 0), ("--reopen-with", reopen_with, None),
         ("--timeout", timeout, 30.0), ("--upto", upto, None),
         ("--compare", compare, Compare.TOUCHED), ("--time", time, None),

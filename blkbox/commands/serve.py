@@ -1,12 +1,16 @@
 """``trace serve``."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from blkbox import output
 from blkbox.commands.options import (
     AllowRemote,
+    AsJson,
     ExportName,
     Listen,
     TlsCertificates,
@@ -40,6 +44,7 @@ def serve(
     tls_certificates: TlsCertificates = None,
     tls_psk: TlsPsk = None,
     tls_verify_peer: TlsVerifyPeer = False,
+    as_json: AsJson = False,
 ) -> int:
     """Serve the disk as it should have been at a moment.
 
@@ -52,12 +57,16 @@ def serve(
     With a command, ends with the command's exit code (128 + the signal if one killed it).
     Otherwise, prints the URI, and serves until SIGINT, SIGTERM or SIGHUP; ends with 0.
 
+    With --json, the first line on stdout is one object, with the URI, the size in bytes, and the
+    number of the first op that the disk does not have (before). It comes as soon as clients can
+    connect.
+
     Trimmed bytes are zeroes, unless the trace was recorded with --trim old-or-zero: then they keep
     their earlier content.
     """
     from tracer import progress
     from tracer.nbd.uri import parse_name, served_tls
-    from tracer.serving.serve import ServeOptions, serve
+    from tracer.serving.serve import Served, ServeOptions, serve
 
     options = ServeOptions(
         trace=trace,
@@ -69,7 +78,11 @@ def serve(
         tls=served_tls(tls_certificates, tls_psk, verify_peer=tls_verify_peer),
         command=tuple(command or ()),
     )
-    code = serve(options, progress.tell)
+
+    def ready(served: Served) -> None:
+        output.at_once(json.dumps(asdict(served)))
+
+    code = serve(options, progress.tell, ready if as_json else None)
     if code is None:
         return 0
     return code if code >= 0 else 128 - code

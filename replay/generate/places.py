@@ -6,7 +6,7 @@ from replay.generate.features import Features
 from tracer.op import CARRIES_DATA, Kind, Op
 
 SMALL = 64 << 10
-"""Bytes in a small op, at most: two ops of this length move what a disk moves in a millisecond."""
+"""The most bytes in a small op, and in any op while the ration is used up."""
 
 OTHER_PER_OP = 1 << 20
 """Bytes that each op adds to what zeroes, trims and the like may cover: drivers that cannot zero

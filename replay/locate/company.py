@@ -38,7 +38,7 @@ def needs_company(lab: Lab, trial: Trial, position: int, bad: int, runs: int) ->
     flight at a time. With others in flight, ``bad`` of its ``runs`` runs showed the sign. None if
     that cannot be told."""
     lab.say("trying one op at a time")
-    return _vanishes(lab, replace(trial, order=replace(trial.order, depth=1)), position, bad, runs)
+    return vanishes(lab, replace(trial, order=replace(trial.order, depth=1)), position, bad, runs)
 
 
 def find_company(lab: Lab, trial: Trial, position: int, bad: int, runs: int) -> Op | None:
@@ -48,12 +48,12 @@ def find_company(lab: Lab, trial: Trial, position: int, bad: int, runs: int) -> 
     for place, op in islice(reversed(earlier), MAX_COMPANY):
         lab.say(f"holding it back until {op.describe()} is done")
         apart = replace(trial, order=replace(trial.order, apart=frozenset({(place, position)})))
-        if _vanishes(lab, apart, position, bad, runs):
+        if vanishes(lab, apart, position, bad, runs):
             return op
     return None
 
 
-def _vanishes(lab: Lab, trial: Trial, position: int, bad: int, runs: int) -> bool | None:
+def vanishes(lab: Lab, trial: Trial, position: int, bad: int, runs: int) -> bool | None:
     """Return whether the symptom no longer shows when ops are sent as the trial says."""
     for clean in range(1, TRIES + 1):
         if lab.run(trial, "apart", position + 1, confirming=True)[1]:

@@ -6,7 +6,7 @@ from itertools import islice
 
 from replay.locate.bisect import bisect, save_base
 from replay.locate.bracket import bracket, last_right
-from replay.locate.company import find_company, needs_company
+from replay.locate.company import find_company, needs_company, vanishes
 from replay.locate.confirm import Culprit, at, confirm, is_astray
 from replay.locate.trial import TRIES, Lab, Trial
 from replay.locate.watch import Seen, watch
@@ -120,12 +120,19 @@ class Search:
             if found is None or not found.confirmed:
                 self._unsteady = True
                 found = self._bisect_once(trial, self._lab.runner.first, ops, restart=False)
-            if found is not None and found.confirmed:
+            if found is not None and found.confirmed and self._causes(found, culprit):
                 return found
             self._window, self._unsteady = window, unsteady
         except OutOfTime:
             self._lab.say("no time is left to see whether the check fails earlier")
         return None
+
+    def _causes(self, found: Culprit, culprit: Culprit) -> bool:
+        """Whether the culprit does no damage if the op that was found is not sent."""
+        self._lab.say(f"leaving out {found.op.describe()}")
+        order = replace(self._order, skip=frozenset({found.position}))
+        trial = Trial(culprit.symptom or self._symptom, order)
+        return bool(vanishes(self._lab, trial, culprit.position, culprit.shown, culprit.runs))
 
     def _follow(self) -> Culprit | NoCulprit:
         symptom = self._symptom

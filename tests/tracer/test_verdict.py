@@ -56,7 +56,8 @@ def test_what_older_versions_did_not_write_has_its_usual_value() -> None:
     assert without(found, *required) == {
         "ops": 0, "replayed_ops": 0, "runs": 0, "confirm_ops": 0, "start": None, "culprit": None,
         "confirmed": False,
-        "shown": 0, "tries": 0, "clean_without": 0, "detected": 1, "seed": 0, "needs_company": None,
+        "shown": 0, "tries": 0, "clean_without": 0, "detected": 1, "seed": 0,
+        "culprit_shows": None, "needs_company": None,
         "company": None, "suspects": [], "also": [],
         "located": True, "symptom": None, "reader": None, "volatile": False, "compared": None,
         "causes": [], "culprit_causes": [], "first_bad_read": None,

@@ -138,6 +138,7 @@ VERDICT_JSON = """{
   "clean_without": 4,
   "detected": 2,
   "seed": 7,
+  "culprit_shows": null,
   "needs_company": false,
   "company": 5,
   "suspects": [

@@ -15,7 +15,7 @@ def make_blank(loop: Loop, device: Device, timeout: float, where: RangeSet | Non
 
     Raises DriverError if a request fails, DriverHung if it does not answer for ``timeout`` s.
     """
-    wait = Waiter(loop, timeout)
+    wait = Waiter(loop, device, timeout)
     size = device.export.size
     disk = where if where is not None else RangeSet([(0, size)])
     for offset, length in _requests(disk.aligned(device.export.sizes.minimum), size):

@@ -35,6 +35,11 @@ class Device(Protocol):
     """Why the disk takes no more requests; None while it does."""
 
     @property
+    def progress(self) -> int:
+        """A number that grows as answers come. What brings nothing does not count."""
+        ...
+
+    @property
     def has_block_status(self) -> bool:
         """Whether block status says anything: without it, all counts as data."""
         ...

@@ -67,7 +67,9 @@ class NbdDevice(Closing):
             while device.client.export is None and device.lost is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise NbdError(f"{address.uri()} did not finish negotiating in {timeout:g} s")
+                    raise NbdError(
+                        f"{address.uri()}: it did not finish negotiating within {timeout:g} s"
+                    )
                 loop.poll(left)
         except BaseException:
             device.channel.close()
@@ -79,6 +81,11 @@ class NbdDevice(Closing):
             device._df = int(Flag.DF)
         device._read_only = bool(device.export.flags & p.TransmissionFlag.READ_ONLY)
         return device
+
+    @property
+    def progress(self) -> int:
+        """What the client says of its answers."""
+        return self.client.progress
 
     @property
     def has_block_status(self) -> bool:

@@ -48,6 +48,8 @@ class FileDevice(Closing):
     """
 
     has_block_status = True
+    progress = 0
+    """Requests are done at once: nobody waits for an answer."""
 
     def __init__(self, path: Path, *, durable: bool = True, read_only: bool = False) -> None:
         self.path = path

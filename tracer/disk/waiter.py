@@ -10,18 +10,28 @@ from tracer.op import Extents, Kind
 
 
 class Waiter:
-    """Runs the event loop until something happens, at most for ``timeout`` seconds."""
+    """Runs the event loop until something happens, at most for ``timeout`` seconds without progress
+    of the device: chunks of an answer that bring nothing do not count."""
 
-    def __init__(self, loop: Loop, timeout: float) -> None:
+    def __init__(self, loop: Loop, device: Device, timeout: float) -> None:
         self._loop = loop
+        self._device = device
         self._timeout = timeout
+        self._left = timeout
+        self._progress = device.progress
 
     def __call__(self, what: str) -> None:
         """Wait for one round of events. Raises DriverHung, with ``what`` in its message."""
-        deadline = time.monotonic() + self._timeout
-        while not self._loop.poll(max(0.0, deadline - time.monotonic())):
-            if time.monotonic() >= deadline:
-                raise DriverHung(f"the driver did not answer {what} within {self._timeout:g} s")
+        started = time.monotonic()
+        self._loop.poll(self._left)
+        if self._device.progress != self._progress:
+            self._progress = self._device.progress
+            self._left = self._timeout
+            return
+        self._left -= time.monotonic() - started
+        if self._left <= 0 and self._device.lost is None:
+            raise DriverHung(f"the driver did not answer {what} within {self._timeout:g} s")
+        self._left = max(self._left, 0.0)
 
 
 def ask(

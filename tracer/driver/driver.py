@@ -6,8 +6,6 @@ tracer/driver/spec.py makes a Driver from ``--driver``.
 
 import os
 import re
-import secrets
-import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +18,7 @@ from tracer.disk.device import Device
 from tracer.disk.export import NbdDevice
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
+from tracer.disk.private import PrivateFolder, Use
 from tracer.disk.raw import copy_raw, make_raw
 from tracer.disk.room import check_room
 from tracer.driver.command import exit_text, fill, signal_group
@@ -235,7 +234,7 @@ class Running:
         self.driver = driver
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
-        self._directory: Path | None = None
+        self._folder: PrivateFolder | None = None
         self._output: Output | None = None
         self._loop = loop
         self._address = driver.address
@@ -263,6 +262,10 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self._end()
 
+    def close(self) -> None:
+        """Kill the driver if it still runs. A second call does nothing."""
+        self._end()
+
     def log(self) -> str:
         """Return what the driver wrote to stderr and stdout: how it begins and how it ends."""
         return self._output.text() if self._output is not None else ""
@@ -285,6 +288,15 @@ class Running:
             return None
         self._more.append(device)
         return device
+
+    def reconnect(self) -> None:
+        """Close all connections and open a new one. Raises NbdError, Unreachable."""
+        if self._address is None:
+            return
+        for device in (*self._more, self.device):
+            device.close()
+        self._more = []
+        self.device = NbdDevice.connect(self._loop, self._address, CONNECT_TIMEOUT)
 
     def disconnect(self, device: Device) -> None:
         """Close a connection that ``connect`` opened."""
@@ -310,9 +322,9 @@ class Running:
             return f"{self.driver.name} ended while it started: {ended}"
         return f"{self.driver.name}: {re.sub(PRIVATE, '', str(error))}"
 
-    def stop(self) -> str | None:
-        """Stop the driver as an orderly shutdown does: disconnect, then send SIGTERM. Return what
-        went wrong, or None."""
+    def stop(self, timeout: float = STOP_TIMEOUT) -> str | None:
+        """Stop the driver as an orderly shutdown does: disconnect, then send SIGTERM. After
+        ``timeout`` seconds, kill it. Return what went wrong, or None."""
         for device in (*self._more, self.device):
             if isinstance(device, NbdDevice):
                 device.disconnect()
@@ -322,9 +334,9 @@ class Running:
             if early is None and self._guard is not None:
                 signal_group(self._guard.pid, signal.SIGTERM)
             try:
-                code = self._process.wait(STOP_TIMEOUT)
+                code = self._process.wait(timeout)
             except subprocess.TimeoutExpired:
-                problem = f"it did not end within {STOP_TIMEOUT:g} s of being asked to"
+                problem = f"it did not end within {timeout:g} s of being asked to"
             else:
                 if early:  # 0: it may end by itself once its last client has left
                     problem = f"it ended by itself ({exit_text(early)})"
@@ -352,16 +364,13 @@ class Running:
     def _spawn(
         self, serve: tuple[str, ...], loop: Loop, image: Path, size: int | None
     ) -> NbdDevice:
-        # not in TMPDIR: a unix socket's path has at most 107 bytes
-        directory = Path(f"/tmp/blkbox-{secrets.token_hex(8)}")
         with held():
+            folder = self._folder = PrivateFolder(Use.DRIVER)
             guard = self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "guard", str(directory)],
+                ["/bin/sh", "-c", GUARD, "guard", str(folder.path)],
                 stdin=subprocess.PIPE, process_group=0,
             )  # fmt: skip
-            directory.mkdir(0o700)
-            self._directory = directory
-        socket = directory / "nbd"
+        socket = folder.path / "nbd"
         argv = fill(serve, image=image, size=size or 0, socket=socket, **self.driver.below())
         with held():
             output = self._output = Output()
@@ -414,8 +423,8 @@ class Running:
             self._guard.stdin.close()
         if self._output is not None:
             self._output.close()
-        if self._directory is not None:
+        if self._folder is not None:
             for line in self.log().splitlines()[-DETAILED:]:
                 detail(f"{self.driver.name} printed: {line}")
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._folder.close()
         self._process = self._guard = None

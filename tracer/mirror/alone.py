@@ -49,6 +49,10 @@ class Alone:
         """As ``Mirror.lost``."""
         return self.test.lost
 
+    def oldest(self) -> Flight | None:
+        """Return None: no op waits for a driver."""
+        return None
+
     def submit(self, flight: Flight) -> None:
         """Accept an op. The next ``pump`` does it."""
         self._ready.append(flight)

@@ -124,12 +124,22 @@ class Mirror:
             return None
         return self._devices.pop(connection, None)
 
+    def reopened(self, test: Device) -> None:
+        """Go on with another test device, on the same image. Nothing is in flight."""
+        self.test = test
+        self._devices.clear()
+
     @property
     def lost(self) -> Exception | None:
         """Why the test side takes no more requests; None while it does."""
         if self.test.lost is not None or not self._devices:
             return self.test.lost
         return next((one.lost for one in self._devices.values() if one.lost is not None), None)
+
+    @property
+    def progress(self) -> int:
+        """A number that grows with each piece of an answer that the test side sends."""
+        return self.test.progress + sum(one.progress for one in self._devices.values())
 
     def oldest(self) -> Flight | None:
         """Return the flight that has been in flight longest; None if nothing is in flight."""

@@ -53,7 +53,7 @@ def sweep(
     an exception ends the comparison.
     """
     found = into if into is not None else Sweep()
-    sides = Sides(reference, test, comparison, Waiter(loop, timeout))
+    sides = Sides(reference, test, comparison, Waiter(loop, test, timeout))
     reads = Reads(sides, found)
     try:
         if scope.only is not None:

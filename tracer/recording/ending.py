@@ -9,7 +9,8 @@ from itertools import islice
 
 from tracer.disk.loop import Loop
 from tracer.driver.command import exit_text
-from tracer.driver.driver import Running
+from tracer.driver.driver import STOP_TIMEOUT
+from tracer.driver.served import Served
 from tracer.interrupts import Interrupted
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.found import Sweep
@@ -29,7 +30,12 @@ MAX_FINAL = 1000
 """The most damaged ranges that are recorded after the run. More would add nothing."""
 
 ANSWER_TIMEOUT = 30.0
-"""Seconds in which the driver must answer the ops that are in flight at the end."""
+"""Seconds in which the driver must answer the ops that are in flight at the end, and the flush
+after them."""
+
+HURRY = 5.0
+"""Seconds in which a driver must stop if it did not answer, or after a signal that cut the end
+short: it may write out its caches, and the user waits."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +43,7 @@ class Ending:
     """The end of a recording, and what it found."""
 
     loop: Loop
-    running: Running
+    served: Served
     recorder: Recorder
     comparison: Comparison
     say: Callable[[str], None]
@@ -64,7 +70,7 @@ class Ending:
         the end. ``turn(seconds)`` runs it once."""
         recorder = self.recorder
         recorder.end()
-        if self.signals is not None:
+        if self.signals is not None and self.interrupted is None:
             self.signals.forget()
         deadline = time.monotonic() + ANSWER_TIMEOUT
         while not recorder.idle and recorder.mirror.lost is None and not self._signalled():
@@ -73,25 +79,33 @@ class Ending:
                 self._unanswered = True
                 return
 
+    def cut_short(self, number: int) -> None:
+        """Note that a signal asked twice for the end. What is in flight is not waited for."""
+        self.interrupted = Interrupted(number)
+
     def judge(self, guest: int | None, hint: str) -> None:
         """Compare both images, stop the driver, and set the verdict.
 
         ``guest`` is the exit status of the guest's command, if there was one; ``hint`` is for the
         user of a recording without a guest's op. Raises StorageError if a disk of ours is full.
         """
-        recorder, device = self.recorder, self.running.device
+        recorder, device = self.recorder, self.served.running.device
         if not self.judges:
             self.reason = NOT_COMPARED
             self._judge_guest(guest, hint)
+            return
+        if recorder.trouble is not None:
+            self._set(VerdictKind.FAILED, f"at a restart: {recorder.trouble}")
+            self.say(f"blkbox: {self.reason}\n{recorder.trouble.log}".rstrip())
             return
         if self._unanswered:
             self._set(VerdictKind.FAILED, "the driver did not answer what was in flight")
         elif device.lost is None and not self._signalled():
             self._compare()
         if device.lost is not None:
-            cause = self.running.exited() or device.lost
+            cause = self.served.running.exited() or device.lost
             self._set(VerdictKind.FAILED, f"the driver went away: {cause}")
-            self.say(f"blkbox: {self.reason}\n{self.running.log()}".rstrip())
+            self.say(f"blkbox: {self.reason}\n{self.served.running.log()}".rstrip())
         else:
             self._stop()
         if recorder.differences:
@@ -116,13 +130,17 @@ class Ending:
 
     def _compare(self) -> None:
         """Flush the test image, then compare it with the reference, and record the damage."""
-        recorder, device = self.recorder, self.running.device
+        recorder, device = self.recorder, self.served.running.device
         recorder.settle()
         recorder.add(Op(0, int(Kind.FLUSH)))
         recorder.turn(0)  # sends the flush: the turns below wait for events first
         deadline = time.monotonic() + ANSWER_TIMEOUT
-        while not recorder.idle and device.lost is None and time.monotonic() < deadline:
+        while not recorder.idle and device.lost is None:
             if self._signalled():
+                return
+            if time.monotonic() > deadline:
+                self._unanswered = True
+                self._set(VerdictKind.FAILED, f"no answer to a flush for {ANSWER_TIMEOUT:g} s")
                 return
             recorder.turn(0.2)
         recorder.mirror.give_up()
@@ -148,11 +166,19 @@ class Ending:
     def _stop(self) -> None:
         """Stop the driver. It may write out its caches, unless a signal comes."""
         problem = None
+        hurry = self._unanswered or self.interrupted is not None
         with self._interruptible():
-            problem = self.running.stop()
+            problem = self.served.running.stop(HURRY if hurry else STOP_TIMEOUT)
         # stopped amid our reads, it is not stopped as a guest would stop it
-        if problem is not None and self.interrupted is None:
+        if self.interrupted is not None:
+            return
+        if problem is not None:
             self._set(VerdictKind.FAILED, f"the driver: {problem}")
+            return
+        with self._interruptible():
+            found = self.served.check()
+            if found is not None:
+                self._set(VerdictKind.FAILED, f"the check failed, {found.splitlines()[0]}")
 
     def _signalled(self) -> bool:
         """Whether a signal came since the guests were done."""

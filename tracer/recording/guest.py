@@ -45,9 +45,11 @@ class GuestCommand:
         loop.add(self._pidfd, self._ended)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the command, unless it has ended."""
+        """Send a signal to the command, unless it has ended. A command that is stopped goes on, to
+        take the signal."""
         if self.exited is None:
             self._process.send_signal(number)
+            self._process.send_signal(signal.SIGCONT)
 
     def end(self, turn: Callable[[float], None]) -> None:
         """Wait for the command to end. After GRACE seconds send SIGTERM, after KILL_AFTER more

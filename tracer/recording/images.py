@@ -122,6 +122,11 @@ class Images:
         return self.raw in self._new and self.test_is_new
 
     @property
+    def files(self) -> list[Path]:
+        """The images that are files of ours."""
+        return [self.raw, *([self.test] if self.driver.owns_image else [])]
+
+    @property
     def made(self) -> list[Path]:
         """The images that were made for this recording."""
         return list(self._new)

@@ -2,14 +2,13 @@
 
 import ipaddress
 import os
-import shutil
 import socket
-import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from tracer.disk.private import PrivateFolder, Use
 from tracer.errors import UsageError
 from tracer.nbd.uri import Address, Tls, parse_listen
 
@@ -35,9 +34,8 @@ def listen(options: Listening, stack: ExitStack) -> tuple[socket.socket, Address
     socket and the address that a guest needs. Raises UsageError if the address cannot be used."""
     address = listen_address(options)
     if address is None:
-        directory = tempfile.mkdtemp(prefix="blkbox-", dir="/tmp")  # mode 0700
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        address = Address(path=f"{directory}/nbd")
+        folder = stack.enter_context(PrivateFolder(Use.GUESTS))
+        address = Address(path=str(folder.path / "nbd"))
     family = socket.AF_UNIX
     if not address.path:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

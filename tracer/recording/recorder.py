@@ -19,6 +19,7 @@ from tracer.digest import digest
 from tracer.disk.device import CONNECTION_LOST, Device
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
+from tracer.driver.served import Served, Trouble
 from tracer.errors import StorageError, UsageError
 from tracer.mirror.alone import Alone
 from tracer.mirror.comparison import Comparison
@@ -28,12 +29,12 @@ from tracer.mirror.flight import Flight
 from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, MAX_UNSETTLED, SETTLE_STEP, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request
-from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
+from tracer.op import CARRIES_DATA, MUTATING, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
 from tracer.recording.acceptor import Acceptor
 from tracer.recording.connection import MAX_WARNINGS, Guest, at_most
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import LINGER
-from tracer.trace.records import Mark, Mismatch, Settle, pack_op
+from tracer.trace.records import Mark, Mismatch, Restart, Settle, pack_op
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -71,8 +72,7 @@ class Recorder:
         sync: bool = False,
         say: Callable[[str], None] = print,
         check_room: Callable[[int], None] = lambda needed: None,
-        connect: Callable[[], Device | None] = lambda: None,
-        disconnect: Callable[[Device], None] = lambda device: None,
+        served: Served | None = None,
         hold: bool = False,
         allowed: frozenset[int] = frozenset(),
         export_name: str = "",
@@ -87,8 +87,12 @@ class Recorder:
             export_name,
             offered.description,
         )
-        self._connect = connect
-        self._disconnect = disconnect
+        self._served = served
+        self.trouble: Trouble | None = None
+        """What a restart of the driver showed; None: nothing."""
+        self._changed = False  # whether guests changed the disk since the driver was started
+        self._left = False  # whether all of them have left since
+        self._restarting = False
         self._known: set[int] = set()  # guests that have a connection to the driver, or share one
         self._own: set[int] = set()  # those that have one
         self._settled: list[Settled] = []
@@ -156,6 +160,37 @@ class Recorder:
         if self._acceptor is not None:
             self._acceptor.close()
 
+    def _note_return(self) -> None:
+        """If all guests have left, and one comes back, restart the driver: the guest may have
+        rebooted. What is not flushed is flushed first, as at a shutdown."""
+        if self._served is None or self.stopped is not None:
+            return
+        if self._restarting and self.idle:
+            self._commit()  # a restart comes after the records of all earlier ops
+            self._restarting = self._left = self._changed = False
+            self.mirror.give_up()
+            self._restart(self._served)
+        elif self._left and self.guests and not self._restarting and self.idle:
+            self._restarting = True
+            self.settle()
+            if self.export.flags & p.TransmissionFlag.SEND_FLUSH:
+                self.add(Op(0, int(Kind.FLUSH)))
+
+    def _restart(self, served: Served) -> None:
+        """Restart the driver, and go on with it if nothing is wrong."""
+        self.trouble = served.restart()
+        if self.trouble is not None:
+            self.stopped = str(self.trouble)
+            return
+        assert isinstance(self.mirror, Mirror)
+        self.mirror.reopened(served.running.device)
+        self._known.clear()
+        self._own.clear()
+        try:
+            self._output.restart(Restart(self.seq, self._now(), "guest returned"))
+        except StorageError as error:
+            self.error, self.stopped = error, str(error)
+
     def _match_connections(self) -> None:
         """Give each guest's connection one of its own to the driver, if the driver allows that; the
         first one uses that of our own ops."""
@@ -163,7 +198,9 @@ class Recorder:
             if guest.number not in self._known:
                 first = not self._known
                 self._known.add(guest.number)
-                device = None if first else self._connect()
+                device = None
+                if self._served is not None and not first:
+                    device = self._served.running.connect()
                 if device is not None:
                     self.mirror.connect(guest.number, device)
                     self._own.add(guest.number)
@@ -171,8 +208,8 @@ class Recorder:
             here = {guest.number for guest in self.guests}
             for number in [number for number in self._own if number not in here]:
                 device = self.mirror.disconnect(number)
-                if device is not None:
-                    self._disconnect(device)
+                if device is not None and self._served is not None:
+                    self._served.running.disconnect(device)
                     self._own.remove(number)
 
     @property
@@ -191,6 +228,7 @@ class Recorder:
         if payloads is not None and (payloads.waiting or payloads.full):
             timeout = min(LINGER, timeout or LINGER)  # the payload store makes no events: poll it
         self._loop.poll(timeout)
+        self._note_return()
         self._match_connections()
         self._admit()
         while True:
@@ -207,6 +245,7 @@ class Recorder:
             payloads.tick()
         if self._acceptor is not None:
             self._acceptor.tidy()
+            self._left = self._left or (self._changed and not self.guests)
 
     def _check_reference(self) -> None:
         """Stop if the reference could not be written."""
@@ -274,7 +313,8 @@ class Recorder:
         """Submit guests' requests to the mirror while there is room. Return whether there was
         any."""
         admitted = self._waiting = False
-        room = self.stopped is None and not (self._payloads is not None and self._payloads.full)
+        full = self._payloads is not None and self._payloads.full
+        room = self.stopped is None and not (self._restarting or full)
         for guest in self.guests:
             backlog = guest.backlog
             if backlog and self.stopped is not None:
@@ -366,7 +406,9 @@ class Recorder:
             records.append(pack_op(op))
             self.counts[op.kind] += 1
             self.bytes[op.kind] += op.length
-            self.guest_ops += flight.token is not None
+            if flight.token is not None:
+                self.guest_ops += 1
+                self._changed = self._changed or op.kind in MUTATING
             if op.reference_status and not op.refused and not flight.forgiven:
                 broken = op
         self._output.write(records)

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tracer.disk import private
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.room import check_room
+from tracer.disk.room import check_room, shortages
+from tracer.driver.served import Served
 from tracer.errors import BlkboxError, Undecidable
 from tracer.interrupts import held as signals_wait
 from tracer.mirror.difference import Difference
@@ -35,6 +37,10 @@ from tracer.trace.payloads import payload_path
 from tracer.trace.records import End
 from tracer.verdict import FaultName, MismatchSummary, Recording, SectorRange, SignalName
 
+STUCK = 2
+"""Seconds without an answer after which a second signal ends a recording, whatever its guest does:
+a driver that works answers most ops in milliseconds."""
+
 REMEDY = "make room, or give another --image"
 
 
@@ -45,17 +51,21 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
     that were recorded before then read back.
     """
     listen_address(options)
+    private.sweep()
     # ``undo`` removes what was made, unless a guest is served; and before the locks are given up
     with Locks() as locks, ExitStack() as undo, ExitStack() as stack:
         trace = NewTrace(options, locks, undo)
         loop = stack.enter_context(Loop())
         images = Images(options, locks, undo)
+        for line in shortages(images.files, images.size):
+            say(f"blkbox: {line}")
         # a served disk and a block device are not on a file system of ours
         place = images.test if options.driver.owns_image else None
         check = partial(check_room, place, REMEDY) if place is not None else _nothing
         try:
             reference = stack.enter_context(FileDevice(images.raw, durable=False))
-            running = stack.enter_context(images.driver.start(loop, images.test, images.size))
+            served = stack.enter_context(Served(images.driver, loop, images.test, images.size))
+            running = served.running
             if running.note:
                 say(f"blkbox: {running.note}")
             comparison = images.comparison(options.trim, reference)
@@ -79,14 +89,14 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         recorder = Recorder(
             loop, reference, None if alone else running.device, comparison, output,
             stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
-            check_room=check, connect=running.connect, disconnect=running.disconnect,
+            check_room=check, served=None if alone else served,
             hold=options.conflicts is OnConflict.HOLD, allowed=options.allowed,
             export_name=options.export_name,
         )  # fmt: skip
         record_start(recorder, reference, start)
         signals = stack.enter_context(Signals(loop)) if options.handle_signals else None
         ending = Ending(
-            loop=loop, running=running, recorder=recorder, comparison=comparison, say=say,
+            loop=loop, served=served, recorder=recorder, comparison=comparison, say=say,
             check_room=check, signals=signals, scope=options.scope, judges=not alone,
         )  # fmt: skip
 
@@ -175,10 +185,23 @@ class _Session:
             if self.guest is not None:
                 if self.guest.exited is not None:
                     break
+                if self._asked_twice():
+                    break
             elif (signals is not None and signals.received is not None) or (
                 self.options.once and recorder.connections and not recorder.guests
             ):
                 break
+
+    def _asked_twice(self) -> bool:
+        """Whether a second signal came and the driver does not answer: the guest, which gets the
+        signals too, may wait for it for ever."""
+        signals, oldest = self.signals, self.recorder.mirror.oldest()
+        if signals is None or signals.count < 2 or signals.received is None or oldest is None:
+            return False
+        if not oldest.started or time.monotonic_ns() - oldest.started < STUCK * 10**9:
+            return False
+        self.ending.cut_short(signals.received)
+        return True
 
     def _note_background(self) -> None:
         """Say so if the guest's command has ended and still uses the disk."""

@@ -26,6 +26,8 @@ class Signals:
     def __init__(self, loop: Loop) -> None:
         self.received: int | None = None
         """The number of the last signal since ``forget``, or None."""
+        self.count = 0
+        """How many signals came, with each burst as one."""
         self._burst = -BURST  # when the last burst of signals began, in seconds
         self._raises = False
         self._forward: Callable[[int], None] | None = None
@@ -82,6 +84,7 @@ class Signals:
         repeated = now - self._burst < BURST
         if not repeated:
             self._burst = now
+            self.count += 1
         if not repeated or self.received is not None:
             self.received = number
         if self._forward is None:

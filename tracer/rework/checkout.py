@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tracer.disk.file import FileDevice
 from tracer.disk.raw import make_raw
-from tracer.errors import StorageError, UsageError
+from tracer.errors import UsageError
 from tracer.files import check_new, replaced, whole
 from tracer.op import Kind, Leaves, changing_kinds, effect
 from tracer.progress import bar
@@ -57,13 +57,10 @@ def checkout(trace: Path, image: Path, at: str | None = None, *, force: bool = F
         header = source.trace.header
         before = resolve_upto(source.trace, at) if at is not None else last_op(source.trace) + 1
         made = Checkout(str(trace), str(image), before, header.size, header.payloads)
-        try:
-            with whole(image) as folder:
-                partial = folder / image.name
-                make_raw(partial, made.size)
-                _apply(source, partial, made)
-        except OSError as error:
-            raise StorageError(f"cannot write {image}: {error.strerror}") from error
+        with whole(image) as folder:
+            partial = folder / image.name
+            make_raw(partial, made.size)
+            _apply(source, partial, made)
         made.open = list(open_ranges(source.trace, before))
     return made
 

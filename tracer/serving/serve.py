@@ -1,12 +1,16 @@
 """``trace serve``: an NBD server for the disk as it should have been at a moment of a trace."""
 
-import socket
-from collections.abc import Callable
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 
+from tracer.closing import Closing
+from tracer.disk import private
 from tracer.disk.loop import Loop
+from tracer.errors import TraceError
 from tracer.nbd.server import Request, Server
 from tracer.nbd.uri import Tls
 from tracer.op import Kind
@@ -43,64 +47,114 @@ class ServeOptions:
     """The client's command; empty: serve until SIGINT, SIGTERM or SIGHUP."""
 
 
-def serve(options: ServeOptions, say: Callable[[str], None]) -> int | None:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A disk that is being served."""
+
+    trace: str
+    uri: str
+    size: int
+    """The disk's size in bytes."""
+    before: int
+    """The disk has the ops with a lower seq than this."""
+    scratch: bool
+    """Whether it takes writes, which are forgotten at the end."""
+    schema: int = 1
+
+
+def serve(
+    options: ServeOptions, say: Callable[[str], None], ready: Callable[[Served], None] | None = None
+) -> int | None:
     """Serve until the command has ended or a signal comes. Return the command's exit status, if
-    there is one, negative for a signal. ``say`` shows a message to the user.
+    there is one, negative for a signal. ``say`` shows a message to the user. ``ready`` gets what is
+    served, before the command begins; None: ``say`` gets it in words, unless there is a command.
 
     Raises UsageError if the address, the op or the command cannot be used, TraceError if the trace
     cannot be read, StorageError if there is no room for ``scratch``. Must run in the main thread,
     since it handles signals.
     """
-    with ExitStack() as stack:
-        loop = stack.enter_context(Loop())
-        sock, address = listen(options, stack)
-        source = stack.enter_context(TraceWithData(options.trace))
-        trace = source.trace
-        before = last_op(trace) + 1 if options.at is None else resolve_upto(trace, options.at)
-        past = Past(source, before)
-        disk: Past | Scratch = past
-        if options.scratch:
-            disk = stack.enter_context(Scratch(past))
+    with Loop() as loop, ExitStack() as stack:
         signals = stack.enter_context(Signals(loop))
-        if not source.real:
-            say("blkbox: the trace has no payloads: the data is made from digests, not the guest's")
-        server = _Server(loop, sock, disk, options, say)
-        stack.callback(server.close)
+        server = stack.enter_context(_Server(loop, options, say))
+        served = server.served
+        if ready is not None:
+            ready(served)
         command = None
         if options.command:
-            command = GuestCommand(loop, options.command, address.uri(), {})
+            command = GuestCommand(loop, options.command, served.uri, {})
             stack.callback(command.kill)
             signals.forward_to(command.signal)
-        else:
-            when = f"after op #{before - 1}" if before else "before the first op"
-            mode = "writes are forgotten at the end" if options.scratch else "read-only"
-            say(f"serving {printable(str(trace.path))} {when}, {mode}: {address.uri()}")
-        problem = None
+        elif ready is None:
+            when = f"after op #{served.before - 1}" if served.before else "before the first op"
+            mode = "writes are forgotten at the end" if served.scratch else "read-only"
+            say(f"serving {printable(served.trace)} {when}, {mode}: {served.uri}")
         while command.exited is None if command is not None else signals.received is None:
             server.turn()
-            if past.problem is not problem:
-                problem = past.problem
-                say(f"blkbox: {problem}")
         return command.exited if command is not None else None
 
 
-class _Server:
+@contextmanager
+def serving(options: ServeOptions, say: Callable[[str], None]) -> Iterator[Served]:
+    """Serve in a thread while the block runs. ``options.command`` is not used. Raises as ``serve``,
+    at the end of the block also what ended the thread."""
+    over = False
+    problem: list[Exception] = []
+    with Loop() as loop, _Server(loop, options, say) as server:
+        wake = os.eventfd(0, os.EFD_CLOEXEC)
+        loop.add(wake, lambda _: None)
+
+        def run() -> None:
+            try:
+                while not over:
+                    server.turn()
+            except Exception as error:  # noqa: BLE001  it is raised where the user sees it
+                problem.append(error)
+
+        thread = Thread(target=run, name="serve", daemon=True)
+        thread.start()
+        try:
+            yield server.served
+        finally:
+            over = True
+            os.eventfd_write(wake, 1)
+            thread.join()
+            loop.remove(wake)
+            os.close(wake)
+        if problem:
+            raise problem[0]
+
+
+class _Server(Closing):
     """Answers all clients from one disk, each request at once."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        disk: Past | Scratch,
-        options: ServeOptions,
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, loop: Loop, options: ServeOptions, say: Callable[[str], None]) -> None:
+        private.sweep()
         self._loop = loop
-        self._disk = disk
-        self._acceptor = Acceptor(
-            loop, sock, replace(disk.export, name=options.export_name),
-            tls=security(options), say=say, warn=at_most(MAX_WARNINGS, say),
-        )  # fmt: skip
+        self._say = say
+        self._problem: TraceError | None = None
+        with ExitStack() as stack:
+            sock, address = listen(options, stack)
+            source = stack.enter_context(TraceWithData(options.trace))
+            trace = source.trace
+            before = last_op(trace) + 1 if options.at is None else resolve_upto(trace, options.at)
+            self._past = Past(source, before)
+            self._disk: Past | Scratch = self._past
+            if options.scratch:
+                self._disk = stack.enter_context(Scratch(self._past))
+            if not source.real:
+                say(
+                    "blkbox: the trace has no payloads: the data is made from digests, not the "
+                    "guest's"
+                )
+            self._acceptor = Acceptor(
+                loop, sock, replace(self._disk.export, name=options.export_name),
+                tls=security(options), say=say, warn=at_most(MAX_WARNINGS, say),
+            )  # fmt: skip
+            self.served = Served(
+                str(trace.path), address.uri(), self._disk.export.size, before, options.scratch
+            )
+            stack.callback(self._disconnect)
+            self._stack = stack.pop_all()
 
     def turn(self) -> None:
         """Wait for events, then answer what came in."""
@@ -116,9 +170,15 @@ class _Server:
                 client.channel.send()
             client.channel.pause(bool(backlog) or client.is_behind)
         self._acceptor.tidy()
+        if self._past.problem is not self._problem:
+            self._problem = self._past.problem
+            self._say(f"blkbox: {self._problem}")
 
     def close(self) -> None:
-        """Disconnect all clients, and take no more."""
+        """Disconnect all clients, take no more, and close the disk."""
+        self._stack.close()
+
+    def _disconnect(self) -> None:
         self._acceptor.close()
         self._acceptor.disconnect()
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.interop import sink, spans
+from analysis.interop.importing import import_trace
 from tests.kit.data import MIB
 from tests.kit.foreign import (
     READ,
@@ -17,6 +19,7 @@ from tests.kit.foreign import (
     replays_clean,
     times,
 )
+from tests.kit.system import entries
 from tests.kit.traces import read_trace
 from tracer.errors import TraceError, UsageError
 
@@ -72,6 +75,25 @@ def test_msr_requests_are_in_flight_together(tmp_path: Path) -> None:
     assert times(ops) == [(0, 100_000), (10_000, 15_000), (20_000, 21_000), (200_000, 200_100)]
     assert [op.offset for op in read_trace(tmp_path / "web.trace")[1]] == [0, 65536, 8192, 0]
     replays_clean(tmp_path / "web.trace")
+
+
+def test_what_is_in_flight_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spans, "LOST", 3)
+    lines = [f"{128166372000000000 + n},web,1,Write,{n * 4096},4096,{10**9 - n}" for n in range(6)]
+    made, ops = bring_in(tmp_path / "web.csv", "\n".join(lines))
+    assert made.skipped == {spans.TOO_LATE: 3}
+    still = [(at, 10**11) for at in (301, 401, 501)]
+    assert times(ops) == [(0, 300), (100, 400), (200, 500), *still]
+    replays_clean(tmp_path / "web.trace")
+
+
+def test_devices_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink, "MAX_DEVICES", 3)
+    lines = [f"{128166372000000000 + n},web,{n},Write,0,4096,50" for n in range(4)]
+    (tmp_path / "web.csv").write_text("\n".join(lines))
+    with pytest.raises(TraceError, match=r"line 4: this is the device number 4: too many"):
+        import_trace(tmp_path / "web.csv", tmp_path / "web.trace", device="web_0")
+    assert entries(tmp_path) == ["web.csv"]
 
 
 def test_alibaba(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from analysis.frames.frames import Frames
 from tests.kit.ops import some
 from tests.kit.system import entries
 from tests.kit.traces import as_recorded, write_trace
-from tracer.errors import UsageError
+from tracer.errors import StorageError, UsageError
 from tracer.op import NO_TIME, SECTOR, Kind, Op
 from tracer.trace.header import MAX_SIZE
 from tracer.trace.records import Mark
@@ -143,7 +143,7 @@ def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken.png").mkdir()
-    with pytest.raises(OSError, match=r"taken\.png"):
+    with pytest.raises(StorageError, match=r"cannot write .*/taken\.png: Is a directory"):
         plots.save(Figure(), tmp_path / "taken.png")
     assert entries(tmp_path) == ["taken.png"]
 

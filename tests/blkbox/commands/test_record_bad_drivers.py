@@ -152,7 +152,7 @@ def test_a_driver_that_says_nothing(
     )
     driver = toml(tmp_path, serve=serve('exec python3 server.py "$1"'))
     in_process(tmp_path, driver, monkeypatch)
-    assert "did not finish negotiating in 0.5 s" in capfd.readouterr().err
+    assert "did not finish negotiating within 0.5 s" in capfd.readouterr().err
 
 
 # ---------------------------------------------------------------- drivers that go away

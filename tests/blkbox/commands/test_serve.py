@@ -11,10 +11,12 @@ from subprocess import Popen
 
 import pytest
 
+import blkbox
 from tests.kit.command import finish, trace
 from tests.kit.guests import nbdsh
-from tests.kit.peers import background, need
+from tests.kit.peers import background, need, peer
 from tests.kit.system import entries
+from tracer.errors import UsageError
 
 GUEST = ("write -P 1 0 64k", "write -P 2 1M 128k", "discard 1M 64k", "write -z 32k 16k", "flush",
          "write -P 3 4k 512", "write -P 4 1088k 1M")  # fmt: skip
@@ -143,3 +145,54 @@ def test_a_damaged_payload_is_an_error_of_the_read(recorded: Path, tmp_path: Pat
 )
 def test_refusals(recorded: Path, tmp_path: Path, argv: list[str], code: int, told: str) -> None:
     assert told in trace("serve", recorded, *argv, cwd=tmp_path, expect=code).stderr
+
+
+def test_json_comes_first_and_at_once(recorded: Path, tmp_path: Path) -> None:
+    need("nbdinfo")
+    command = [sys.executable, "-m", "blkbox", "serve", recorded, "--at", "2", "--json"]
+    with background(*command, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        assert int(peer("nbdinfo", "--size", told["uri"])) == told["size"]
+        code, out, err = finish(process, signal.SIGINT)
+    assert (code, out, err) == (0, "", "")
+    del told["uri"]
+    assert told == {
+        "trace": str(recorded), "size": 4 << 20, "before": 3, "scratch": False, "schema": 1,
+    }  # fmt: skip
+
+
+def test_json_comes_before_what_the_command_prints(recorded: Path, tmp_path: Path) -> None:
+    done = trace("serve", recorded, "--json", "--", "echo", "{nbd}", cwd=tmp_path)
+    first, second = done.stdout.splitlines()
+    assert json.loads(first)["uri"] == second
+
+
+def test_a_program_serves_while_its_block_runs(recorded: Path, tmp_path: Path) -> None:
+    need("nbdcopy", "qemu-io")
+    with blkbox.serve(recorded, at="2") as disk, blkbox.serve(recorded, scratch=True) as other:
+        assert (disk.size, disk.before) == (4 << 20, 3)
+        peer("nbdcopy", disk.uri, tmp_path / "copy.raw")
+        peer("qemu-io", "-f", "raw", "-c", "write -P 9 0 4k", "-c", "read -P 9 0 4k", other.uri)
+    blkbox.checkout(recorded, tmp_path / "two.raw", at="2")
+    assert (tmp_path / "copy.raw").read_bytes() == (tmp_path / "two.raw").read_bytes()
+    for uri in (disk.uri, other.uri):
+        assert not Path(uri.partition("socket=")[2]).parent.exists()
+
+
+def test_a_program_is_told_what_is_wrong(recorded: Path) -> None:
+    with pytest.raises(UsageError, match="has no op #99"), blkbox.serve(recorded, at="99"):
+        pass
+
+
+def test_an_error_of_the_block_ends_the_service(recorded: Path) -> None:
+    uris = []
+
+    def fail() -> None:
+        with blkbox.serve(recorded) as disk:
+            uris.append(disk.uri)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not Path(uris[0].partition("socket=")[2]).parent.exists()

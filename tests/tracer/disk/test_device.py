@@ -188,7 +188,7 @@ def test_a_server_that_says_nothing(loop: Loop, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address.path)
         server.listen()
-        with pytest.raises(NbdError, match=r"did not finish negotiating in 0\.05 s"):
+        with pytest.raises(NbdError, match=r"did not finish negotiating within 0\.05 s"):
             NbdDevice.connect(loop, address, timeout=0.05)
 
 
