@@ -211,6 +211,7 @@ def test_a_cache_is_no_longer_than_a_read() -> None:
     ("seed", "name", "size", "digest"),
     [
         (0, "default", SIZE, "e11dffd254789ac136664ea5ac08b07b"),
+        (5, "default", SIZE, "a647521e8ff7dd5649c6e9ad06ec358f"),
         (1, "default", 15 << 40, "9a9e4ea2d13a03d072f63599cb647f77"),
         (2, "conflicts", SIZE, "bebc639c84c9f7446003790ef3e47017"),
         (3, "durability", 1_000_001, "be8d160069b2b13cb6ce45599be3e55e"),
