@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from analysis.frames.frames import Frames
+    from replay.generate.writing import Generated
     from tracer.rework.checkout import Checkout
     from tracer.rework.cut import Cut
     from tracer.rework.strip import Stripped
@@ -237,6 +238,36 @@ def replay(
             force=force,
         )
         return judge(source, options, say)
+
+
+def generate(
+    trace: Pathlike,
+    *,
+    seed: int = 0,
+    ops: int = 2000,
+    size: int = 64 << 20,
+    profile: str = "default",
+    force: bool = False,
+) -> "Generated":
+    """Make a trace from a seed, without a guest and without a driver. Return what was made.
+
+    ``trace``: the trace to write. It has digests only, and replays like any other.
+    ``seed``: a number, 0 or above. The same arguments give the same trace on every machine.
+    ``ops``: the number of ops.
+    ``size``: the disk's size in bytes.
+    ``profile``: what the seed draws from: a name, or a ``.toml`` file (docs/hunting.md).
+    ``force``: replace an existing trace.
+
+    Raises UsageError if an argument is wrong or the trace exists, StorageError if the trace cannot
+    be written.
+    """
+    from replay.generate.profiles import parse_profile
+    from replay.generate.writing import generate
+
+    with _only_our_errors():
+        return generate(
+            Path(trace), parse_profile(profile), seed=seed, ops=ops, size=size, force=force
+        )
 
 
 # ---------------------------------------------------------------- look into a trace or a verdict

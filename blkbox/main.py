@@ -23,6 +23,7 @@ VERBS = {
     "history": "history",
     "checkout": "checkout",
     "serve": "serve",
+    "generate": "generate",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "formats": "formats",

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tracer.serving": (*TRACER, "tracer.recording", "tracer.rework"),
     # re-executes
     "replay": TRACER,
+    "replay.generate": TRACER,
     "replay.locate": (*TRACER, "replay"),
     # explains
     "analysis": ("analysis.frames", "analysis.story", "tracer"),
@@ -43,11 +44,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "analysis.interop": FRAMES,
     # what a user types and what a program imports
     "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "replay",
-               "replay.locate", "analysis", "analysis.story", "analysis.provenance",
-               "analysis.plots", "analysis.report", "analysis.interop"),
-    "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "analysis",
-                        "analysis.story", "analysis.plots", "analysis.report", "analysis.interop",
-                        "blkbox"),
+               "replay.generate", "replay.locate", "analysis", "analysis.story",
+               "analysis.provenance", "analysis.plots", "analysis.report", "analysis.interop"),
+    "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
+                        "replay.generate", "analysis", "analysis.story", "analysis.plots",
+                        "analysis.report", "analysis.interop", "blkbox"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""
 

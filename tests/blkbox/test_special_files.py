@@ -22,6 +22,7 @@ WRITES = (
     "plot timeline t.trace --force -o {x}.png", "report t.trace --force -o {x}.html",
     "cut t.trace --to 0 --force -o {x}", "strip t.trace --force -o {x}",
     "checkout t.trace --force -o {x}", "export t.trace --format perfetto --force -o {x}",
+    "generate --force -o {x}",
     "record {x} --driver raw --size 1M --force -- true", "replay t.trace --driver raw --json={x}",
     "record new.trace --driver raw --size 1M --raw {x} -- true",
     "record new.trace --driver raw --size 1M --image {x} -- true",

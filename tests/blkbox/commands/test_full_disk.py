@@ -25,6 +25,7 @@ VERBS = {
     "checkout": ["checkout", "w.trace", "-o", "x.raw"],
     "cut": ["cut", "w.trace", "-o", "x.trace", "--from", "2"],
     "strip": ["strip", "w.trace", "-o", "x.trace"],
+    "generate": ["generate", "-o", "x.trace"],
     "import": ["import", "w.log", "-o", "x.trace"],
     "plot damage": ["plot", "damage", "v.json", "-o", "x.png"],
     "report of a verdict": ["report", "v.json", "-o", "x.html"],
