@@ -178,7 +178,8 @@ def _detect(runner: Runner, ops: int, say: Callable[[str], None]) -> _Detected |
             say(f"run {number} of up to {runs}" + (f", order {seed}" if seed else ""))
         label = "full" if number == 1 else f"full-{number}"
         # without a search, one difference is the answer, and what comes after costs time
-        stop_early = not (runner.options.find or runner.options.scope.thorough)
+        options = runner.options
+        stop_early = not (options.find or options.complete or options.scope.thorough)
         started = time.monotonic()
         run = Run(label, order, ops, everything=not stop_early, stop_early=stop_early)
         outcome = runner.run(run)

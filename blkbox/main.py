@@ -24,6 +24,7 @@ VERBS = {
     "checkout": "checkout",
     "serve": "serve",
     "generate": "generate",
+    "hunt": "hunt",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "formats": "formats",

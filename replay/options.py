@@ -64,6 +64,8 @@ class ReplayOptions:
     culprit."""
     find: bool = True
     """Whether to search for the culprit if anything is wrong."""
+    complete: bool = False
+    """Whether a run goes through all its stages though no culprit is searched for."""
     time: float | None = None
     """The most seconds that the search may take. None means five times the first run, and at least
     30 s."""

@@ -156,7 +156,7 @@ class Ending:
 def note_end(outcome: Outcome, running: Running, when: str = "") -> Outcome:
     """Return the outcome with how the driver ended, if it went away. ``when`` says what it was
     asked to do."""
-    lost = running.device.lost
+    lost = running.lost
     if lost is None or outcome.gone:
         return outcome
     log, ended = running.log(), running.exited()

@@ -46,9 +46,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "replay",
                "replay.generate", "replay.locate", "analysis", "analysis.story",
                "analysis.provenance", "analysis.plots", "analysis.report", "analysis.interop"),
+    "blkbox.hunt": (*TRACER, "replay", "replay.generate", "blkbox"),
     "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
                         "replay.generate", "analysis", "analysis.story", "analysis.plots",
-                        "analysis.report", "analysis.interop", "blkbox"),
+                        "analysis.report", "analysis.interop", "blkbox", "blkbox.hunt"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""
 

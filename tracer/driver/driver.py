@@ -276,6 +276,12 @@ class Running:
         odd = self.device.client.note if isinstance(self.device, NbdDevice) else ""
         return f"{self.driver.name}: {odd}" if odd else ""
 
+    @property
+    def lost(self) -> Exception | None:
+        """Why a connection to the driver is lost; None if none is."""
+        connections = (self.device, *self._more)
+        return next((one.lost for one in connections if one.lost is not None), None)
+
     def connect(self) -> Device | None:
         """Open another connection to the disk. Return None if the driver does not promise that they
         agree (NBD_FLAG_CAN_MULTI_CONN in proto.md), or takes no more of them."""

@@ -89,7 +89,7 @@ class Ending:
         ``guest`` is the exit status of the guest's command, if there was one; ``hint`` is for the
         user of a recording without a guest's op. Raises StorageError if a disk of ours is full.
         """
-        recorder, device = self.recorder, self.served.running.device
+        recorder, running = self.recorder, self.served.running
         if not self.judges:
             self.reason = NOT_COMPARED
             self._judge_guest(guest, hint)
@@ -100,10 +100,10 @@ class Ending:
             return
         if self._unanswered:
             self._set(VerdictKind.FAILED, "the driver did not answer what was in flight")
-        elif device.lost is None and not self._signalled():
+        elif running.lost is None and not self._signalled():
             self._compare()
-        if device.lost is not None:
-            cause = self.served.running.exited() or device.lost
+        if running.lost is not None:
+            cause = running.exited() or running.lost
             self._set(VerdictKind.FAILED, f"the driver went away: {cause}")
             self.say(f"blkbox: {self.reason}\n{self.served.running.log()}".rstrip())
         else:
@@ -130,12 +130,12 @@ class Ending:
 
     def _compare(self) -> None:
         """Flush the test image, then compare it with the reference, and record the damage."""
-        recorder, device = self.recorder, self.served.running.device
+        recorder, running = self.recorder, self.served.running
         recorder.settle()
         recorder.add(Op(0, int(Kind.FLUSH)))
         recorder.turn(0)  # sends the flush: the turns below wait for events first
         deadline = time.monotonic() + ANSWER_TIMEOUT
-        while not recorder.idle and device.lost is None:
+        while not recorder.idle and running.lost is None:
             if self._signalled():
                 return
             if time.monotonic() > deadline:
@@ -148,11 +148,11 @@ class Ending:
         with self._interruptible():
             # adopt: a later recording on these images must find them equal
             sweep(
-                self.loop, recorder.mirror.reference, device, self.comparison,
+                self.loop, recorder.mirror.reference, running.device, self.comparison,
                 scope=self.scope, adopt=True, into=result,
             )  # fmt: skip
         self.compared, self._read = result.compared, result.read
-        if result.failed is not None and device.lost is None:
+        if result.failed is not None and running.lost is None:
             self._set(VerdictKind.FAILED, str(result.failed))
         if result.first is None:
             return

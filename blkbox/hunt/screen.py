@@ -1,0 +1,90 @@
+"""What a hunt shows: a live table on a terminal, a line for each fault, and a page at the end."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blkbox.hunt.folder import State
+from tracer import progress
+from tracer.closing import Closing
+from tracer.text import many, printable, table
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+REDRAW = 0.5
+"""Seconds between redraws."""
+
+MAX_REASON = 72
+"""Characters of a reason in a table."""
+
+
+class Screen(Closing):
+    """The screen of a hunt that runs. Without a terminal there are only the lines."""
+
+    def __init__(self) -> None:
+        self._live: Live | None = _live_table() if progress.visible() else None
+        self._drawn = 0.0
+
+    def say(self, text: str) -> None:
+        """Show a line, above the table."""
+        if self._live is not None:
+            self._live.console.print(f"trace: {printable(text)}", markup=False, highlight=False)
+        else:
+            progress.step(text)
+
+    def show(self, state: State) -> None:
+        """Redraw the table, if it is time."""
+        now = time.monotonic()
+        if self._live is not None and now - self._drawn >= REDRAW:
+            self._drawn = now
+            self._live.update("\n".join(_tallies(state)), refresh=True)
+
+    def close(self) -> None:
+        """Remove the table."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _live_table() -> "Live":
+    from rich.console import Console
+    from rich.live import Live
+
+    live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
+    live.start()
+    return live
+
+
+def page(state: State, folder: Path) -> str:
+    """Return what a hunt has run and found, as text."""
+    lines = [*_tallies(state), ""]
+    for fault in state.faults:
+        traces = many(fault.seen, "trace")
+        lines += [
+            f"{folder / fault.folder}",
+            f"  {printable(fault.driver)}, seed {fault.seed}, after {fault.seconds:.0f} s; "
+            f"shown by {traces}",
+            f"  {printable(fault.reason)[:MAX_REASON]}",
+        ]
+        if fault.culprit is not None:
+            lines.append(f"  culprit {fault.culprit}")
+    if not state.faults:
+        lines.append("nothing was found")
+    for name, tally in state.targets.items():
+        if tally.undecidable:
+            traces = many(tally.undecidable, "trace")
+            lines.append(f"{name}: {traces} could not be run: {printable(tally.why)[:MAX_REASON]}")
+    return "\n".join(lines)
+
+
+def _tallies(state: State) -> list[str]:
+    """Return the table of what was run."""
+    rows: list[tuple[str, ...]] = [("driver", "traces", "ops", "faulty")]
+    rows += [
+        (printable(name), f"{tally.seeds:,}", f"{tally.ops:,}", f"{tally.faulty:,}")
+        for name, tally in state.targets.items()
+    ]
+    faults = many(len(state.faults), "distinct fault")
+    summary = f"{faults} in {state.seconds:.0f} s, seeds {state.seed} to {state.next - 1}"
+    return [table(rows, right=frozenset({1, 2, 3})), "", summary]

@@ -1,0 +1,170 @@
+"""One trace of a hunt: make it from its seed, run it on a driver, and see what shows.
+
+These functions run in processes of their own: all that they take and return is data.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blkbox import jobs
+from blkbox.hunt.fault import key_of
+from blkbox.hunt.variants import Variant, applied
+from blkbox.judge import judge
+from replay.generate.dice import Dice
+from replay.generate.profiles import Profile, parse_profile
+from replay.generate.writing import generate
+from replay.options import ReplayOptions
+from tracer.disk.loop import Loop
+from tracer.disk.private import PrivateFolder, Use
+from tracer.driver.driver import Driver
+from tracer.driver.spec import parse_driver
+from tracer.errors import BlkboxError
+from tracer.trace.data import TraceWithData
+from tracer.verdict import Verdict, VerdictKind, to_json
+
+SIZES = (1 << 20, 4 << 20, 16 << 20, 64 << 20, 64 << 20, 1 << 30)
+"""Bytes of the disks. On a small one ops meet; a large one has more than one table of metadata."""
+
+TIMEOUT = 15.0
+"""Seconds that a driver may take for an op. Generated ops are small, but machines get busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is hunted in: a driver, as ``--driver`` names it, and a set of options."""
+
+    driver: str
+    variant: Variant
+    grain: int = 1
+    """The driver's smallest block, in bytes."""
+
+    @property
+    def name(self) -> str:
+        """The target in words: ``qcow2 (small clusters)``."""
+        return f"{self.driver} ({self.variant.name})" if self.variant.name else self.driver
+
+    def build(self) -> Driver:
+        """Return the driver. Raises UsageError, DriverError."""
+        return applied(parse_driver(self.driver), self.variant)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trace to make and to run."""
+
+    target: Target
+    seed: int
+    ops: int
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of a trial."""
+
+    trial: Trial
+    verdict: str
+    reason: str
+    key: str | None
+    """What tells the fault from others; None if there was none."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A fault that was searched to its culprit and written to a folder."""
+
+    key: str
+    culprit: str | None
+    reason: str
+
+
+def smallest_block(target: Target) -> int:
+    """Start the target once on a small disk. Return its smallest block, in bytes. Raises
+    DriverError, UsageError, StorageError."""
+    driver = target.build()
+    with PrivateFolder(Use.REPLAY) as folder, Loop() as loop:
+        image = folder.path / f"probe.{driver.suffix}"
+        if driver.owns_image:
+            driver.create_image(image, SIZES[0])
+        with driver.start(loop, image, SIZES[0] if driver.owns_image else None) as running:
+            return running.device.export.sizes.minimum
+
+
+def run(trial: Trial) -> Tried:
+    """Make the trace and run it once, to the end. Raises StorageError if our own disk fails."""
+    started = time.monotonic()
+    with PrivateFolder(Use.REPLAY) as folder:
+        trace = folder.path / "hunt.trace"
+        make(trial, trace)
+        verdict = _judge(trace, trial.target, folder.path, find=False)
+    bad = verdict.verdict in (VerdictKind.DAMAGED, VerdictKind.FAILED)
+    return Tried(
+        trial, verdict.verdict.value, verdict.reason, key_of(verdict) if bad else None,
+        time.monotonic() - started,
+    )  # fmt: skip
+
+
+def make(trial: Trial, trace: Path) -> None:
+    """Write the trace of a trial. Raises StorageError."""
+    size = Dice(trial.seed).pick(SIZES)
+    generate(trace, _profile(trial), seed=trial.seed, ops=trial.ops, size=size, force=False)
+
+
+def keep(trial: Trial, key: str, folder: Path, seconds: float) -> Kept:
+    """Find the culprit of a fault within so many seconds. Put the trace, the verdict and a report
+    into a new folder. Raises StorageError."""
+    folder.mkdir(parents=True)
+    trace = folder / "fault.trace"
+    make(trial, trace)
+    return search(trial.target, key, folder, seconds)
+
+
+def search(target: Target, key: str, folder: Path, seconds: float) -> Kept:
+    """Find the culprit of the fault that ``fault.trace`` in a folder shows. Write the verdict and a
+    report beside it."""
+    import json
+
+    from tracer.files import write_whole
+
+    trace = folder / "fault.trace"
+    with PrivateFolder(Use.REPLAY) as work:
+        verdict = _judge(trace, target, work.path, find=True, seconds=seconds)
+    write_whole(folder / "verdict.json", f"{json.dumps(to_json(verdict), indent=2)}\n".encode())
+    try:
+        jobs.report(verdict, folder / "report.html", trace=trace, force=True)
+    except BlkboxError as error:  # the verdict is what counts
+        (folder / "report.txt").write_text(f"no report: {error}\n")
+    culprit = verdict.culprit
+    words = None if culprit is None else f"#{culprit.seq} {culprit.kind}"
+    return Kept(key, words, verdict.reason)
+
+
+def rerun(target: Target, trace: Path) -> Tried:
+    """Run a trace that an earlier hunt kept."""
+    started = time.monotonic()
+    with PrivateFolder(Use.REPLAY) as folder:
+        verdict = _judge(trace, target, folder.path, find=False)
+    bad = verdict.verdict in (VerdictKind.DAMAGED, VerdictKind.FAILED)
+    trial = Trial(target, 0, verdict.ops, "corpus")
+    return Tried(
+        trial, verdict.verdict.value, verdict.reason, key_of(verdict) if bad else None,
+        time.monotonic() - started,
+    )  # fmt: skip
+
+
+def _profile(trial: Trial) -> Profile:
+    profile = parse_profile(trial.profile)
+    return replace(profile, unaligned=0.0) if trial.target.grain > 1 else profile
+
+
+def _judge(
+    trace: Path, target: Target, work: Path, *, find: bool, seconds: float | None = None
+) -> Verdict:
+    with TraceWithData(trace) as source:
+        options = ReplayOptions(
+            driver=target.build(), work=work, start=target.variant.start, find=find,
+            complete=True, time=seconds, timeout=TIMEOUT,
+        )  # fmt: skip
+        return judge(source, options, lambda text: None)
