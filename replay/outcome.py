@@ -93,6 +93,8 @@ class Outcome:
     """What went wrong when the driver stopped, or started again."""
     check: str | None = None
     """What the check command found wrong."""
+    report: str | None = None
+    """The first line of a sanitizer's report that the driver printed."""
     gone: str | None = None
     """How the driver ended, or that it did not answer, before it was asked to stop."""
     silent: bool = False
@@ -108,7 +110,13 @@ class Outcome:
     def clean(self) -> bool:
         """Whether nothing was wrong."""
         return not (
-            self.faults or self.lost or self.hung or self.gone or self.stop or self.check
+            self.faults
+            or self.lost
+            or self.hung
+            or self.gone
+            or self.stop
+            or self.check
+            or self.report
         ) and all(sweep is None or sweep.clean for sweep in self._sweeps())
 
     def damage(self) -> RangeSet:

@@ -21,6 +21,7 @@ from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.disk.waiter import Waiter, ask
+from tracer.driver.complaints import sanitizer_report
 from tracer.driver.driver import Running
 from tracer.errors import DriverError, DriverHung, NbdError
 from tracer.mirror.found import Sweep
@@ -89,6 +90,7 @@ class Ending:
         """Stop the driver and run its check command."""
         outcome = replace(outcome, stage=Stage.CHECKED, log=self.running.log())
         problem = self.running.stop()
+        outcome = replace(outcome, report=sanitizer_report(self.running.log()))
         if problem is not None:
             # the image may be torn: it proves nothing more
             return replace(outcome, stop=f"stopping: {problem}", stage=Stage.REOPENED)

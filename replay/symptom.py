@@ -128,6 +128,10 @@ def _afterwards(outcome: Outcome, ops: int) -> Iterator[Symptom]:
         reader = f" by {outcome.reader}" if outcome.reader else ""
         what = f"the image is wrong after a restart{reader}"
         yield from _of_image(SymptomKind.REOPEN, what, outcome.reopened, ops, Stage.REOPENED)
+    if outcome.report is not None:
+        yield Symptom(
+            SymptomKind.LOG, f"the driver printed {outcome.report}", ops, stage=Stage.CHECKED
+        )
     if outcome.check is not None:
         reason = f"the check failed, {first_line(outcome.check)}"
         yield Symptom(SymptomKind.CHECK, reason, ops, stage=Stage.CHECKED)

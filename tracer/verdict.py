@@ -73,6 +73,7 @@ class SymptomKind(StrEnum):
     STOP = "stop"
     CHECK = "check"
     REOPEN = "reopen"
+    LOG = "log"
 
 
 class DamageKind(StrEnum):

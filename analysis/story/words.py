@@ -47,6 +47,7 @@ _ROOM = [_Room(4, 4, 4), _Room(4, 2, 4), _Room(4, 2, 2), _Room(2, 2, 2), _Room(1
 
 _FAILED = {
     SymptomKind.CRASH, SymptomKind.HANG, SymptomKind.STOP, SymptomKind.CHECK, SymptomKind.STATUS,
+    SymptomKind.LOG,
 }  # fmt: skip
 """Symptoms that the driver's log may explain."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blkbox.executor import Executor
 from blkbox.hunt.folder import FAULTS, Fault, State, Tally, new_fault, open_folder, save
-from blkbox.hunt.trial import Kept, Target, Trial, Tried, keep, rerun, run, search, smallest_block
+from blkbox.hunt.trial import Kept, Target, Trial, Tried, keep, run, smallest_block
 from blkbox.hunt.variants import variants_of
 from tracer.disk.private import sweep
 from tracer.driver.spec import parse_driver
@@ -113,7 +113,7 @@ class _Hunting:
         self._before = state.seconds
         self._started = time.monotonic()
         self._saved = self._started
-        self._searches: list[tuple[Trial | None, Target, Fault]] = []
+        self._searches: list[tuple[Tried, Fault]] = []
         self._corpus = self._found_before()
 
     def run(self) -> None:
@@ -141,15 +141,11 @@ class _Hunting:
         """Start the next job: a search, a trace of the corpus or, if there is time for ``more``, a
         trial. Return whether there was one."""
         if self._searches:
-            trial, target, fault = self._searches.pop(0)
-            folder = self._options.folder / fault.folder
-            if trial is None:
-                self._executor.submit(search, target, fault.key, folder, SEARCH)
-            else:
-                self._executor.submit(keep, trial, fault.key, folder, SEARCH)
+            tried, fault = self._searches.pop(0)
+            self._executor.submit(keep, tried, self._options.folder / fault.folder, SEARCH)
             return True
         if self._corpus:
-            self._executor.submit(rerun, *self._corpus.pop(0))
+            self._executor.submit(run, self._corpus.pop(0))
             return True
         if not more:
             return False
@@ -160,15 +156,20 @@ class _Hunting:
         self._executor.submit(run, trial)
         return True
 
-    def _found_before(self) -> list[tuple[Target, Path]]:
-        """Return the traces of the corpus, each with each target."""
+    def _found_before(self) -> list[Trial]:
+        """Return the trials of the corpus: each trace on each target."""
         corpus = self._options.corpus
         if corpus is None:
             return []
         traces = sorted(corpus.glob(f"{FAULTS}/*/fault.trace"))
         if not traces:
             raise UsageError(f"--corpus {corpus}: there is no {FAULTS}/*/fault.trace")
-        return [(target, trace) for target in self._targets for trace in traces]
+        state = self._state
+        return [
+            Trial(target, state.seed, state.ops, state.profile, trace)
+            for target in self._targets
+            for trace in traces
+        ]
 
     def _tried(self, tried: Tried) -> None:
         """Note what came of a trial. If it shows a new fault, search for the culprit."""
@@ -192,8 +193,7 @@ class _Hunting:
         )  # fmt: skip
         state.faults.append(fault)
         self._say(f"{trial.target.name}, seed {trial.seed}: {tried.reason}")
-        if trial.profile != "corpus":
-            self._searches.append((trial, trial.target, fault))
+        self._searches.append((tried, fault))
 
     def _kept(self, kept: Kept) -> None:
         """Note what the search for a culprit has shown."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tracer.closing import Closing
 from tracer.disk.loop import Loop
+from tracer.driver.complaints import sanitizer_report
 from tracer.driver.driver import Driver, Running
 from tracer.errors import DriverError
 
@@ -46,6 +47,9 @@ class Served(Closing):
         problem = self.running.stop()
         if problem is not None:
             return Trouble(stop=f"stopping: {problem}", log=log)
+        report = sanitizer_report(self.running.log())
+        if report is not None:
+            return Trouble(stop=f"it printed {report}", log=log)
         found = self.check()
         if found is not None:
             return Trouble(check=found, log=log)

@@ -9,6 +9,7 @@ from itertools import islice
 
 from tracer.disk.loop import Loop
 from tracer.driver.command import exit_text
+from tracer.driver.complaints import sanitizer_report
 from tracer.driver.driver import STOP_TIMEOUT
 from tracer.driver.served import Served
 from tracer.interrupts import Interrupted
@@ -175,6 +176,9 @@ class Ending:
         if problem is not None:
             self._set(VerdictKind.FAILED, f"the driver: {problem}")
             return
+        report = sanitizer_report(self.served.running.log())
+        if report is not None:
+            self._set(VerdictKind.FAILED, f"the driver printed {report}")
         with self._interruptible():
             found = self.served.check()
             if found is not None:
