@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -89,6 +90,8 @@ def _exit_code(state: "State") -> int:
 
     if state.faults:
         return Exit.DIFFERENT
+    if state.interrupted is not None:
+        return 128 + Signals[state.interrupted]
     ran = any(tally.seeds > tally.undecidable for tally in state.targets.values())
     if not ran:
         progress.tell("trace: no trace could be run")

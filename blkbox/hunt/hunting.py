@@ -12,6 +12,7 @@ from blkbox.hunt.variants import variants_of
 from tracer.disk.private import sweep
 from tracer.driver.spec import parse_driver
 from tracer.errors import DriverError, UsageError
+from tracer.interrupts import Interrupted
 
 SEARCH = 60.0
 """Seconds that the search for a culprit may take. Others are hunted meanwhile."""
@@ -46,12 +47,13 @@ def hunt(
 
     ``say`` gets a line for each fault that is new. ``watch`` is shown the state, a few times a
     second. Raises UsageError if an option is wrong or the folder has something else in
-    it, DriverError if no driver can be started, StorageError if our own disk fails. A
-    KeyboardInterrupt ends the hunt as the time does.
+    it, DriverError if no driver can be started, StorageError if our own disk fails. A signal
+    ends the hunt: ``interrupted`` has its name.
     """
     state = open_folder(
         options.folder, State(options.profile, options.ops, options.seed, options.seed)
     )
+    state.interrupted = None
     sweep()
     targets = _targets(options, say)
     save(options.folder, state)
@@ -59,8 +61,9 @@ def hunt(
         hunting = _Hunting(options, state, targets, executor, say, watch)
         try:
             hunting.run()
-        except KeyboardInterrupt:
-            say("interrupted: what was found is kept")
+        except Interrupted as signal:
+            state.interrupted = signal.name
+            say(f"{signal}: what was found is kept")
         finally:
             hunting.note_time()
             save(options.folder, state)
