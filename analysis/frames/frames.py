@@ -22,7 +22,18 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from analysis.frames.asked import checked_bytes, checked_op, checked_sector
-from analysis.frames.columns import ALL, KINDS, MARKS, MISMATCHES, OPS, WRITERS, ahead, decode
+from analysis.frames.columns import (
+    ALL,
+    KINDS,
+    MARKS,
+    MISMATCHES,
+    OPS,
+    RESTARTS,
+    SETTLES,
+    WRITERS,
+    ahead,
+    decode,
+)
 from analysis.frames.layout import Batch
 from analysis.frames.lifetimes import expected, to_op, versions
 from analysis.frames.records import OpRecords
@@ -33,7 +44,7 @@ from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
 from tracer.trace.data import TraceWithData
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
-from tracer.trace.records import End
+from tracer.trace.records import NO_SEQ, End
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Frames"]
 
@@ -203,6 +214,47 @@ class Frames(Closing):
             for mismatch in self._opened.mismatches()
         )
         return self._frame(rows, MISMATCHES)
+
+    @property
+    def settles(self) -> pl.DataFrame:
+        """What reads decided about ops that conflicted in flight, where their order does not tell.
+
+        ============  ============  ==========================================================
+        seq           Int64         the op whose answer decided
+        offset_bytes  Int64         the first byte of the range
+        length_bytes  Int64         how many bytes
+        winner        Int64         the op whose value the range holds; null for what was there
+                                    before the conflict
+        time          Duration(ns)  since the trace's start
+        digest        Binary        of the bytes of the range
+        ============  ============  ==========================================================
+
+        Raises TraceError if the trace is damaged.
+        """
+        rows = (
+            asdict(settle)
+            | {
+                "offset_bytes": settle.offset,
+                "length_bytes": settle.length,
+                "winner": None if settle.winner == NO_SEQ else settle.winner,
+            }
+            for settle in self._opened.settles()
+        )
+        return self._frame(rows, SETTLES)
+
+    @property
+    def restarts(self) -> pl.DataFrame:
+        """The moments at which the driver was stopped and started again, in order.
+
+        ====  ============  ===============================
+        seq   Int64         the op before which that was
+        time  Duration(ns)  since the trace's start
+        why   String        what for
+        ====  ============  ===============================
+
+        Raises TraceError if the trace is damaged.
+        """
+        return self._frame((asdict(restart) for restart in self._opened.restarts()), RESTARTS)
 
     def check_sector(self, sector: int) -> None:
         """Raise UsageError if the disk has no such sector."""
