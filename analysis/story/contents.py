@@ -9,6 +9,7 @@ from typing import Any
 
 from tracer.errors import UsageError
 from tracer.op import KIND_BY_NUMBER, MUTATING, NO_PAYLOAD, SECTOR, Fault, Op, flag_names
+from tracer.trace.effects import last_writer
 from tracer.trace.file import Trace
 from tracer.trace.records import NO_SEQ, Mark, Mismatch, Restart, Settle
 
@@ -49,7 +50,10 @@ def select(
         key=lambda op: op.seq,
     )
     writers = [op.seq for op in ops if op.kind in MUTATING and not op.reference_status]
-    return Selection(ops, writers[-1] if sector is not None and writers else None)
+    if sector is None:
+        return Selection(ops, None)
+    start = sector * SECTOR
+    return Selection(ops, last_writer(writers, trace.settles(), start, start + SECTOR))
 
 
 def summary(trace: Trace) -> dict[str, Any]:
