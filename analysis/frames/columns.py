@@ -68,6 +68,21 @@ MISMATCHES = pl.Schema(
 )
 """The columns of ``Frames.mismatches``."""
 
+SETTLES = pl.Schema(
+    {
+        "seq": pl.Int64(),
+        "offset_bytes": pl.Int64(),
+        "length_bytes": pl.Int64(),
+        "winner": pl.Int64(),
+        "time": TIME,
+        "digest": pl.Binary(),
+    }
+)
+"""The columns of ``Frames.settles``."""
+
+RESTARTS = pl.Schema({"seq": pl.Int64(), "time": TIME, "why": pl.String()})
+"""The columns of ``Frames.restarts``."""
+
 ALL = pl.Schema(
     {
         **OPS,

@@ -22,7 +22,18 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from analysis.frames.asked import checked_bytes, checked_op, checked_sector
-from analysis.frames.columns import ALL, KINDS, MARKS, MISMATCHES, OPS, WRITERS, ahead, decode
+from analysis.frames.columns import (
+    ALL,
+    KINDS,
+    MARKS,
+    MISMATCHES,
+    OPS,
+    RESTARTS,
+    SETTLES,
+    WRITERS,
+    ahead,
+    decode,
+)
 from analysis.frames.layout import Batch
 from analysis.frames.lifetimes import expected, to_op, versions
 from analysis.frames.records import OpRecords
@@ -31,9 +42,10 @@ from tracer.closing import Closing
 from tracer.errors import UsageError
 from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
 from tracer.trace.data import TraceWithData
+from tracer.trace.effects import last_writer
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
-from tracer.trace.records import End
+from tracer.trace.records import NO_SEQ, End, Settle
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Frames"]
 
@@ -204,6 +216,47 @@ class Frames(Closing):
         )
         return self._frame(rows, MISMATCHES)
 
+    @property
+    def settles(self) -> pl.DataFrame:
+        """What reads decided about ops that conflicted in flight, where their order does not tell.
+
+        ============  ============  ==========================================================
+        seq           Int64         the op whose answer decided
+        offset_bytes  Int64         the first byte of the range
+        length_bytes  Int64         how many bytes
+        winner        Int64         the op whose value the range holds; null for what was there
+                                    before the conflict
+        time          Duration(ns)  since the trace's start
+        digest        Binary        of the bytes of the range
+        ============  ============  ==========================================================
+
+        Raises TraceError if the trace is damaged.
+        """
+        rows = (
+            asdict(settle)
+            | {
+                "offset_bytes": settle.offset,
+                "length_bytes": settle.length,
+                "winner": None if settle.winner == NO_SEQ else settle.winner,
+            }
+            for settle in self._opened.settles()
+        )
+        return self._frame(rows, SETTLES)
+
+    @property
+    def restarts(self) -> pl.DataFrame:
+        """The moments at which the driver was stopped and started again, in order.
+
+        ====  ============  ===============================
+        seq   Int64         the op before which that was
+        time  Duration(ns)  since the trace's start
+        why   String        what for
+        ====  ============  ===============================
+
+        Raises TraceError if the trace is damaged.
+        """
+        return self._frame((asdict(restart) for restart in self._opened.restarts()), RESTARTS)
+
     def check_sector(self, sector: int) -> None:
         """Raise UsageError if the disk has no such sector."""
         checked_sector(sector, self.sectors)
@@ -240,13 +293,12 @@ class Frames(Closing):
         # the rule of Op.refused, as an expression
         fast_zero = pl.col("flag_bits") & int(Flag.FAST_ZERO) != 0
         refused = fast_zero & (pl.col("test_status") == errno.ENOTSUP)
-        return (
-            self._on(sector)
-            .filter(pl.col("kind").is_in(WRITERS), ~refused)
-            .select(*OPS)
-            .with_columns(last=pl.col("seq") == pl.col("seq").max())
-            .collect()
+        found = (
+            self._on(sector).filter(pl.col("kind").is_in(WRITERS), ~refused).select(*OPS).collect()
         )
+        start = sector * SECTOR
+        last = last_writer(found["seq"].to_list(), self._settles, start, start + SECTOR)
+        return found.with_columns(last=pl.col("seq") == pl.lit(last, pl.Int64()))
 
     def versions(self, sectors: range) -> pl.DataFrame:
         """Return every version that these sectors should have held, sorted by sector and seq.
@@ -267,7 +319,8 @@ class Frames(Closing):
 
         An op that changed part of a sector makes a version of the whole sector. An op that failed
         on the reference makes no version; ``writers`` shows it. A trim makes zeroes, unless the
-        trace's trim rule is ``old-or-zero``: then it changes nothing.
+        trace's trim rule is ``old-or-zero``: then it changes nothing. Of ops that conflicted in
+        flight, the one that a settle names comes last.
 
         ``sectors`` is a range with step 1. Raises UsageError if it is empty or the disk does not
         have these sectors, TraceError if the trace is damaged.
@@ -279,8 +332,8 @@ class Frames(Closing):
         return versions(
             took.filter(self._changes).select(wanted).collect(),
             reads.select("seq", "sector", "sectors").collect(),
-            sectors.start,
-            sectors.stop,
+            self._settles,
+            sectors,
         )
 
     def expected(self, sectors: range, at: int | None = None) -> builtins.bytes:
@@ -295,7 +348,8 @@ class Frames(Closing):
         last = self.last if at is None else checked_op(at, self.last)
         took = self._within(start, end).filter(pl.col("reference_status") == 0, self._changes)
         took = took.filter(pl.col("seq") <= last)
-        return expected(took.select(_FOR_DATA).collect(), self._source, start, end)
+        changes = took.select(_FOR_DATA).collect()
+        return expected(changes, self._settles, self._source, start, end)
 
     def bytes(self, seq: int) -> builtins.bytes:
         """Return the data that op ``seq`` wrote.
@@ -324,6 +378,11 @@ class Frames(Closing):
     @cached_property
     def _source(self) -> TraceWithData:
         return self._files.enter_context(TraceWithData(self.path))
+
+    @cached_property
+    def _settles(self) -> list[Settle]:
+        """The settles, in the order of the ops that decided."""
+        return sorted(self._opened.settles(), key=lambda settle: settle.seq)
 
     @property
     def _changes(self) -> pl.Expr:

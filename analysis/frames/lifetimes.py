@@ -1,18 +1,23 @@
 """What a range of sectors held, when, and who read it.
 
-Conflicting ops are never in flight together, so they took effect in the order of seq. An op's
-version of a sector lasts until the next op that changes any part of the sector, and every read in
-between returned that version.
+Ops took effect in the order of seq, except where a settle says of ops that conflicted in flight
+that an earlier one won: it takes effect once more, at the place of the op that decided
+(tracer/trace/effects.py). An op's version of a sector lasts until the next op that changes any part
+of the sector, and every read in between returned that version.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from analysis.frames.columns import KINDS, TIME
 from analysis.frames.layout import Array
-from tracer.op import KIND_BY_NUMBER, Buffer, Kind, Op
+from tracer.op import KIND_BY_NUMBER, SECTOR, Buffer, Kind, Op
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
+from tracer.trace.records import NO_SEQ, Settle
 
 VERSIONS = pl.Schema(
     {
@@ -36,25 +41,78 @@ NUMBERS = {kind.label: number for number, kind in KIND_BY_NUMBER.items()}
 """The number of each kind, by its label."""
 
 
-def versions(changes: pl.DataFrame, reads: pl.DataFrame, start: int, end: int) -> pl.DataFrame:
-    """Return every version of the sectors ``[start, end)``, as ``Frames.versions`` describes them.
-    ``changes`` and ``reads`` are the ops that succeeded on these sectors, sorted by seq.
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Changes in the order in which they took effect. ``row`` is the op's row among the changes.
+    ``place`` ascends: it is 2n + 1 for row n, and 2n for what is repeated before row n. ``start``
+    and ``end`` are a range of bytes or sectors."""
+
+    row: Array
+    place: Array
+    start: Array
+    end: Array
+
+
+def _in_order(
+    seqs: Array, starts: Array, ends: Array, settles: Sequence[Settle], unit: int
+) -> _Order:
+    """Return the changes of the ranges ``[starts, ends)``, counted in ``unit`` bytes, and what
+    settles, in the order of the ops that decided, repeat of them."""
+    rows = np.arange(len(seqs))
+    every = _Order(rows, 2 * rows + 1, starts, ends)
+    numbers = [
+        (one.seq, one.winner, one.offset // unit, -(-(one.offset + one.length) // unit))
+        for one in settles
+        if one.winner != NO_SEQ
+    ]
+    if not numbers:
+        return every
+    decided, winner, first, last = np.array(numbers, np.int64).T
+    place, row = np.searchsorted(seqs, decided), np.searchsorted(seqs, winner)
+    known = row < place
+    known[known] = seqs[row[known]] == winner[known]
+    row, place, first, last = row[known], place[known], first[known], last[known]
+    first, last = np.maximum(first, starts[row]), np.minimum(last, ends[row])
+    some = first < last
+    again = _Order(row[some], 2 * place[some], first[some], last[some])
+    places = np.concatenate([every.place, again.place])
+    order = np.argsort(places, kind="stable")
+    return _Order(
+        np.concatenate([every.row, again.row])[order],
+        places[order],
+        np.concatenate([every.start, again.start])[order],
+        np.concatenate([every.end, again.end])[order],
+    )
+
+
+def versions(
+    changes: pl.DataFrame, reads: pl.DataFrame, settles: Sequence[Settle], sectors: range
+) -> pl.DataFrame:
+    """Return every version of ``sectors``, as ``Frames.versions`` describes them. ``changes`` and
+    ``reads`` are the ops that succeeded on these sectors, sorted by seq.
 
     The sectors are cut into pieces wherever an op begins or ends. Each op is repeated for each
     piece that it covers. Neighbouring pieces with the same history are joined again. Memory grows
     with the number of pairs of an op and a piece.
     """
-    ranges = [
+    start, end = sectors.start, sectors.stop
+    wrote, read_from = (
         np.clip([ops["sector"], ops["sector"] + ops["sectors"]], start, end)
         for ops in (changes, reads)
-    ]
-    cuts = np.unique(np.concatenate([[start, end], *(bounds.ravel() for bounds in ranges)]))
-    written, piece = _covered(cuts, *ranges[0])
+    )
+    done = _in_order(changes["seq"].to_numpy(), wrote[0], wrote[1], settles, SECTOR)
+    cuts = np.unique(np.concatenate([[start, end], done.start, done.end, read_from.ravel()]))
+    number, piece = _covered(cuts, done.start, done.end)
     # the first version of every piece comes from no op: its number is -1
-    written = np.concatenate([np.full(len(cuts) - 1, -1), written])
+    written = np.concatenate([np.full(len(cuts) - 1, -1), done.row[number]])
+    place = np.concatenate([np.full(len(cuts) - 1, -1), done.place[number]])
     piece = np.concatenate([np.arange(len(cuts) - 1), piece])
-    order = np.argsort(piece, kind="stable")
-    written, piece = written[order], piece[order]
+    # what is repeated in a piece comes there alone
+    order = np.lexsort((place, written, piece))
+    again = (np.diff(piece[order]) == 0) & (np.diff(written[order]) == 0)
+    order = order[~np.append(again, False)]
+    order = order[np.lexsort((place[order], piece[order]))]
+    written, place, piece = written[order], place[order], piece[order]
     follows = piece[1:] == piece[:-1]
     replaced = np.append(np.where(follows, written[1:], -1), -1)
 
@@ -69,10 +127,10 @@ def versions(changes: pl.DataFrame, reads: pl.DataFrame, start: int, end: int) -
     row[order] = np.cumsum(begins) - 1
 
     # a read returned the last version of the piece before the read
-    read, read_piece = _covered(cuts, *ranges[1])
-    before = np.searchsorted(changes["seq"], reads["seq"], "left")[read]
-    stride = len(changes) + 1
-    seen = np.searchsorted(piece * stride + written + 1, read_piece * stride + before, "right") - 1
+    read, read_piece = _covered(cuts, *read_from)
+    before = 2 * np.searchsorted(changes["seq"], reads["seq"], "left")[read]
+    stride = 2 * len(changes) + 2
+    seen = np.searchsorted(piece * stride + place, read_piece * stride + before, "right") - 1
     readers = (
         pl.DataFrame({"row": row[seen], "read_by": reads["seq"].to_numpy()[read]})
         .unique()
@@ -126,20 +184,25 @@ def _take(ops: pl.DataFrame, rows: Array) -> pl.DataFrame:
     return ops[places.set(places < 0, None)] if len(ops) else ops.clear(len(rows))
 
 
-def expected(changes: pl.DataFrame, source: TraceWithData, start: int, end: int) -> bytes:
+def expected(
+    changes: pl.DataFrame, settles: Sequence[Settle], source: TraceWithData, start: int, end: int
+) -> bytes:
     """Return the bytes ``[start, end)`` of the disk after ``changes``, which are sorted by seq.
     Raises TraceError if a payload cannot be read."""
     held = bytearray(end - start)
     missing = RangeSet([(start, end)])
+    offset, length = changes["offset_bytes"].to_numpy(), changes["length_bytes"].to_numpy()
+    done = _in_order(changes["seq"].to_numpy(), offset, offset + length, settles, 1)
     # from the last op on: payloads that were overwritten are not read
-    for row in changes.reverse().iter_rows(named=True):
+    ordered = changes[done.row[::-1]].with_columns(start=done.start[::-1], end=done.end[::-1])
+    for row in ordered.iter_rows(named=True):
         op = to_op(row)
         data: Buffer | None = None
-        for first, last in list(missing.within(op.offset, op.end)):
+        for first, last in list(missing.within(row["start"], row["end"])):
             data = data if data is not None else source.data(op)
             if data is not None:
                 held[first - start : last - start] = data[first - op.offset : last - op.offset]
-        missing.remove(op.offset, op.end)
+        missing.remove(row["start"], row["end"])
         if not missing:
             break
     return bytes(held)

@@ -8,6 +8,7 @@ numbers per block are kept.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from os import cpu_count
 from threading import Lock
@@ -17,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.frames.layout import ALIKE, MASK, OP_DTYPE, Array, Batch, Ops, opaque, place
-from analysis.frames.runs import Block, Runs, runs_of
+from analysis.frames.runs import NOTHING, Block, Notes, Runs, notes_of, runs_of
 from tracer.errors import TraceError
 from tracer.op import FLAGS_OF, KIND_BY_NUMBER, NO_TIME, Kind
 from tracer.trace.file import Trace
-from tracer.trace.records import MAX_LENGTH, RECORD_SIZE, End, Tag
+from tracer.trace.records import MAX_INT, MAX_LENGTH, RECORD_SIZE, End, Tag
 
 BLOCK = 1 << 16
 """Records that are read at a time: 7 MB. Smaller blocks are slower, since each costs over a hundred
@@ -32,8 +33,6 @@ _COMPLETED_TOP = np.zeros(RECORD_SIZE, np.uint8)
 _COMPLETED_TOP[place("completed")] = 0x80
 _COMPLETED_TOP = _COMPLETED_TOP.view(np.uint32)
 """The top bit of ``completed``: only NO_TIME has it."""
-
-_MAX_INT = (1 << 63) - 1
 
 _LONGEST = np.full(256, -1, np.int64)
 _LONGEST[list(KIND_BY_NUMBER)] = MAX_LENGTH["other"]
@@ -68,7 +67,7 @@ highest seq; the first and the last submission of a guest op; the first and the 
 _NO_SEQ = 1 << 63
 """Higher than any seq."""
 
-_NOTHING = (0, 0, _MAX_INT, -1, _MAX_INT, -1, _MAX_INT, -1)
+_NOTHING = (0, 0, MAX_INT, -1, MAX_INT, -1, MAX_INT, -1)
 """The index entry of a block without ops."""
 
 
@@ -189,24 +188,26 @@ class OpRecords:
 
     def _examine(self, block: int) -> tuple[tuple[int, ...], Block | None, int, int]:
         """Check the records of a block. Return its index entry, the runs of its seqs (None if its
-        ops are not valid together), and the completion times of its first and last op. Raises
+        records are not valid together), and the completion times of its first and last op. Raises
         _NotValid, and TraceError if the file was cut short."""
         records = self._read(block)
         found = Batch((records,)).fields(
             ["kind", "flags", "seq", "offset", "length", "submitted", "completed"]
         )
+        notes: Notes | None = NOTHING
         if not self._check(block, records, found):
+            notes = notes_of(records["tag"], found["seq"])
             is_op = records["tag"] == Tag.OP
             found = {name: values[is_op] for name, values in found.items()}
         seq = found["seq"]
         if not len(seq):
-            return _NOTHING, runs_of(seq, seq), _MAX_INT, 0
+            return _NOTHING, _noted(runs_of(seq, seq), notes), MAX_INT, 0
         begun, ended = _moments(found)
         times = (begun.min(), begun.max(), ended.min(), ended.max()) if len(begun) else _NOTHING[4:]
         done = _done(found["completed"])
         ops = runs_of(seq, found["submitted"]) if _is_sorted(done) else None
         entry = len(seq), len(begun), seq.min(), seq.max(), *times
-        return entry, ops, int(done[0]), int(done[-1])
+        return entry, _noted(ops, notes), int(done[0]), int(done[-1])
 
     def _check(self, block: int, records: Ops, found: dict[str, Array]) -> bool:
         """Check the records of a block by themselves. Return True if all are ops; False may be
@@ -268,6 +269,11 @@ class OpRecords:
         return records
 
 
+def _noted(ops: Block | None, notes: Notes | None) -> Block | None:
+    """Return the runs of a block with its notes. None: its records are not valid together."""
+    return None if ops is None or notes is None else replace(ops, notes=notes)
+
+
 def _split(waiting: list[tuple[Ops, Array]], bound: int) -> tuple[Batch, list[tuple[Ops, Array]]]:
     """Split records, which come with their seqs: return a sorted batch of the records with a seq
     below ``bound``, and the other records."""
@@ -324,15 +330,15 @@ def _excused(records: Ops, strange: npt.NDArray[np.uint32], sound: Any) -> Any:
 
 
 def _moments(found: dict[str, Array]) -> tuple[Array, Array]:
-    """Return when the guest ops were submitted, and when they completed: _MAX_INT for never."""
+    """Return when the guest ops were submitted, and when they completed: MAX_INT for never."""
     submitted, ended = found["submitted"], _done(found["completed"])
     guest = found["kind"] != Kind.START
     return (submitted, ended) if guest.all() else (submitted[guest], ended[guest])
 
 
 def _done(completed: Array) -> Array:
-    """Return when ops completed: _MAX_INT for never."""
-    return np.where(completed < 0, _MAX_INT, completed) if (completed < 0).any() else completed
+    """Return when ops completed: MAX_INT for never."""
+    return np.where(completed < 0, MAX_INT, completed) if (completed < 0).any() else completed
 
 
 def _is_sorted(values: Array) -> bool:

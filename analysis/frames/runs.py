@@ -1,4 +1,4 @@
-"""The rules about ops together, for arrays: the twin of ``Order`` in tracer/trace/valid.py.
+"""The rules about records together, for arrays: the twin of ``Order`` in tracer/trace/valid.py.
 
 Seqs that come one after another make a run. Each block of a trace gives a few runs, and the runs
 of all blocks are merged. So a whole trace takes memory for its gaps alone.
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analysis.frames.layout import Array
+from tracer.trace.records import MAX_INT, Tag
 from tracer.trace.valid import MAX_MISSING
 
 Rows = tuple[Array, Array, Array, Array]
@@ -25,9 +26,19 @@ class Runs:
 
     count: int = 0
     rows: Rows = field(default_factory=_nothing)
+    restarted: int = 0
+    """No later op may have a lower seq than this."""
 
     def add(self, more: "Block") -> bool:
-        """Add a block. Return False if the ops are not valid together."""
+        """Add a block. Return False if the records are not valid together."""
+        start, end = more.rows[:2]
+        if len(start) and start[0] < self.restarted:
+            return False
+        if len(self.rows[1]) and self.rows[1][-1] >= more.notes.below:
+            return False
+        if not self._have(more.notes.decided):
+            return False
+        self.restarted = max(self.restarted, more.notes.restarted)
         if more.ahead >= self.count + MAX_MISSING:
             return False
         self.count += more.count
@@ -42,6 +53,57 @@ class Runs:
             self.rows = start[begins], end[ends], first[begins], last[ends]
         return True
 
+    def _have(self, seqs: Array) -> bool:
+        """Whether all these seqs have come."""
+        start, end = self.rows[:2]
+        if not len(start):
+            return not len(seqs)
+        at = np.searchsorted(start, seqs, "right") - 1
+        return bool(((at >= 0) & (seqs <= end[at])).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What the settles and restarts of a block demand of the blocks around it."""
+
+    decided: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    """Seqs that must have come before the block."""
+    below: int = MAX_INT
+    """All seqs before the block must be lower than this."""
+    restarted: int = 0
+    """All seqs after the block must be at least this."""
+
+
+NOTHING = Notes()
+
+
+def notes_of(tag: Array, seq: Array) -> Notes | None:
+    """Return the notes of a block, from the tags and seqs of all its records in the order of the
+    file. None: the records are not valid together."""
+    ops = np.flatnonzero(tag == Tag.OP)
+    came = seq[ops]
+    restarts = np.flatnonzero(tag == Tag.RESTART)
+    if len(restarts):
+        # how many ops come before each restart
+        before = np.searchsorted(ops, restarts)
+        highest = np.append(-1, np.maximum.accumulate(came))
+        lowest = np.append(np.minimum.accumulate(came[::-1])[::-1], MAX_INT)
+        borders = seq[restarts]
+        if (highest[before] >= borders).any() or (lowest[before] < borders).any():
+            return None
+    settles = np.flatnonzero(tag == Tag.SETTLE)
+    decided = seq[settles]
+    if len(settles) and len(came):
+        order = np.argsort(came, kind="stable")
+        at = np.searchsorted(came[order], decided).clip(max=len(came) - 1)
+        known = (came[order][at] == decided) & (ops[order][at] < settles)
+        decided = decided[~known]
+    return Notes(
+        decided,
+        int(seq[restarts].min(initial=MAX_INT)),
+        int(seq[restarts].max(initial=0)),
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -51,6 +113,7 @@ class Block:
     ahead: int
     """The most by which a seq exceeds the number of ops before it in the block."""
     rows: Rows
+    notes: Notes = NOTHING
 
 
 def runs_of(seq: Array, submitted: Array) -> Block | None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from tracer.errors import UsageError
 from tracer.op import KIND_BY_NUMBER, MUTATING, NO_PAYLOAD, SECTOR, Fault, Op, flag_names
+from tracer.trace.effects import last_writer
 from tracer.trace.file import Trace
-from tracer.trace.records import Mark, Mismatch
+from tracer.trace.records import NO_SEQ, Mark, Mismatch, Restart, Settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,10 @@ def select(
         key=lambda op: op.seq,
     )
     writers = [op.seq for op in ops if op.kind in MUTATING and not op.reference_status]
-    return Selection(ops, writers[-1] if sector is not None and writers else None)
+    if sector is None:
+        return Selection(ops, None)
+    start = sector * SECTOR
+    return Selection(ops, last_writer(writers, trace.settles(), start, start + SECTOR))
 
 
 def summary(trace: Trace) -> dict[str, Any]:
@@ -57,7 +61,7 @@ def summary(trace: Trace) -> dict[str, Any]:
     the trace is damaged."""
     counts: Counter[str] = Counter()
     amounts: Counter[str] = Counter()
-    mismatches, marks, last = [], [], 0
+    mismatches, marks, settles, restarts, last = [], [], [], [], 0
     for record in trace.records():
         if isinstance(record, Op):
             kind = KIND_BY_NUMBER[record.kind].label
@@ -69,6 +73,11 @@ def summary(trace: Trace) -> dict[str, Any]:
                                "offset": record.offset, "length": record.length})  # fmt: skip
         elif isinstance(record, Mark):
             marks.append(asdict(record))
+        elif isinstance(record, Settle):
+            winner = None if record.winner == NO_SEQ else record.winner
+            settles.append(asdict(record) | {"winner": winner, "digest": record.digest.hex()})
+        elif isinstance(record, Restart):
+            restarts.append(asdict(record))
     end = trace.end
     return {
         "schema": 1,
@@ -79,6 +88,8 @@ def summary(trace: Trace) -> dict[str, Any]:
         "duration_ns": last,
         "mismatches": mismatches,
         "marks": marks,
+        "settles": settles,
+        "restarts": restarts,
         "closed": end is not None,
         "verdict": end.verdict if end is not None else None,
         "torn_bytes": trace.torn_bytes,

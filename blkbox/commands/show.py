@@ -1,6 +1,7 @@
 """``trace show``."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,8 @@ from blkbox.commands.options import AsJson
 if TYPE_CHECKING:
     from analysis.story.contents import Selection
 
-MISMATCHES = 10
-"""The most mismatches that the summary lists."""
+LISTED = 10
+"""The most mismatches, settles and restarts that the summary lists, of each."""
 
 
 def show(
@@ -75,6 +76,7 @@ def _page(facts: dict[str, Any]) -> str:
         f"recorded:  {started}, {length}, on {header['host'].get('name', '?')}",
         f"with:      {tools}",
         f"payloads:  {header['payloads']}, digest {header['digest']}, trim rule {header['trim']}",
+        f"conflicts: {header['conflicts']}",
         "closed:    "
         + (f"yes, {facts['verdict']}" if facts["closed"] else "no: the recorder was killed"),
     ]
@@ -88,13 +90,14 @@ def _page(facts: dict[str, Any]) -> str:
             f"torn:      the last record is cut off ({facts['torn_bytes']} bytes of it are there)"
         )
     lines += [f"mark:      {mark['name']} before #{mark['seq']}" for mark in facts["marks"]]
-    mismatches = facts["mismatches"]
-    lines += [
+    lines += _some(
+        f"restart:   before #{restart['seq']}, {restart['why']}" for restart in facts["restarts"]
+    )
+    lines += _some(map(_settled, facts["settles"]))
+    lines += _some(
         f"mismatch:  #{found['seq']} {found['fault']}, first in sector {found['offset'] // SECTOR}"
-        for found in mismatches[:MISMATCHES]
-    ]
-    if len(mismatches) > MISMATCHES:
-        lines.append(f"           and {len(mismatches) - MISMATCHES:,} more")
+        for found in facts["mismatches"]
+    )
     rows = [
         (kind, f"{count:,}", size(facts["bytes"][kind]) if kind in facts["bytes"] else "")
         for kind, count in sorted(facts["ops"].items())
@@ -103,6 +106,19 @@ def _page(facts: dict[str, Any]) -> str:
     return "\n".join(
         [*lines, "", table([("op", "count", "bytes"), *rows], right=frozenset({1, 2}))]
     )
+
+
+def _some(lines: Iterable[str]) -> list[str]:
+    """Return the first lines, and how many more there are."""
+    every = list(lines)
+    left = len(every) - LISTED
+    return every[:LISTED] + ([f"           and {left:,} more"] if left > 0 else [])
+
+
+def _settled(settle: dict[str, Any]) -> str:
+    last = settle["offset"] + settle["length"] - 1
+    whose = "what was there before" if settle["winner"] is None else f"#{settle['winner']}'s"
+    return f"settle:    #{settle['seq']} decided: bytes {settle['offset']} to {last} are {whose}"
 
 
 def _listing(found: "Selection") -> str:

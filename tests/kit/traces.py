@@ -8,7 +8,7 @@ from pathlib import Path
 from tracer.op import Kind, Op
 from tracer.trace.file import Trace, TraceWriter
 from tracer.trace.header import Header
-from tracer.trace.records import End, Mark, Mismatch, Settle, pack_op
+from tracer.trace.records import End, Mark, Mismatch, Restart, Settle, pack_op
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ ENDED = End(0, 0, 0, "clean")
 
 def write_trace(
     path: Path,
-    records: Iterable[Op | Mark | Mismatch],
+    records: Iterable[Op | Mark | Mismatch | Settle | Restart],
     size: int = 1 << 40,
     end: End | None = ENDED,
 ) -> Path:
@@ -62,6 +62,10 @@ def write_trace(
             writer.write([pack_op(record)])
         elif isinstance(record, Mark):
             writer.mark(record)
+        elif isinstance(record, Settle):
+            writer.settle(record)
+        elif isinstance(record, Restart):
+            writer.restart(record)
         else:
             writer.mismatch(record)
     if end is None:

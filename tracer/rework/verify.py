@@ -1,5 +1,5 @@
-"""``trace verify``: check that a trace is whole and closed, and that no payload is missing or
-damaged."""
+"""``trace verify``: check that a trace is whole and closed, that no payload is missing or damaged,
+and that what settles say is what their ops wrote."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -7,24 +7,28 @@ from pathlib import Path
 
 from tracer.digest import digest
 from tracer.errors import TraceError
-from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Op
+from tracer.op import CARRIES_DATA, MUTATING, NO_PAYLOAD, ZERO_DIGEST, Op
 from tracer.progress import bar
 from tracer.text import many, ops
 from tracer.trace.file import Trace
 from tracer.trace.payload_reader import PayloadReader
 from tracer.trace.payloads import payload_path
+from tracer.trace.records import Settle
 
 
 @dataclass(slots=True)
 class Verification:
     """The result. ``payloads`` is the number of payloads that were checked; ``missing`` and
-    ``damaged`` are the numbers of those with a problem."""
+    ``damaged`` are the numbers of those with a problem. ``settles`` is the number of settles, and
+    ``unlike`` the number of those whose bytes are not what their op wrote."""
 
     trace: str
     ops: int = 0
     payloads: int = 0
     missing: int = 0
     damaged: int = 0
+    settles: int = 0
+    unlike: int = 0
     closed: bool = False
     problems: list[str] = field(default_factory=list)
     ok: bool = True
@@ -55,16 +59,22 @@ def verify(path: Path) -> Verification:
 def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) -> None:
     """Check the records and payloads, and add all problems to the result."""
     highest, first_bad = -1, ""
+    winners: dict[int, Op] = {}
     try:
+        settles = trace.settles()
+        wanted = {settle.winner for settle in settles}
         with bar("verifying", trace.count, "records") as progress:
             for record in trace.records():
                 progress(1)
                 if isinstance(record, Op):
                     result.ops += 1
                     highest = max(highest, record.seq)
+                    if record.seq in wanted:
+                        winners[record.seq] = record
                     if reader is not None and record.kind in CARRIES_DATA:
                         problem = _check_payload(result, reader, record)
                         first_bad = first_bad or problem
+        _check_settles(settles, winners, reader, result)
     except TraceError as error:
         result.add(str(error))
     end = trace.end
@@ -82,6 +92,50 @@ def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) ->
         result.add(f"{counts}; the first: {first_bad}")
     if reader is not None and reader.torn:
         result.add(f"{reader.path} is cut off within a block")
+
+
+def _check_settles(
+    settles: list[Settle],
+    winners: dict[int, Op],
+    reader: PayloadReader | None,
+    result: Verification,
+) -> None:
+    """Check and count settles against the ops that they name, whose seqs ``winners`` has."""
+    first = ""
+    for settle in settles:
+        result.settles += 1
+        op = winners.get(settle.winner)
+        problem = "" if op is None else _unlike(settle, op, reader)
+        if problem:
+            result.unlike += 1
+            first = first or f"op #{settle.seq} decided about op #{settle.winner}: {problem}"
+    if first:
+        counts = many(result.unlike, "settle")
+        result.add(f"{counts} not as the trace's ops; the first: {first}")
+
+
+def _unlike(settle: Settle, op: Op, reader: PayloadReader | None) -> str:
+    """Return why a settle cannot be about its winner, or an empty string, also if that cannot be
+    checked."""
+    end = settle.offset + settle.length
+    if op.kind not in MUTATING:
+        return "that changes nothing"
+    if not (op.offset <= settle.offset and end <= op.end):
+        return "that did not come to all of these bytes"
+    if op.kind not in CARRIES_DATA or op.digest == ZERO_DIGEST:
+        right = settle.digest == ZERO_DIGEST
+    elif settle.length == op.length:
+        right = settle.digest == op.digest
+    elif reader is None or op.payload == NO_PAYLOAD:
+        return ""
+    else:
+        try:
+            data = reader.read(op.payload, op.length)
+        except TraceError:
+            return ""  # the payload is missing, which is a problem of its own
+        piece = memoryview(data)[settle.offset - op.offset : end - op.offset]
+        right = settle.digest == digest(bytes(piece))
+    return "" if right else "these bytes are not what it wrote"
 
 
 def _check_payload(result: Verification, reader: PayloadReader, op: Op) -> str:

@@ -5,7 +5,7 @@ together, the disk may hold the earlier one's value: then a settle says so. So t
 is repeated for that range, at the place of the op that decided.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tracer.op import MUTATING, Op
@@ -50,3 +50,16 @@ def changes(
                 known[op.seq] = number, op
             yield number, op, op.offset, op.end
     yield from repeated(None)
+
+
+def last_writer(seqs: Sequence[int], settles: Iterable[Settle], start: int, end: int) -> int | None:
+    """Return which of the ops ``seqs``, ascending, that changed any of the bytes ``[start, end)``
+    did so last; None if there are none."""
+    if not seqs:
+        return None
+    last, decided = seqs[-1], seqs[-1]
+    for settle in settles:
+        inside = settle.offset < end and start < settle.offset + settle.length
+        if inside and settle.seq >= decided and settle.winner in seqs:
+            last, decided = settle.winner, settle.seq
+    return last

@@ -56,7 +56,7 @@ class Order:
         if isinstance(record, Restart):
             if self._ends[-1] >= record.seq:
                 return f"the driver was restarted before op #{record.seq}, which is recorded before"
-            self._restarted = record.seq
+            self._restarted = max(self._restarted, record.seq)
         self._ended = isinstance(record, End)
         return None
 

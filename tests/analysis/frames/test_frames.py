@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.frames import records
-from analysis.frames.columns import OPS, TIME, WRITERS, in_ns
+from analysis.frames.columns import OPS, RESTARTS, SETTLES, TIME, WRITERS, in_ns
 from analysis.frames.layout import OP_DTYPE
 from tests.kit.system import descriptors
 from tests.kit.traces import ENDED, as_recorded
@@ -30,7 +30,7 @@ from tracer.op import MUTATING, NO_TIME, SECTOR, Fault, Flag, Kind, Op
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
-from tracer.trace.records import RECORD_SIZE, End, Mark, Mismatch, pack_op
+from tracer.trace.records import NO_SEQ, RECORD_SIZE, End, Mark, Mismatch, Restart, Settle, pack_op
 
 # the file is written anew by every example
 rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -274,6 +274,23 @@ def test_marks_and_mismatches(path: Path) -> None:
     assert in_ns(t.mismatches).rows() == [(0, "block_status", 512, 1024, 0, 5, 77, b"\1" * 16)]
     joined = t.mismatches.join(t.ops.collect(), on="seq")
     assert joined["kind"].to_list() == ["read"]
+
+
+def test_settles_and_restarts(path: Path) -> None:
+    records = [
+        Op(0, int(Kind.READ), length=512),
+        Settle(0, 512, 1024, 7, 5, b"\1" * 16),
+        Settle(0, 0, 1, NO_SEQ, 6, b"\2" * 16),
+        Restart(1, 9, "guest returned"),
+    ]
+    t = analysis.open(write(path, records))
+    assert in_ns(t.settles).rows() == [
+        (0, 512, 1024, 7, 5, b"\1" * 16),
+        (0, 0, 1, None, 6, b"\2" * 16),
+    ]
+    assert in_ns(t.restarts).rows() == [(1, 9, "guest returned")]
+    assert (t.settles.schema, t.restarts.schema) == (SETTLES, RESTARTS)
+    assert t.count == 1
 
 
 def test_a_mark_with_a_number_of_64_bits_is_refused(path: Path) -> None:

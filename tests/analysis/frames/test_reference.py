@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from analysis.frames.columns import MARKS, MISMATCHES, OPS
+from analysis.frames.columns import MARKS, MISMATCHES, OPS, RESTARTS, SETTLES
 from analysis.frames.frames import Frames
 from analysis.frames.lifetimes import VERSIONS
 from analysis.story.damage import DAMAGE
@@ -17,6 +17,8 @@ SCHEMAS = {
     "ops": OPS,
     "marks": MARKS,
     "mismatches": MISMATCHES,
+    "settles": SETTLES,
+    "restarts": RESTARTS,
     "versions": VERSIONS,
     "damage": DAMAGE,
 }
@@ -47,7 +49,7 @@ def test_the_page_has_a_section_for_each_frame_and_no_other() -> None:
     assert re.findall(r"^## (.*)$", PAGE.read_text(), re.M) == list(SCHEMAS)
 
 
-@pytest.mark.parametrize("section", ["ops", "marks", "mismatches", "versions"])
+@pytest.mark.parametrize("section", [name for name in SCHEMAS if name != "damage"])
 def test_help_has_every_column_with_its_type(section: str) -> None:
     text = getattr(Frames, section).__doc__
     rows = re.findall(r"^ +(\w+) +((?:U?Int\d+|Enum|String|Binary|Duration|List)\S*) ", text, re.M)

@@ -1,12 +1,16 @@
 """``trace show``."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.kit.command import trace
 from tests.kit.faulty.workload import SIZE
+from tests.kit.traces import write_trace
+from tracer.op import Kind, Op
+from tracer.trace.records import NO_SEQ, Restart, Settle
 
 
 def test_show_marks_the_last_writer_of_a_sector(tmp_path: Path, workload: Path) -> None:
@@ -59,3 +63,24 @@ def test_a_trace_cannot_write_to_the_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
     assert "\x07" not in done.stdout
     assert "\\x1b[2J" in done.stdout
+
+
+def test_show_lists_settles_and_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "w.trace"
+    read = Op(0, int(Kind.READ), 0, 0, 512, 5, 9)
+    settles = [Settle(0, 512 * n, 512, n + 1, 9, bytes(16)) for n in range(12)]
+    settles[0] = replace(settles[0], winner=NO_SEQ)
+    write_trace(path, [read, *settles, Restart(1, 20, "guest returned")])
+    lines = trace("show", "w.trace", cwd=tmp_path).stdout.splitlines()
+    assert "conflicts: sent" in lines
+    assert "restart:   before #1, guest returned" in lines
+    first = lines.index("settle:    #0 decided: bytes 0 to 511 are what was there before")
+    assert lines[first + 1] == "settle:    #0 decided: bytes 512 to 1023 are #2's"
+    assert lines[first + 10] == "           and 2 more"
+    facts = json.loads(trace("show", "w.trace", "--json", cwd=tmp_path).stdout)
+    assert facts["restarts"] == [{"seq": 1, "time": 20, "why": "guest returned"}]
+    assert len(facts["settles"]) == 12
+    assert facts["settles"][1] == {
+        "seq": 0, "offset": 512, "length": 512, "winner": 2, "time": 9, "digest": "00" * 16,
+    }  # fmt: skip
+    assert facts["settles"][0]["winner"] is None

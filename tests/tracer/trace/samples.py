@@ -14,10 +14,13 @@ from tracer.trace.records import (
     KNOWN_FLAGS,
     MAX_LENGTH,
     MAX_MARK,
+    NO_SEQ,
     End,
     Mark,
     Mismatch,
     Record,
+    Restart,
+    Settle,
     pack_op,
 )
 
@@ -74,6 +77,18 @@ def short(limit: int) -> st.SearchStrategy[str]:
 marks = st.builds(Mark, u63, u63, short(MAX_MARK))
 
 
+restarts = st.builds(Restart, u63, u63, short(MAX_MARK))
+
+
+@st.composite
+def settles(draw: st.DrawFn) -> Settle:
+    length = draw(st.integers(1, SIZE))
+    return Settle(
+        draw(u63), draw(st.integers(0, SIZE - length)), length, draw(u63 | st.just(NO_SEQ)),
+        draw(u63), draw(digests),
+    )  # fmt: skip
+
+
 ends = st.builds(End, u63, u63, u63, st.sampled_from(["clean", "damaged", "failed", "undecidable"]))
 
 
@@ -98,6 +113,10 @@ def write(path: Path, records: list[Any], header: Header | None = None) -> Path:
             writer.mark(record)
         elif isinstance(record, Mismatch):
             writer.mismatch(record)
+        elif isinstance(record, Settle):
+            writer.settle(record)
+        elif isinstance(record, Restart):
+            writer.restart(record)
         else:
             writer.close(record)
             return path

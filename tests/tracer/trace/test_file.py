@@ -20,31 +20,50 @@ from tests.tracer.trace.samples import (
     mismatches,
     ops,
     read,
+    restarts,
     rewritten,
+    settles,
     write,
 )
 from tracer.errors import StorageError, TraceError
 from tracer.op import NO_PAYLOAD, NO_TIME, Fault, Kind, Op
 from tracer.trace.file import Trace, TraceWriter
 from tracer.trace.header import FORMAT, VERSION, Header
-from tracer.trace.records import MAX_MARK, RECORD_SIZE, End, Mark, Mismatch, Record, pack_op
+from tracer.trace.records import (
+    MAX_MARK,
+    RECORD_SIZE,
+    End,
+    Mark,
+    Mismatch,
+    Record,
+    Restart,
+    Settle,
+    pack_op,
+)
 
 # ---------------------------------------------------------------- round trip
 
 
 @rewritten
-@given(st.lists(st.one_of(ops(), marks, mismatches()), max_size=10), ends)
+@given(st.lists(st.one_of(ops(), marks, mismatches(), settles(), restarts), max_size=10), ends)
 def test_every_record_reads_back(path: Path, drawn: list[Any], end: End) -> None:
     numbered = [
-        replace(record, seq=at) if isinstance(record, Op) else record
+        replace(record, seq=at) if isinstance(record, Op | Restart) else record
         for at, record in enumerate(drawn)
+        # a settle names an op that came before it
+        if not isinstance(record, Settle)
     ]
+    came = [record.seq for record in numbered if isinstance(record, Op)]
+    settled = [record for record in drawn if isinstance(record, Settle)] if came else []
+    numbered += [replace(record, seq=came[record.seq % len(came)]) for record in settled]
     records: list[Record] = [*as_recorded(numbered)]
     with Trace(write(path, [*records, end])) as trace:
         assert list(trace.records()) == [*records, end]
         assert list(trace.ops()) == [record for record in records if isinstance(record, Op)]
         assert trace.marks() == [record for record in records if isinstance(record, Mark)]
         assert trace.mismatches() == [record for record in records if isinstance(record, Mismatch)]
+        assert trace.settles() == [record for record in records if isinstance(record, Settle)]
+        assert trace.restarts() == [record for record in records if isinstance(record, Restart)]
         assert trace.end == end
         assert trace.count == len(records) + 1
         assert trace.torn_bytes == 0
