@@ -44,8 +44,8 @@ NUMBERS = {kind.label: number for number, kind in KIND_BY_NUMBER.items()}
 @dataclass(frozen=True, slots=True)
 class _Order:
     """Changes in the order in which they took effect. ``row`` is the op's row among the changes.
-    ``place`` ascends: it is 2n + 1 for row n, and 2n for what is repeated before row n. ``start``
-    and ``end`` are a range of bytes or sectors."""
+    ``place`` ascends: it is 2n + 1 for op n, and 2n for what is repeated because op n decided.
+    ``start`` and ``end`` are a range of bytes or sectors."""
 
     row: Array
     place: Array
@@ -59,7 +59,7 @@ def _in_order(
     """Return the changes of the ranges ``[starts, ends)``, counted in ``unit`` bytes, and what
     settles, in the order of the ops that decided, repeat of them."""
     rows = np.arange(len(seqs))
-    every = _Order(rows, 2 * rows + 1, starts, ends)
+    every = _Order(rows, 2 * seqs + 1, starts, ends)
     numbers = [
         (one.seq, one.winner, one.offset // unit, -(-(one.offset + one.length) // unit))
         for one in settles
@@ -68,13 +68,12 @@ def _in_order(
     if not numbers:
         return every
     decided, winner, first, last = np.array(numbers, np.int64).T
-    place, row = np.searchsorted(seqs, decided), np.searchsorted(seqs, winner)
-    known = row < place
-    known[known] = seqs[row[known]] == winner[known]
-    row, place, first, last = row[known], place[known], first[known], last[known]
+    known = np.isin(winner, seqs)
+    decided, first, last = decided[known], first[known], last[known]
+    row = np.searchsorted(seqs, winner[known])
     first, last = np.maximum(first, starts[row]), np.minimum(last, ends[row])
     some = first < last
-    again = _Order(row[some], 2 * place[some], first[some], last[some])
+    again = _Order(row[some], 2 * decided[some], first[some], last[some])
     places = np.concatenate([every.place, again.place])
     order = np.argsort(places, kind="stable")
     return _Order(
@@ -128,11 +127,11 @@ def versions(
 
     # a read returned the last version of the piece before the read
     read, read_piece = _covered(cuts, *read_from)
-    before = 2 * np.searchsorted(changes["seq"], reads["seq"], "left")[read]
-    stride = 2 * len(changes) + 2
-    seen = np.searchsorted(piece * stride + place, read_piece * stride + before, "right") - 1
+    asked = reads["seq"].to_numpy()[read]
+    stride = 2 * (max(place.max(initial=0), asked.max(initial=0)) + 1)
+    seen = np.searchsorted(piece * stride + place, read_piece * stride + 2 * asked, "right") - 1
     readers = (
-        pl.DataFrame({"row": row[seen], "read_by": reads["seq"].to_numpy()[read]})
+        pl.DataFrame({"row": row[seen], "read_by": asked})
         .unique()
         .sort("read_by")
         .group_by("row", maintain_order=True)

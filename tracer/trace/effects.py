@@ -57,9 +57,9 @@ def last_writer(seqs: Sequence[int], settles: Iterable[Settle], start: int, end:
     did so last; None if there are none."""
     if not seqs:
         return None
-    last, decided = seqs[-1], seqs[-1]
+    last, decided, known = seqs[-1], seqs[-1], set(seqs)
     for settle in settles:
         inside = settle.offset < end and start < settle.offset + settle.length
-        if inside and settle.seq >= decided and settle.winner in seqs:
+        if inside and settle.seq >= decided and settle.winner in known:
             last, decided = settle.winner, settle.seq
     return last

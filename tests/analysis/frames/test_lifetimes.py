@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import analysis
 from analysis.frames.columns import in_ns
 from analysis.frames.lifetimes import VERSIONS
+from analysis.story.contents import select
 from analysis.story.damage import DAMAGE, RANGES
 from tests.kit.data import pattern
 from tests.kit.small_disk import SECTORS, SIZE, in_order, ops, settles, write
@@ -21,7 +22,7 @@ from tracer.digest import digest, stand_in
 from tracer.errors import TraceError, UsageError
 from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, SECTOR, ZERO_DIGEST, Kind, Op
 from tracer.rework.checkout import checkout
-from tracer.trace.file import TraceWriter
+from tracer.trace.file import Trace, TraceWriter
 from tracer.trace.records import Settle, pack_op
 from tracer.verdict import Finding, Recording, SectorRange, Verdict, VerdictKind, to_json
 
@@ -156,6 +157,58 @@ def test_versions_of_a_sector_in_words(tmp_path: Path) -> None:
         (2, 1, 3, "trim", bytes(16), 35, None, None, []),
         (3, 1, 1, "write", b"\1" * 16, 15, None, None, []),
     ]
+
+
+def test_versions_of_a_conflict_in_words(tmp_path: Path) -> None:
+    """Two writes in flight together: a read finds the first one's data in a sector of the two that
+    they share. A later write changes that sector."""
+    one, two, three = (pattern(4 * SECTOR, seed) for seed in (1, 2, 3))
+    many = [
+        (Op(0, int(Kind.WRITE), 0, 0, 4 * SECTOR, 10, 19, digest=digest(one)), one),
+        (Op(1, int(Kind.WRITE), 0, 2 * SECTOR, 4 * SECTOR, 11, 18, digest=digest(two)), two),
+        (Op(2, int(Kind.READ), 0, 2 * SECTOR, SECTOR, 12, 15), b""),
+        (Op(3, int(Kind.READ), 0, 2 * SECTOR, SECTOR, 20, 25), b""),
+        (Op(4, int(Kind.READ), 0, 2 * SECTOR, SECTOR, 30, 35), b""),
+        (Op(5, int(Kind.WRITE), 0, 2 * SECTOR, SECTOR, 40, 45), three[:SECTOR]),
+        (Op(6, int(Kind.READ), 0, 2 * SECTOR, SECTOR, 50, 55), b""),
+    ]
+    held = digest(one[2 * SECTOR : 3 * SECTOR])
+    settled = [Settle(3, 2 * SECTOR, SECTOR, 0, 25, held)]
+    many[5][0].digest = digest(three[:SECTOR])
+    path = write(tmp_path / "some.trace", many, settled=settled)
+    t = analysis.open(path)
+    found = in_ns(t.versions(range(6))).drop("digest", "kind", "since", "until")
+    assert found.rows() == [
+        (0, 2, None, 0, []),
+        (0, 2, 0, None, []),
+        (2, 1, None, 1, []),
+        (2, 1, 0, 5, [3, 4]),
+        (2, 1, 1, 0, [2]),
+        (2, 1, 5, None, [6]),
+        (3, 1, None, 0, []),
+        (3, 1, 0, 1, []),
+        (3, 3, 1, None, []),
+        (4, 2, None, 1, []),
+    ]
+    won = one + bytes(2 * SECTOR)
+    assert t.expected(range(6), at=0) == won
+    won = one[: 3 * SECTOR] + two[SECTOR:]
+    for at in (1, 2, 3, 4):
+        assert t.expected(range(6), at=at) == won
+    last = one[: 2 * SECTOR] + three[:SECTOR] + two[SECTOR:]
+    assert t.expected(range(6)) == last
+    for at in range(7):
+        checkout(path, tmp_path / "state.raw", str(at), force=True)
+        expected = t.expected(range(SECTORS), at=at)
+        assert (tmp_path / "state.raw").read_bytes() == expected
+    assert t.writers(2).select("seq", "last").rows() == [(0, False), (1, False), (5, True)]
+    assert t.writers(3).select("seq", "last").rows() == [(0, False), (1, True)]
+    with Trace(path) as trace:
+        assert select(trace, sector=2).last_writer == 5
+        assert select(trace, sector=2, last=4).last_writer == 0
+        assert select(trace, sector=3).last_writer == 1
+        assert select(trace, sector=5, last=0).last_writer is None
+        assert select(trace).last_writer is None
 
 
 def test_what_an_op_brought(tmp_path: Path) -> None:
