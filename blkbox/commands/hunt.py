@@ -20,6 +20,7 @@ def hunt(
     driver: Annotated[
         list[str],
         typer.Option(
+            metavar="DRIVER",
             help="A driver under test: qcow2, vmdk, ..., FORMAT@DIR, or a .toml file. Give it "
             "several times for several drivers."
         ),

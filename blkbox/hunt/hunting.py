@@ -56,6 +56,8 @@ def hunt(
     state.interrupted = None
     sweep()
     targets = _targets(options, say)
+    for target in targets:
+        state.targets.setdefault(target.name, Tally())
     save(options.folder, state)
     with Executor[Tried | Kept](options.jobs) as executor:
         hunting = _Hunting(options, state, targets, executor, say, watch)
@@ -177,7 +179,7 @@ class _Hunting:
     def _tried(self, tried: Tried) -> None:
         """Note what came of a trial. If it shows a new fault, search for the culprit."""
         trial, state = tried.trial, self._state
-        tally = state.targets.setdefault(trial.target.name, Tally())
+        tally = state.targets[trial.target.name]
         tally.seeds += 1
         tally.ops += trial.ops
         if tried.verdict == "undecidable":
