@@ -1,6 +1,6 @@
 """Parquet and Arrow IPC files of a trace's ops, with the columns of ``Frames.ops``.
 
-Marks, mismatches and payloads are left out.
+Marks, mismatches, settles, restarts and payloads are left out.
 """
 
 import os
@@ -54,5 +54,10 @@ def _plain_errors(job: Job) -> Iterator[None]:
 
 def _left_out(job: Job) -> dict[str, int]:
     with Trace(job.trace) as trace:
-        found = {"mark": len(trace.marks()), "mismatch": len(trace.mismatches())}
+        found = {
+            "mark": len(trace.marks()),
+            "mismatch": len(trace.mismatches()),
+            "settle": len(trace.settles()),
+            "restart": len(trace.restarts()),
+        }
     return {what: count for what, count in found.items() if count}

@@ -19,7 +19,7 @@ from tracer.errors import UsageError
 from tracer.op import SECTOR, Flag, Kind, Op
 from tracer.trace.data import TraceWithData
 from tracer.trace.header import MAX_SIZE
-from tracer.trace.records import Mark
+from tracer.trace.records import Mark, Restart, Settle
 
 MAGIC = 0x6A736677736872
 VERSION = 1
@@ -105,15 +105,28 @@ def write(job: Job) -> dict[str, int]:
     left_out: Counter[str] = Counter()
     with TraceWithData(job.trace) as source, job.new.open("wb") as file:
         log = _Log(file)
+        winners = {settle.winner for settle in source.trace.settles()}
+        known: dict[int, Op] = {}
         for record in source.trace.records():
             job.progress(1)
             if isinstance(record, Mark):
                 log.mark(record.name)
+            elif isinstance(record, Settle):
+                # the log's order says otherwise: the winner is written once more
+                winner = known.get(record.winner)
+                if record.offset % SECTOR or record.length % SECTOR or winner is None:
+                    left_out["settle"] += 1
+                else:
+                    log.settle(source, record, winner)
+            elif isinstance(record, Restart):
+                left_out["restart"] += 1
             elif isinstance(record, Op):
                 if record.reference_status:
                     left_out["failed ops"] += 1
                 elif record.kind in _FLAGS:
                     log.op(source, record)
+                    if record.seq in winners:
+                        known[record.seq] = record
                 else:
                     left_out[Kind(record.kind).label] += 1
         log.close()
@@ -143,12 +156,22 @@ class _Log:
             )
         self._entry(op.offset // SECTOR, op.length // SECTOR, flags)
         if op.kind == Kind.ZERO:
-            for at in range(0, op.length, len(ZEROES)):
-                self._file.write(ZEROES[: op.length - at])
+            self._zeroes(op.length)
         elif op.kind not in (Kind.TRIM, Kind.FLUSH):
             data = source.data(op)
             assert data is not None
             self._file.write(data)
+
+    def settle(self, source: TraceWithData, settle: Settle, winner: Op) -> None:
+        start = max(settle.offset, winner.offset)
+        end = min(settle.offset + settle.length, winner.end)
+        if start < end:
+            self._entry(start // SECTOR, (end - start) // SECTOR, 0)
+            data = source.data(winner)
+            if data is None:
+                self._zeroes(end - start)
+            else:
+                self._file.write(memoryview(data)[start - winner.offset : end - winner.offset])
 
     def mark(self, name: str) -> None:
         self._entry(0, 0, MARK, name.encode())
@@ -157,6 +180,10 @@ class _Log:
         """Write the superblock."""
         self._file.seek(0)
         self._file.write(SUPER.pack(MAGIC, VERSION, self._entries, SECTOR))
+
+    def _zeroes(self, length: int) -> None:
+        for at in range(0, length, len(ZEROES)):
+            self._file.write(ZEROES[: length - at])
 
     def _entry(self, sector: int, sectors: int, flags: int, name: bytes = b"") -> None:
         self._entries += 1

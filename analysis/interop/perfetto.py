@@ -3,8 +3,8 @@ https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU)
 
 Each op is a complete event ("X"). Ops in flight together are on different rows, and a row is used
 again once its op is done, so there are as many rows as ops were in flight at most. An op that never
-completed begins ("B") and does not end. Marks and mismatches are instants ("i") on the row of the
-process. Times are microseconds with three decimals.
+completed begins ("B") and does not end. Marks, mismatches and restarts are instants ("i") on the
+row of the process. Times are microseconds with three decimals.
 """
 
 import heapq
@@ -24,7 +24,7 @@ has the number of the process."""
 
 
 def write(job: Job) -> dict[str, int]:
-    """Write a trace's ops, marks and mismatches as JSON; return what was left out."""
+    """Write a trace's ops, marks, mismatches and restarts as JSON; return what was left out."""
     left_out: Counter[str] = Counter()
     with Trace(job.trace) as trace, job.new.open("w") as file:
         file.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
@@ -35,6 +35,11 @@ def write(job: Job) -> dict[str, int]:
             name = f"mismatch: {Fault(found.fault).label}"
             place = {"op": found.seq, "sector": found.offset // SECTOR}
             file.write(",\n" + _instant(name, found.time, place))
+        for restart in trace.restarts():
+            name = f"restart: {restart.why}"
+            file.write(",\n" + _instant(name, restart.time, {"before op": restart.seq}))
+        if settles := len(trace.settles()):
+            left_out["settle"] += settles
         rows = 0
         for op, row in _rows(by_seq(trace.ops(), trace.recorded)):
             job.progress(1)

@@ -1,10 +1,11 @@
 """What is known about each damaged sector while the steps explain it."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from analysis.provenance.rows import Flags, Ints, Rows
+from analysis.provenance.rows import Flags, Ints, Rows, as_rows
 from analysis.provenance.versions import Versions
 from tracer.ranges import RangeSet
 from tracer.verdict import DamageKind, Detail
@@ -61,6 +62,8 @@ class Case:
         self.mixed: Flags = np.zeros(rows.count, bool)
         """Whether any op changed only a part of the row."""
         self._paint()
+        if not versions.ordered:
+            self._settle()
         self._focus()
 
     def explain(
@@ -109,6 +112,27 @@ class Case:
             self.last[a:b] = j
             self.mixed[a] |= versions.start[j] > rows.start[a]
             self.mixed[b - 1] |= versions.end[j] < rows.end[b - 1]
+
+    def _settle(self) -> None:
+        """Where a row should not hold what the last op wrote, find the op that won over it: the
+        latest whose bytes the row should hold. Raises TraceError."""
+        rows = self.rows
+        open_ = (self.last >= 0) & ~self.mixed
+        left = np.count_nonzero(open_)
+        for j in map(int, self.touching[::-1]):
+            if self.versions.trim[j] or not left:
+                continue
+            own = self.first[j] + np.flatnonzero(open_[self.first[j] : self.stop[j]])
+            cuts = np.flatnonzero(~rows.joined[own] | (np.diff(own, prepend=-2) != 1))
+            for a, b in pairwise([*map(int, cuts), len(own)]):
+                piece = own[a:b]
+                start, end = int(rows.start[piece[0]]), int(rows.end[piece[-1]])
+                wrote = as_rows(self.versions.data(j, start, end), start)
+                right = piece[(wrote == rows.expected[piece]).all(axis=1)]
+                open_[right] = False
+                left -= len(right)
+                won = right[self.last[right] != j]
+                self.before[won], self.last[won], self.cleared[won] = self.last[won], j, False
 
     def _focus(self) -> None:
         """Restrict ``versions`` to the area around the damage and the last ops that wrote there."""

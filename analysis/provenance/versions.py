@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.provenance.changes import Changes, Ints
 from tracer.digest import stand_in
-from tracer.op import CARRIES_DATA, SECTOR, Kind, Op, changing_kinds
+from tracer.op import CARRIES_DATA, SECTOR, Conflicts, Kind, Op, changing_kinds
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 from tracer.trace.payloads import BLOCK
@@ -39,6 +39,9 @@ class Versions:
         self.trim = self.kind == Kind.TRIM
         self.trims_clear = Kind.TRIM in changing_kinds(source.trace.header.trim)
         """Whether a trim zeroes the bytes of the reference. Otherwise it leaves them alone."""
+        self.ordered = source.trace.header.conflicts is Conflicts.HELD
+        """Whether ops took effect in the order of their numbers. Otherwise an op that conflicted
+        with another in flight may have won over a later one, and not in each run the same."""
         self._pool: Ints = np.arange(len(self.seq))
         self._held: tuple[int, memoryview] = (-1, memoryview(b""))
         self._copies: list[int] = []

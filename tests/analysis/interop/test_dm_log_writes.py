@@ -24,7 +24,10 @@ from tests.kit.foreign import (
 from tests.kit.peers import need, peer
 from tests.kit.traces import read_trace
 from tracer.errors import TraceError, UsageError
-from tracer.op import Flag
+from tracer.op import Flag, Kind, Op
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import NO_SEQ, End, Restart, Settle
 
 FUA, METADATA = 2, 16
 
@@ -161,6 +164,32 @@ def test_our_log_is_as_the_kernel_s(tmp_path: Path) -> None:
         (0, 2048, 4, b""),
         (0, 0, 1, b""),
     )
+
+
+def test_what_won_over_a_later_op_comes_once_more(tmp_path: Path) -> None:
+    one, two = pattern(2048, 1), pattern(2048, 2)
+    path = tmp_path / "s.trace"
+    with TraceOutput(path, Header(MIB)) as output:
+        for seq, (kind, at, data) in enumerate(
+            [(Kind.WRITE, 0, one), (Kind.ZERO, 4096, b""), (Kind.WRITE, 1024, two),
+             (Kind.WRITE, 4096, two)]
+        ):  # fmt: skip
+            op = Op(seq, int(kind), 0, at, 2048, seq, 9)
+            if data:
+                output.store(op, data)
+            output.op(op)
+        output.op(Op(4, int(Kind.READ), 0, 0, 8192, 10, 11))
+        settles = [(1024, 512, 0), (4608, 512, 1), (1700, 100, 0), (4096, 512, NO_SEQ)]
+        for offset, length, winner in settles:
+            output.settle(Settle(4, offset, length, winner, 11, bytes(16)))
+        output.restart(Restart(5, 12, "phase"))
+        output.close(End(5, 0, 12, "clean"))
+    made = export_trace(path, tmp_path / "ours.log")
+    assert made.left_out == {"read": 1, "settle": 2, "restart": 1}
+    assert (tmp_path / "ours.log").read_bytes() == log(
+        (0, 4, 0, one), (8, 4, 0, bytes(2048)), (2, 4, 0, two), (8, 4, 0, two),
+        (2, 1, 0, one[1024:1536]), (9, 1, 0, bytes(512)),
+    )  # fmt: skip
 
 
 def test_what_a_log_cannot_say(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tracer.errors import Exit, StorageError, TraceError, UsageError
 from tracer.op import NO_TIME, Fault, Flag, Kind, Op
 from tracer.trace.file import TraceWriter
 from tracer.trace.header import Header
-from tracer.trace.records import End, Mark, Mismatch, pack_op
+from tracer.trace.records import End, Mark, Mismatch, Restart, Settle, pack_op
 
 SCRIPT = (
     "write 0 4k\naio_write 64k 64k\naio_write -z 128k 64k\naio_read 1k 1k\naio_flush\n"
@@ -56,6 +56,8 @@ def eventful(path: Path) -> Path:
     writer.write([pack_op(op) for op in ops])
     writer.mark(Mark(2, 1_100_000, 'a "mark"\n</script>'))
     writer.mismatch(Mismatch(2, Fault.DATA, 4608, 512, 0, 0, 4_000_000, NO_TIME, bytes(16)))
+    writer.settle(Settle(2, 4096, 512, 0, 4_000_000, bytes(16)))
+    writer.restart(Restart(5, 4_100_000, "phase"))
     writer.close(End(5, 1, 5_000_000, "damaged"))
     return path
 
@@ -72,7 +74,7 @@ def test_columns(recorded: Path, name: str, read: object) -> None:
 
 def test_columns_of_a_trace_with_marks(tmp_path: Path) -> None:
     made = export_trace(eventful(tmp_path / "e.trace"), tmp_path / "e.parquet")
-    assert made.left_out == {"mark": 1, "mismatch": 1}
+    assert made.left_out == {"mark": 1, "mismatch": 1, "settle": 1, "restart": 1}
     assert pl.read_parquet(tmp_path / "e.parquet")["kind"].to_list() == [
         "start", "write", "read", "flush", "trim",
     ]  # fmt: skip
@@ -80,7 +82,7 @@ def test_columns_of_a_trace_with_marks(tmp_path: Path) -> None:
 
 def test_chrome_events(tmp_path: Path) -> None:
     made = export_trace(eventful(tmp_path / "e.trace"), tmp_path / "e.json")
-    assert made.left_out == {"pieces of the start image": 1}
+    assert made.left_out == {"pieces of the start image": 1, "settle": 1}
     whole = json.loads((tmp_path / "e.json").read_text())
     events = whole["traceEvents"]
     assert {event["ph"] for event in events} == {"M", "X", "B", "i"}
@@ -102,6 +104,7 @@ def test_chrome_events(tmp_path: Path) -> None:
     assert told == [
         ('a "mark"\n</script>', 1100.0, {"before op": 2}),
         ("mismatch: data", 4000.0, {"op": 2, "sector": 9}),
+        ("restart: phase", 4100.0, {"before op": 5}),
     ]
     names = [event["args"]["name"] for event in events if event["ph"] == "M"]
     assert names == ["e.trace", "in flight 1", "in flight 2", "in flight 3"]

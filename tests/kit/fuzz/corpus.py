@@ -12,12 +12,31 @@ from tracer.op import CARRIES_DATA, NO_PAYLOAD, Fault, Kind, Op
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
-from tracer.trace.records import End, Mark, Mismatch
+from tracer.trace.records import (
+    NO_SEQ,
+    RECORD_SIZE,
+    End,
+    Mark,
+    Mismatch,
+    Restart,
+    Settle,
+    Tag,
+)
 
 NAMES = ("full", "hash")
 """The traces: with payloads, and with digests alone."""
 
 OPS = 40
+
+RESTARTED, PAUSE = 25, 10**7
+"""The driver was restarted before this op, so many ns after the start."""
+
+SETTLING = {12: 0, 14: NO_SEQ, 30: 0}
+"""By the op that decides: who wins, 0 for the last write before it."""
+
+
+UNKNOWN = bytes([0x92, Tag.ACTION, 0xC4, RECORD_SIZE - 4]).ljust(RECORD_SIZE, b"\0")
+"""A record of a kind that is reserved."""
 
 
 def make(folder: Path) -> None:
@@ -52,13 +71,21 @@ def _write_trace(path: Path, payloads: str) -> None:
         started=10**18,
         start_image="recorded",
         cut={"trace": "other", "first": 5, "last": 44, "start_ops": 1},
+        profile={"name": "mixed", "seed": 1, "features": {"fua": True, "depth": [1, 32]}},
     )
     with TraceOutput(path, header) as output:
         ops = [Op(0, int(Kind.START), 0, 0, 8192, 0, 0), *some(OPS, seed=1)]
         for seq, op in enumerate(ops):
             op.seq = seq
-        for op in sorted(ops, key=lambda op: op.seq):
+            if seq >= RESTARTED:  # nothing is in flight over a restart
+                op.submitted += PAUSE
+                op.completed += PAUSE
+        winners = {}
+        winner = ops[0]
+        for op in ops:
+            winners[op.seq] = winner
             if op.kind in CARRIES_DATA:
+                winner = op
                 data = chance.randbytes(op.length) if chance.random() < 0.8 else bytes(op.length)
                 disk[op.offset : op.end] = data
                 output.store(op, data)
@@ -66,14 +93,24 @@ def _write_trace(path: Path, payloads: str) -> None:
                 disk[op.offset : op.end] = bytes(op.length)
             elif op.kind == Kind.READ:
                 op.digest = digest(bytes(disk[op.offset : op.end]))
+        restarted = False
         for op in sorted(ops, key=lambda op: op.completed):
             if op.seq in (3, 20):
                 output.mark(Mark(op.seq, op.submitted, f"mark {op.seq}"))
+            if op.submitted > PAUSE and not restarted:
+                restarted = True
+                output.restart(Restart(RESTARTED, PAUSE, "guest returned"))
             output.op(op)
+            if op.seq in SETTLING:
+                won = winners[op.seq]
+                held = won.offset, won.length, SETTLING[op.seq] or won.seq, op.completed, won.digest
+                output.settle(Settle(op.seq, *held))
+        output.flush()
+        output.write([UNKNOWN])
         output.mismatch(
-            Mismatch(7, Fault.DATA, 4096, 512, 0, 0, 10**7, NO_PAYLOAD, digest(b"other"))
+            Mismatch(7, Fault.DATA, 4096, 512, 0, 0, 2 * PAUSE, NO_PAYLOAD, digest(b"other"))
         )
-        output.close(End(len(ops), 1, 10**7, "damaged"))
+        output.close(End(len(ops), 1, 2 * PAUSE, "damaged"))
 
 
 def _verdict(path: Path) -> dict[str, object]:

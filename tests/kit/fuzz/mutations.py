@@ -36,9 +36,10 @@ VALUES: list[Any] = [
 
 FIELDS = [
     (3, 8), (12, 1), (14, 2), (17, 8), (26, 8), (35, 8), (44, 8), (53, 8), (62, 8), (71, 2),
-    (74, 2), (77, 4), (82, 8), (92, 16),
+    (74, 2), (77, 4), (82, 8), (92, 16), (12, 8), (21, 8), (30, 8), (39, 8), (0, 1), (1, 1),
 ]  # fmt: skip
-"""Where an op's fields are in its record, and their sizes in bytes."""
+"""Where the fields of an op are in its record, then those of a settle that are elsewhere, then what
+every record begins with; and their sizes in bytes."""
 
 
 def nested(chance: random.Random) -> Any:
