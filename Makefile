@@ -37,6 +37,7 @@ bench: $(READY) peers
 	mkdir -p benchmarks/out
 	$(BIN)/python -m benchmarks.datapath --seconds 1 --rounds 5 --json benchmarks/out/datapath.json
 	$(BIN)/python -m benchmarks.chart benchmarks/out/datapath.json benchmarks/out/datapath.png
+	$(BIN)/python -m benchmarks.conflicts
 	$(BIN)/python -m benchmarks.replay --rounds 3
 	$(BIN)/python -m benchmarks.long_trace
 	$(BIN)/python -m benchmarks.disk_sizes

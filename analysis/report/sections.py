@@ -93,8 +93,9 @@ def ops_around(recording: Frames, focus: Focus) -> Markup:
 def _together(ops: pl.DataFrame, focus: Focus) -> Collection[int]:
     """Return the ops in flight with the culprit. An op that never completed stays in flight."""
     seq, end = pl.col("seq"), pl.col("completed").fill_null(pl.lit(_NEVER))
-    for begun, ended in ops.filter(seq == focus.culprit).select("submitted", end).rows():
-        with_it = (end >= begun) & (pl.col("submitted") <= ended) & (seq != focus.culprit)
+    mine = ops.filter(seq == pl.lit(focus.culprit, pl.Int64()))
+    for begun, ended in mine.select("submitted", end).rows():
+        with_it = (end >= begun) & (pl.col("submitted") <= ended) & (seq != pl.lit(focus.culprit))
         return set(ops.filter(with_it)["seq"])
     return ()
 

@@ -25,7 +25,7 @@ def generate(
         typer.Option(
             metavar="NAME|FILE.toml",
             help="What the seed draws from: default, aligned, serial, conflicts, queues, "
-            "durability, large, or a file.",
+            "durability, start, large, or a file.",
         ),
     ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ def hunt(
     driver: Annotated[
         list[str],
         typer.Option(
+            metavar="DRIVER",
             help="A driver under test: qcow2, vmdk, ..., FORMAT@DIR, or a .toml file. Give it "
             "several times for several drivers."
         ),
@@ -89,6 +91,8 @@ def _exit_code(state: "State") -> int:
 
     if state.faults:
         return Exit.DIFFERENT
+    if state.interrupted is not None:
+        return 128 + Signals[state.interrupted]
     ran = any(tally.seeds > tally.undecidable for tally in state.targets.values())
     if not ran:
         progress.tell("trace: no trace could be run")

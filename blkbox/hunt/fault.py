@@ -37,4 +37,4 @@ def general(line: str) -> str:
     line = re.sub(r"0x[0-9a-fA-F]+", "N", line)
     line = re.sub(r"(?:/[\w.@+-]+){2,}", "PATH", line)
     line = re.sub(r"==\d+==", "", line)
-    return re.sub(r"\d+", "N", line).strip()
+    return re.sub(r"(?<![A-Za-z_])\d+", "N", line).strip()

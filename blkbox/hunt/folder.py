@@ -67,6 +67,8 @@ class State:
     """The next seed."""
     seconds: float = 0.0
     """How long the hunt has run."""
+    interrupted: str | None = None
+    """The signal that ended it before its time; None: none did."""
     targets: dict[str, Tally] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     schema: int = 1

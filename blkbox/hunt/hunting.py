@@ -12,6 +12,7 @@ from blkbox.hunt.variants import variants_of
 from tracer.disk.private import sweep
 from tracer.driver.spec import parse_driver
 from tracer.errors import DriverError, UsageError
+from tracer.interrupts import Interrupted
 
 SEARCH = 60.0
 """Seconds that the search for a culprit may take. Others are hunted meanwhile."""
@@ -46,21 +47,25 @@ def hunt(
 
     ``say`` gets a line for each fault that is new. ``watch`` is shown the state, a few times a
     second. Raises UsageError if an option is wrong or the folder has something else in
-    it, DriverError if no driver can be started, StorageError if our own disk fails. A
-    KeyboardInterrupt ends the hunt as the time does.
+    it, DriverError if no driver can be started, StorageError if our own disk fails. A signal
+    ends the hunt: ``interrupted`` has its name.
     """
     state = open_folder(
         options.folder, State(options.profile, options.ops, options.seed, options.seed)
     )
+    state.interrupted = None
     sweep()
     targets = _targets(options, say)
+    for target in targets:
+        state.targets.setdefault(target.name, Tally())
     save(options.folder, state)
     with Executor[Tried | Kept](options.jobs) as executor:
         hunting = _Hunting(options, state, targets, executor, say, watch)
         try:
             hunting.run()
-        except KeyboardInterrupt:
-            say("interrupted: what was found is kept")
+        except Interrupted as signal:
+            state.interrupted = signal.name
+            say(f"{signal}: what was found is kept")
         finally:
             hunting.note_time()
             save(options.folder, state)
@@ -174,7 +179,7 @@ class _Hunting:
     def _tried(self, tried: Tried) -> None:
         """Note what came of a trial. If it shows a new fault, search for the culprit."""
         trial, state = tried.trial, self._state
-        tally = state.targets.setdefault(trial.target.name, Tally())
+        tally = state.targets[trial.target.name]
         tally.seeds += 1
         tally.ops += trial.ops
         if tried.verdict == "undecidable":

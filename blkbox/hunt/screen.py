@@ -38,7 +38,9 @@ class Screen(Closing):
         now = time.monotonic()
         if self._live is not None and now - self._drawn >= REDRAW:
             self._drawn = now
-            self._live.update("\n".join(_tallies(state)), refresh=True)
+            from rich.text import Text
+
+            self._live.update(Text("\n".join(_tallies(state))), refresh=True)
 
     def close(self) -> None:
         """Remove the table."""

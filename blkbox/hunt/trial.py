@@ -158,6 +158,8 @@ def _page(verdict: Verdict) -> bytes:
 
 def _profile(trial: Trial) -> Profile:
     profile = parse_profile(trial.profile)
+    if trial.target.variant.starts_with_data:
+        profile = replace(profile, start=1.0)
     return replace(profile, unaligned=0.0) if trial.target.grain > 1 else profile
 
 

@@ -71,7 +71,7 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
         Variant("flat", _options("subformat=monolithicFlat")),
         Variant("backing file", start=StartKind.BACKING),
     ),
-    "vdi": (_PLAIN, Variant("preallocated", _options("preallocation=metadata"))),
+    "vdi": (_PLAIN, Variant("static", _options("static=on"))),
     "vhdx": (
         _PLAIN,
         Variant("small blocks", _options("block_size=1M")),

@@ -27,6 +27,10 @@ replay of seconds."""
 HEAVIEST = 8
 """How much more frequent one kind may be than another."""
 
+PIECES = 1, 16
+"""Pieces of data that a disk starts with, if it starts with any: enough for some clusters of each
+kind, whole and in part."""
+
 FOUR_KIB = 4096
 """The grain of a disk with physical sectors of 4 KiB."""
 
@@ -64,6 +68,8 @@ class Features:
     longest_data: int
     longest_other: int
     data_per_op: int
+    start: int
+    """Pieces of data that the disk starts with."""
 
 
 def draw(profile: Profile, size: int, dice: Dice) -> Features:
@@ -112,6 +118,7 @@ def draw(profile: Profile, size: int, dice: Dice) -> Features:
         longest_data=profile.longest_data,
         longest_other=profile.longest_other,
         data_per_op=profile.data_per_op,
+        start=dice.between(*PIECES) if dice.chance(profile.start) else 0,
     )
 
 

@@ -114,6 +114,8 @@ class Profile:
     """Ops across the border of two clusters."""
     big: float = 0.3
     """A few ops up to the longest."""
+    start: float = 0.15
+    """The disk starts with some data. A replay puts it into the image, or into a backing file."""
 
     depth: Range = (1, 32)
     """The most ops in flight."""
@@ -160,6 +162,7 @@ PROFILES = {
         Profile(
             "durability", flush=1.0, fua=0.8, barriers=0.8, flush_every=(2, 20), restarts=(2, 10)
         ),
+        Profile("start", start=1.0),
         Profile("large", big=1.0, clusters=(64 * KIB, MIB, 2 * MIB), data_per_op=256 * KIB),
     )
 }

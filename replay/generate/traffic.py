@@ -21,22 +21,29 @@ LATENCY = 1_000, 100_000
 """The ns that an op takes: much more than GAP, so that the depth is reached, and spread, so that
 ops complete in any order."""
 
+LONGEST_PIECE = 1 << 20
+"""Bytes of a piece of data that the disk starts with: every run of a search copies them all."""
+
 TRIES = 4
 """How often an op's place is drawn again if ops in flight are in the way. Then it waits."""
 
 
 def traffic(features: Features, size: int, ops: int, seed: int) -> Iterator[Op | Restart]:
-    """Yield ``ops`` ops for a disk of ``size`` bytes, in the order of completion, each restart
-    before all ops that follow it. Depends on the arguments alone."""
+    """Yield the pieces of data that a disk of ``size`` bytes starts with, then ``ops`` ops in the
+    order of completion, each restart before all ops that follow it. Depends on the arguments
+    alone."""
     dice = Dice(2 * seed + 1)  # 2 * seed has drawn the features
     restarts = {dice.below(ops) for _ in range(features.restarts)} - {0}
     flight = _Flight(features.depth)
     maker = _Maker(features, size, seed, dice)
-    for seq in range(ops):
-        if seq in restarts:
+    first = features.start
+    for seq in range(first):
+        yield maker.start(seq)
+    for seq in range(first, first + ops):
+        if seq - first in restarts:
             yield from flight.drained()
             yield Restart(seq, flight.now, "between two phases")
-        flight.now += dice.below(GAP)
+        flight.now += 1 + dice.below(GAP)
         op = maker.op(seq)
         barrier = op.kind == Kind.FLUSH and dice.percent(features.barriers)
         if barrier or dice.percent(features.quiet):
@@ -66,6 +73,13 @@ class _Maker:
         self._dice = dice
         self._places = Places(features, size, dice)
         self._kinds = {int(Kind[label.upper()]): often for label, often in features.kinds.items()}
+
+    def start(self, seq: int) -> Op:
+        """Return a piece of data that the disk starts with."""
+        offset, length = self._places.place(int(Kind.START), [])
+        length = min(length, LONGEST_PIECE)
+        digest = made_up(self._seed, seq)
+        return Op(seq, int(Kind.START), 0, offset, length, completed=0, digest=digest)
 
     def op(self, seq: int) -> Op:
         """Return the next op, without a place or a time."""

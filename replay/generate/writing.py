@@ -93,7 +93,7 @@ def generate(
                 else:
                     output.restart(record)
                     made.restarts += 1
-            output.close(End(ops, 0, end, "generated"))
+            output.close(End(features.start + ops, 0, end, "generated"))
         made.trace_bytes = path.stat().st_size
     for kind, count in sorted(counts.items()):
         label = KIND_BY_NUMBER[kind].label
@@ -109,6 +109,7 @@ def _header(features: dict[str, Any], name: str, seed: int, ops: int, size: int)
     return Header(
         size=size,
         payloads="hash",
+        start_image="recorded" if features["start"] else "blank",
         driver={"name": "none, generated"},
         tools={"blkbox": version("blkbox")},
         id=key,

@@ -142,7 +142,11 @@ class NbdDevice(Closing):
         self.disconnect()
 
     def _replied(self, reply: Reply) -> None:
-        self._waiting.pop(reply.cookie)(reply.error, reply.data, reply.extents)
+        done = self._waiting.pop(reply.cookie, None)
+        # None: an earlier reply of the burst made us send, and that showed that the connection is
+        # lost, which has given up all requests. The client has checked that the cookie is ours
+        if done is not None:
+            done(reply.error, reply.data, reply.extents)
 
     def _disconnected(self, error: Exception | None) -> None:
         self.lost = error or EOFError("the server closed the connection")

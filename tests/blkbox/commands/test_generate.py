@@ -19,14 +19,14 @@ from tracer.trace.file import Trace
 
 def test_a_trace_is_whole_has_digests_alone_and_says_how_it_was_made(tmp_path: Path) -> None:
     path = tmp_path / "t.trace"
-    made = blkbox.generate(path, seed=7, ops=300, size=1 << 20, profile="conflicts")
+    made = blkbox.generate(path, seed=8, ops=300, size=1 << 20, profile="conflicts")
     assert entries(tmp_path) == ["t.trace"]
     found, ops = read_trace(path)
     header = found.header
     assert (header.size, header.payloads, header.start_image) == (1 << 20, "hash", "blank")
     assert header.conflicts is Conflicts.SENT
     assert {key: header.profile[key] for key in ("generator", "name", "seed", "ops")} == {
-        "generator": 1, "name": "conflicts", "seed": 7, "ops": 300,
+        "generator": 1, "name": "conflicts", "seed": 8, "ops": 300,
     }  # fmt: skip
     assert header.profile["features"] == json.loads(json.dumps(made.features))
     assert found.end is not None

@@ -18,6 +18,7 @@ from tracer.disk.file import EVERYTHING, FileDevice
 from tracer.disk.loop import Loop
 from tracer.errors import Exit, NbdError, StorageError
 from tracer.nbd import protocol as p
+from tracer.nbd.client import Reply
 from tracer.nbd.uri import Address
 from tracer.op import Extents, Flag, Kind
 
@@ -289,3 +290,20 @@ def test_what_is_in_flight_when_the_server_goes_away(loop: Loop, device: NbdDevi
     device.submit(Kind.READ, 0, 0, 512, None, lambda error, *_: answers.append(error))
     device.submit(Kind.FLUSH, 0, 0, 0, None, lambda error, *_: answers.append(error))
     assert answers == [CONNECTION_LOST] * 5
+
+
+def test_replies_after_the_connection_was_found_lost(loop: Loop) -> None:
+    """The handler of the first of two replies sends, and so finds that the connection is lost: both
+    requests have got their answer then."""
+    ours, theirs = socket.socketpair()
+    with theirs, NbdDevice(loop, ours, Address(path="none")) as device:
+        answers: list[tuple[int, int]] = []
+
+        def first(error: int, data: Data | None, extents: Extents) -> None:
+            answers.append((0, error))
+            device._disconnected(None)
+
+        device._waiting = {0: first, 1: lambda error, data, extents: answers.append((1, error))}
+        for cookie in (0, 1):
+            device._replied(Reply(cookie, 0, None, []))
+    assert answers == [(0, 0), (1, CONNECTION_LOST)]
