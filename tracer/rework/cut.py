@@ -8,11 +8,13 @@ reference (tracer/op.py): it leaves zeroes, or, under the trim rule "old-or-zero
 Without payloads, an op's data is made from its digest (tracer/digest.py). A digest can produce the
 first n bytes of the data, but no other part of it. So the start op covers the earlier write from
 its first byte to the last byte that is still there. If that overwrites too much, later start ops
-restore it: later writes, or zeroes.
+restore it: later writes, or zeroes. Where settles say that an earlier op won over a later one, the
+order of the ops does not restore it, so the start ops go from the end of the disk to its beginning.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from tracer.errors import UsageError
@@ -25,7 +27,15 @@ from tracer.trace.effects import changes
 from tracer.trace.order import by_seq
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import payload_path
-from tracer.trace.records import NO_SEQ, End, Mark, Mismatch, Restart, Settle
+from tracer.trace.records import (
+    MAX_LENGTH,
+    NO_SEQ,
+    End,
+    Mark,
+    Mismatch,
+    Restart,
+    Settle,
+)
 
 Progress = Callable[[int], None]
 
@@ -61,6 +71,8 @@ def cut(source: TraceWithData, first: int, upto: int, out: Path, *, force: bool 
         writers = _last_writers(source, first, progress)
         # count the start ops first: the header, which is written before them, has their number
         count = sum(1 for _ in _start(source, first, writers, progress))
+        named, zeroes = _winners(source, first, upto, writers, count, progress)
+        count += len(zeroes)
         begins_blank = not count and not any(
             first <= op.seq < upto and op.kind == Kind.START for op in trace.ops()
         )
@@ -71,10 +83,11 @@ def cut(source: TraceWithData, first: int, upto: int, out: Path, *, force: bool 
         )
         with new_trace(out, header) as written:
             start_bytes = 0
-            for op, data in _with_data(source, _start(source, first, writers, progress)):
+            starts = _with_data(source, _start(source, first, writers, progress))
+            for op, data in chain(starts, zeroes):
                 start_bytes += op.length
                 _append(written, op, data)
-            end = _copy(source, first, upto, count - first, written, progress)
+            end = _copy(source, first, upto, count - first, named, written, progress)
             if not end.ops:
                 raise UsageError(
                     f"{trace.path} has no record of any op from #{first} to #{upto - 1}"
@@ -118,10 +131,43 @@ def _last_writers(source: TraceWithData, first: int, progress: Progress) -> Last
     return writers
 
 
+def _winners(
+    source: TraceWithData,
+    first: int,
+    upto: int,
+    writers: LastWriters,
+    count: int,
+    progress: Progress,
+) -> tuple[dict[Settle, int], list[tuple[Op, None]]]:
+    """Return, for each settle of the part that an op before the part won, the start op that has the
+    winner's bytes. Start ops of zeroes that settles need come after the first ``count``."""
+    wanted: dict[int, list[Settle]] = {}
+    for settle in source.trace.settles():
+        if settle.winner < first <= settle.seq < upto:
+            wanted.setdefault(settle.winner, []).append(settle)
+    named: dict[Settle, int] = {}
+    for op, writer in _start(source, first, writers, progress) if wanted else ():
+        for settle in wanted.get(writer.seq, ()):
+            inside = op.offset <= settle.offset and settle.offset + settle.length <= op.end
+            if inside and op.digest == writer.digest:
+                named[settle] = op.seq
+    zeroes: list[tuple[Op, None]] = []
+    for settle in chain.from_iterable(wanted.values()):
+        start, length = settle.offset, settle.length
+        held = next(writers.within(start, start + length), None)
+        if held is None and length <= MAX_LENGTH["data"]:
+            named[settle] = count + len(zeroes)
+            zeroes.append((Op(named[settle], int(Kind.START), 0, start, length, completed=0), None))
+    return named, zeroes
+
+
 def _start(
     source: TraceWithData, first: int, writers: LastWriters, progress: Progress
 ) -> Iterator[tuple[Op, Op]]:
     """Yield the start ops, numbered from 0, each with the op whose data it has."""
+    if not source.real and source.trace.settles():
+        yield from _backwards(source, first, writers, progress)
+        return
     seq = 0
     for op in _before(source, first, progress):
         if effect(op, source.trace.header.trim).leaves is not Leaves.DATA:
@@ -129,6 +175,41 @@ def _start(
         for start, end, key in _pieces(op, writers, whole=source.real):
             yield Op(seq, int(Kind.START), 0, start, end - start, completed=0, digest=key), op
             seq += 1
+
+
+def _backwards(
+    source: TraceWithData, first: int, writers: LastWriters, progress: Progress
+) -> Iterator[tuple[Op, Op]]:
+    """Yield the start ops of a trace without payloads, from the end of the disk to its beginning.
+
+    Each piece of an op's data comes after all that lies behind it, so that it restores what these
+    start ops overwrote in front of theirs. Takes memory for each piece and each op.
+    """
+    pieces: list[tuple[int, int, int]] = []
+    for start, end, seq in writers.within(0, source.trace.header.size):
+        if pieces and pieces[-1][1:] == (start, seq):
+            start = pieces.pop()[0]
+        pieces.append((start, end, seq))
+    owners = {seq for *_, seq in pieces}
+    ops = {op.seq: op for op in _before(source, first, progress) if op.seq in owners}
+    number = 0
+    touched = above = source.trace.header.size  # the start ops so far wrote only from here on
+    for start, end, seq in reversed(pieces):
+        op = ops[seq]
+        for a, b, key in (*_zeroes(max(end, touched), above), (op.offset, end, op.digest)):
+            yield Op(number, int(Kind.START), 0, a, b - a, completed=0, digest=key), op
+            number += 1
+        touched, above = min(touched, op.offset), start
+    for a, b, key in _zeroes(touched, above) if pieces else ():
+        yield Op(number, int(Kind.START), 0, a, b - a, completed=0, digest=key), op
+        number += 1
+
+
+def _zeroes(start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield start ops that write zeroes to ``[start, end)``, as ``_pieces`` does."""
+    most = MAX_LENGTH["data"]
+    for at in range(start, end, most):
+        yield at, min(at + most, end), ZERO_DIGEST
 
 
 def _pieces(op: Op, writers: LastWriters, *, whole: bool) -> list[tuple[int, int, bytes]]:
@@ -179,11 +260,12 @@ def _copy(
     first: int,
     upto: int,
     shift: int,
+    named: dict[Settle, int],
     written: TraceOutput,
     progress: Progress,
 ) -> End:
-    """Append the ops, marks and mismatches of the part, with ``shift`` added to each seq. Return an
-    end record that counts only these."""
+    """Append the records of the part, with ``shift`` added to each seq. ``named`` has the start ops
+    that won settles. Return an end record that counts only these ops and mismatches."""
     ops = mismatches = last = 0
     for record in source.trace.records():
         progress(1)
@@ -204,7 +286,7 @@ def _copy(
         elif isinstance(record, Settle):
             if first <= record.seq < upto:
                 inside = first <= record.winner < upto
-                winner = record.winner + shift if inside else NO_SEQ
+                winner = record.winner + shift if inside else named.get(record, NO_SEQ)
                 written.settle(replace(record, seq=record.seq + shift, winner=winner))
         elif isinstance(record, Mismatch):
             # differences found after the run have the number that the next op would have had

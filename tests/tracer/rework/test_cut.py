@@ -3,8 +3,9 @@
 import json
 import os
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,15 +18,14 @@ from tests.kit.system import entries, file_size_limit
 from tests.kit.traces import as_recorded, read_trace
 from tracer.digest import digest
 from tracer.errors import StorageError, UsageError
-from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Fault, Kind, Op
+from tracer.op import MUTATING, NO_PAYLOAD, ZERO_DIGEST, Fault, Kind, Op
 from tracer.rework.cut import cut
 from tracer.rework.last_writers import CHUNK, LastWriters
 from tracer.trace.data import TraceWithData
 from tracer.trace.header import Header
-from tracer.trace.order import by_seq
 from tracer.trace.output import TraceOutput
 from tracer.trace.payload_reader import PayloadReader
-from tracer.trace.records import End, Mark, Mismatch
+from tracer.trace.records import End, Mark, Mismatch, Settle
 
 rewritten = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -48,6 +48,7 @@ class History:
     contents: dict[int, int]
     first: int
     upto: int
+    settles: list[Settle]
 
 
 @st.composite
@@ -75,7 +76,34 @@ def histories(draw: st.DrawFn) -> History:
     contents = {seq: chance.randint(0, 5) for seq in range(count)}
     first = chance.randint(0, count)
     ops = [op for op in as_recorded(ops) if isinstance(op, Op)]
-    return History(ops, contents, first, chance.randint(first, count) + 1)
+    upto = chance.randint(first, count) + 1
+    return History(ops, contents, first, upto, _settles(chance, ops, first, upto))
+
+
+def _settles(chance: Random, ops: list[Op], first: int, upto: int) -> list[Settle]:
+    """Settles as a recorder writes them: of ranges in which the winner and a later op changed data,
+    and nothing did afterwards until a read decided."""
+    changes = [op for op in ops if op.kind in (Kind.WRITE, Kind.ZERO) and not op.reference_status]
+    found: list[Settle] = []
+    pairs = [(a, b) for a, b in combinations(sorted(changes, key=lambda op: op.seq), 2)]
+    for winner, loser in chance.sample(pairs, min(6, len(pairs))):
+        start, end = max(winner.offset, loser.offset), min(winner.end, loser.end)
+        deciders = [op.seq for op in ops if op.seq > loser.seq and op.kind == Kind.READ]
+        if start >= end or not deciders:
+            continue
+        start = chance.randrange(start, end)
+        end = chance.randint(start + 1, end)
+        seq = min(deciders)
+        if seq >= upto and loser.seq >= first:
+            continue  # the part does not have the read
+        taken = any(
+            op.offset < end and start < op.end and op.seq not in (winner.seq, loser.seq)
+            for op in ops
+            if winner.seq <= op.seq <= seq and op.kind in MUTATING
+        ) or any(one.offset < end and start < one.offset + one.length for one in found)
+        if not taken:
+            found.append(Settle(seq, start, end - start, winner.seq, 0, bytes(16)))
+    return found
 
 
 def write_history(path: Path, history: History, payloads: str, trim: str) -> Path:
@@ -88,6 +116,8 @@ def write_history(path: Path, history: History, payloads: str, trim: str) -> Pat
                 data = bytes(content and (content + at) % 255 + 1 for at in range(op.length))
                 output.store(op, data)
             output.op(op)
+        for settle in history.settles:
+            output.settle(settle)
         output.close(End(len(history.ops), 0, 1000, "clean"))
     return path
 
@@ -98,20 +128,47 @@ def states(path: Path) -> dict[int, bytes]:
     with TraceWithData(path) as source:
         disk = bytearray(source.trace.header.size)
         trims_clear = source.trace.header.trim == "any"
+        ops = sorted(source.trace.ops(), key=lambda op: op.seq)
+        numbered = {op.seq: op for op in ops}
+        steps = [((op.seq, 1), op, range(op.offset, op.end)) for op in ops] + [
+            ((one.seq, 0), numbered[one.winner], range(one.offset, one.offset + one.length))
+            for one in source.trace.settles()
+        ]
+        steps.sort(key=lambda step: step[0])
         found = {-1: bytes(disk)}
-        for op in by_seq(source.trace.ops(), source.trace.recorded):
-            if not op.reference_status:
+        for seq in numbered:
+            disk = bytearray(source.trace.header.size)
+            for _, op, part in steps:
+                if op.seq > seq or op.reference_status:
+                    continue
                 if op.kind in (Kind.WRITE, Kind.START):
                     data = source.data(op)
                     assert data is not None
-                    disk[op.offset : op.end] = data
+                    inside = slice(part.start - op.offset, part.stop - op.offset)
+                    disk[part.start : part.stop] = data[inside]
                 elif op.kind == Kind.ZERO or (op.kind == Kind.TRIM and trims_clear):
-                    disk[op.offset : op.end] = bytes(op.length)
-            found[op.seq] = bytes(disk)
+                    disk[part.start : part.stop] = bytes(len(part))
+            found[seq] = bytes(disk)
     return found
 
 
+def _twice_over() -> History:
+    """Two writes that both won a part of what they share, and zeroes between, all before the
+    cut."""
+    places = [(0, 40), (8, 52), (20, 4)]
+    ops = [
+        Op(seq, int(Kind.WRITE if seq < 2 else Kind.ZERO), 0, at, length, seq, 9, connection=1)
+        for seq, (at, length) in enumerate(places)
+    ]
+    ops.append(Op(3, int(Kind.READ), 0, 0, DISK, 10, 11, connection=1))
+    ops.append(Op(4, int(Kind.WRITE), 0, 60, 2, 12, 13, connection=1))
+    settles = [Settle(3, 30, 10, 0, 11, bytes(16)), Settle(3, 22, 1, 1, 11, bytes(16))]
+    return History(ops, {0: 1, 1: 2, 4: 3}, 4, 5, settles)
+
+
 @rewritten
+@example(_twice_over(), "hash", "any")
+@example(_twice_over(), "full", "any")
 @given(histories(), st.sampled_from(["full", "hash"]), st.sampled_from(["any", "old-or-zero"]))
 def test_every_op_of_a_part_leaves_the_disk_as_it_did_in_the_whole(
     tmp_path: Path, history: History, payloads: str, trim: str
