@@ -48,6 +48,7 @@ class Runner:
         self._folders = Folders(options.work, keep=options.keep)
         self._cost = Cost()
         self._volatile = False
+        self._forgets: bool | None = None  # as Served.forgets
         self._compared: Compared | None = None
         self._note = ""
         self._foreign = ForeignDisk(source, options)
@@ -140,7 +141,7 @@ class Runner:
         with (
             Loop() as loop,
             FileDevice(raw, durable=False) as reference,
-            Served(driver, loop, image, size) as served,
+            Served(driver, loop, image, size, self._forgets) as served,
         ):
             self._note = served.running.note
             sides = Sides(loop, reference, served.running.device, comparison, served)
@@ -148,6 +149,7 @@ class Runner:
                 self._foreign.blank(sides)
             outcome = self._play(run, sides)
             running = served.running
+            self._forgets = served.forgets
             sides = replace(sides, test=running.device)
             if not outcome.clean:
                 check_room(folder, REMEDY, _most_needed(outcome))

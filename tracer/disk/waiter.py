@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tracer.disk.device import Data, Device
 from tracer.disk.loop import Loop
 from tracer.errors import DriverHung
-from tracer.op import Extents, Kind
+from tracer.op import Buffer, Extents, Kind
 
 
 class Waiter:
@@ -35,19 +35,25 @@ class Waiter:
 
 
 def ask(
-    wait: Callable[[str], None], device: Device, kind: Kind, offset: int, length: int, what: str
+    wait: Callable[[str], None],
+    device: Device,
+    kind: Kind,
+    offset: int,
+    length: int,
+    what: str,
+    data: Buffer | None = None,
 ) -> tuple[int, Data | None, Extents]:
-    """Send a request without flags or payload; return the arguments of its ``done``.
+    """Send a request without flags; return the arguments of its ``done``.
 
     ``wait`` runs the loop until something happens, and raises an exception if it takes too long, as
     a Waiter does. ``what`` names the request there.
     """
     answer: list[tuple[int, Data | None, Extents]] = []
 
-    def done(error: int, data: Data | None, extents: Extents) -> None:
-        answer.append((error, data, extents))
+    def done(error: int, found: Data | None, extents: Extents) -> None:
+        answer.append((error, found, extents))
 
-    device.submit(int(kind), 0, offset, length, None, done)
+    device.submit(int(kind), 0, offset, length, data, done)
     device.kick()
     while not answer:
         wait(what)

@@ -7,7 +7,8 @@ from tracer.closing import Closing
 from tracer.disk.loop import Loop
 from tracer.driver.complaints import sanitizer_report
 from tracer.driver.driver import Driver, Running
-from tracer.errors import DriverError
+from tracer.driver.memory import forgets
+from tracer.errors import DriverError, NbdError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,20 @@ class Trouble:
 
 
 class Served(Closing):
-    """A driver that serves an image. Raises DriverError if it does not start."""
+    """A driver that serves an image. Raises DriverError if it does not start.
 
-    def __init__(self, driver: Driver, loop: Loop, image: Path, size: int | None) -> None:
+    ``forgets`` is whether it keeps nothing over a restart; None: that is found out when it matters.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        loop: Loop,
+        image: Path,
+        size: int | None,
+        forgets: bool | None = None,
+    ) -> None:
+        self.forgets = forgets
         self._driver = driver
         self._loop = loop
         self._image = image
@@ -38,11 +50,17 @@ class Served(Closing):
         self.running: Running = driver.start(loop, image, size)
 
     def restart(self) -> Trouble | None:
-        """Stop the driver, run its check command, and start it again. A driver that may lose all
-        data when it stops only gets new connections. Return what is wrong: then it is stopped."""
+        """Stop the driver, run its check command, and start it again. A driver that keeps nothing
+        when it stops only gets new connections. Return what is wrong: then it is stopped."""
+        if self.forgets is None:
+            size = self._size or self.running.device.export.size
+            self.forgets = forgets(self._driver, self._loop, size)
         log = self.running.log()
-        if self._driver.may_forget:
-            self.running.reconnect()
+        if self.forgets:
+            try:
+                self.running.reconnect()
+            except NbdError as error:
+                return Trouble(stop=f"connecting again: {error}", log=self.running.log())
             return None
         problem = self.running.stop()
         if problem is not None:
