@@ -32,6 +32,7 @@ from tracer.nbd.server import Request
 from tracer.op import CARRIES_DATA, MUTATING, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
 from tracer.recording.acceptor import Acceptor
 from tracer.recording.connection import MAX_WARNINGS, Guest, at_most
+from tracer.recording.upkeep import Upkeep
 from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import LINGER
 from tracer.trace.records import Mark, Mismatch, Restart, Settle, pack_op
@@ -87,14 +88,6 @@ class Recorder:
             export_name,
             offered.description,
         )
-        self._served = served
-        self.trouble: Trouble | None = None
-        """What a restart of the driver showed; None: nothing."""
-        self._changed = False  # whether guests changed the disk since the driver was started
-        self._left = False  # whether all of them have left since
-        self._restarting = False
-        self._known: set[int] = set()  # guests that have a connection to the driver, or share one
-        self._own: set[int] = set()  # those that have one
         self._settled: list[Settled] = []
         self.mirror = (
             Alone(
@@ -112,6 +105,13 @@ class Recorder:
                 allowed=allowed,
             )
         )
+        self._upkeep: Upkeep | None = None
+        if served is not None:
+            assert isinstance(self.mirror, Mirror)
+            self._upkeep = Upkeep(
+                traffic=self, mirror=self.mirror, served=served,
+                finish=self._before_restart, restarted=self._restarted,
+            )  # fmt: skip
         self._acceptor: Acceptor | None = None
         self.counts: Counter[int] = Counter()
         """By kind, the number of recorded ops."""
@@ -160,57 +160,28 @@ class Recorder:
         if self._acceptor is not None:
             self._acceptor.close()
 
-    def _note_return(self) -> None:
-        """If all guests have left, and one comes back, restart the driver: the guest may have
-        rebooted. What is not flushed is flushed first, as at a shutdown."""
-        if self._served is None or self.stopped is not None:
-            return
-        if self._restarting and self.idle:
-            self._commit()  # a restart comes after the records of all earlier ops
-            self._restarting = self._left = self._changed = False
-            self.mirror.give_up()
-            self._restart(self._served)
-        elif self._left and self.guests and not self._restarting and self.idle:
-            self._restarting = True
-            self.settle()
-            if self.export.flags & p.TransmissionFlag.SEND_FLUSH:
-                self.add(Op(0, int(Kind.FLUSH)))
+    def _before_restart(self) -> None:
+        """Settle what is open, and flush, before the driver is restarted."""
+        self.settle()
+        if self.export.flags & p.TransmissionFlag.SEND_FLUSH:
+            self.add(Op(0, int(Kind.FLUSH)))
 
-    def _restart(self, served: Served) -> None:
-        """Restart the driver, and go on with it if nothing is wrong."""
-        self.trouble = served.restart()
-        if self.trouble is not None:
-            self.stopped = str(self.trouble)
+    def _restarted(self) -> None:
+        """The driver was restarted. If that showed trouble, the recording stops."""
+        assert self._upkeep is not None
+        self._commit()  # a restart comes after the records of all earlier ops
+        if self._upkeep.trouble is not None:
+            self.stopped = str(self._upkeep.trouble)
             return
-        assert isinstance(self.mirror, Mirror)
-        self.mirror.reopened(served.running.device)
-        self._known.clear()
-        self._own.clear()
         try:
             self._output.restart(Restart(self.seq, self._now(), "guest returned"))
         except StorageError as error:
             self.error, self.stopped = error, str(error)
 
-    def _match_connections(self) -> None:
-        """Give each guest's connection one of its own to the driver, if the driver allows that; the
-        first one uses that of our own ops."""
-        for guest in list(self.guests):
-            if guest.number not in self._known:
-                first = not self._known
-                self._known.add(guest.number)
-                device = None
-                if self._served is not None and not first:
-                    device = self._served.running.connect()
-                if device is not None:
-                    self.mirror.connect(guest.number, device)
-                    self._own.add(guest.number)
-        if self._own:
-            here = {guest.number for guest in self.guests}
-            for number in [number for number in self._own if number not in here]:
-                device = self.mirror.disconnect(number)
-                if device is not None and self._served is not None:
-                    self._served.running.disconnect(device)
-                    self._own.remove(number)
+    @property
+    def trouble(self) -> Trouble | None:
+        """What a restart of the driver showed; None: nothing."""
+        return self._upkeep.trouble if self._upkeep is not None else None
 
     @property
     def guests(self) -> list[Guest]:
@@ -228,8 +199,8 @@ class Recorder:
         if payloads is not None and (payloads.waiting or payloads.full):
             timeout = min(LINGER, timeout or LINGER)  # the payload store makes no events: poll it
         self._loop.poll(timeout)
-        self._note_return()
-        self._match_connections()
+        if self._upkeep is not None and self.stopped is None:
+            self._upkeep.before_requests()
         self._admit()
         while True:
             self.mirror.pump()
@@ -245,7 +216,8 @@ class Recorder:
             payloads.tick()
         if self._acceptor is not None:
             self._acceptor.tidy()
-            self._left = self._left or (self._changed and not self.guests)
+        if self._upkeep is not None:
+            self._upkeep.after_requests()
 
     def _check_reference(self) -> None:
         """Stop if the reference could not be written."""
@@ -314,7 +286,8 @@ class Recorder:
         any."""
         admitted = self._waiting = False
         full = self._payloads is not None and self._payloads.full
-        room = self.stopped is None and not (self._restarting or full)
+        waits = full or (self._upkeep is not None and self._upkeep.restarting)
+        room = self.stopped is None and not waits
         for guest in self.guests:
             backlog = guest.backlog
             if backlog and self.stopped is not None:
@@ -408,7 +381,8 @@ class Recorder:
             self.bytes[op.kind] += op.length
             if flight.token is not None:
                 self.guest_ops += 1
-                self._changed = self._changed or op.kind in MUTATING
+                if self._upkeep is not None and op.kind in MUTATING:
+                    self._upkeep.changed = True
             if op.reference_status and not op.refused and not flight.forgiven:
                 broken = op
         self._output.write(records)
