@@ -55,20 +55,21 @@ def hunt(
     )
     state.interrupted = None
     sweep()
-    targets = _targets(options, say)
-    for target in targets:
-        state.targets.setdefault(target.name, Tally())
-    save(options.folder, state)
-    with Executor[Tried | Kept](options.jobs) as executor:
-        hunting = _Hunting(options, state, targets, executor, say, watch)
-        try:
-            hunting.run()
-        except Interrupted as signal:
-            state.interrupted = signal.name
-            say(f"{signal}: what was found is kept")
-        finally:
-            hunting.note_time()
-            save(options.folder, state)
+    try:
+        targets = _targets(options, say)
+        for target in targets:
+            state.targets.setdefault(target.name, Tally())
+        save(options.folder, state)
+        with Executor[Tried | Kept](options.jobs) as executor:
+            hunting = _Hunting(options, state, targets, executor, say, watch)
+            try:
+                hunting.run()
+            finally:
+                hunting.end()
+    except Interrupted as signal:
+        state.interrupted = signal.name
+        say(f"{signal}: what was found is kept")
+        save(options.folder, state)
     return state
 
 
@@ -118,6 +119,7 @@ class _Hunting:
         self._before = state.seconds
         self._started = time.monotonic()
         self._saved = self._started
+        self._seeds: set[int] = set()  # of the trials that run
         self._searches: list[tuple[Tried, Fault]] = []
         self._corpus = self._found_before()
 
@@ -132,14 +134,19 @@ class _Hunting:
                     self._tried(result)
                 else:
                     self._kept(result)
-            self.note_time()
+            self._note_time()
             if time.monotonic() - self._saved > SAVE_EVERY:
                 save(self._options.folder, self._state)
                 self._saved = time.monotonic()
             self._watch(self._state)
 
-    def note_time(self) -> None:
-        """Note how long the hunt has run."""
+    def end(self) -> None:
+        """Write the state. Seeds whose trials were cut short come again if the hunt goes on."""
+        self._note_time()
+        self._state.next = min(self._seeds, default=self._state.next)
+        save(self._options.folder, self._state)
+
+    def _note_time(self) -> None:
         self._state.seconds = self._before + time.monotonic() - self._started
 
     def _next(self, more: bool) -> bool:
@@ -157,6 +164,7 @@ class _Hunting:
         state = self._state
         target = self._targets[(state.next - state.seed) % len(self._targets)]
         trial = Trial(target, state.next, state.ops, state.profile)
+        self._seeds.add(state.next)
         state.next += 1
         self._executor.submit(run, trial)
         return True
@@ -179,6 +187,8 @@ class _Hunting:
     def _tried(self, tried: Tried) -> None:
         """Note what came of a trial. If it shows a new fault, search for the culprit."""
         trial, state = tried.trial, self._state
+        if trial.trace is None:
+            self._seeds.discard(trial.seed)
         tally = state.targets[trial.target.name]
         tally.seeds += 1
         tally.ops += trial.ops

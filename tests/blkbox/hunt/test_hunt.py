@@ -14,33 +14,40 @@ from tests.kit.drivers import toml
 from tests.kit.peers import need
 from tracer.errors import Exit
 
+PLUGIN = """
+import nbdkit, os
+
+API_VERSION = 2
+
+def config(key, value):
+    global disk
+    disk = os.open(value, os.O_RDWR)
+
+def thread_model():
+    return nbdkit.THREAD_MODEL_SERIALIZE_ALL_REQUESTS
+
+def open(readonly):
+    return 1
+
+def get_size(h):
+    return os.fstat(disk).st_size
+
+def pread(h, buf, offset, flags):
+    buf[:] = os.pread(disk, len(buf), offset)
+
+def pwrite(h, buf, offset, flags):
+    if offset:
+        os.pwrite(disk, buf, offset)
+"""
+
 
 def loses_writes(folder: Path) -> str:
     """A driver that answers a write at the start of the disk and does not do it."""
     plugin = folder / "plugin.py"
-    plugin.write_text(
-        "API_VERSION = 2\n"
-        "disk = bytearray(1 << 31)\n"
-        "size = 0\n"
-        "def config(key, value):\n"
-        "    global size\n"
-        "    size = int(value)\n"
-        "def thread_model():\n"
-        "    import nbdkit\n"
-        "    return nbdkit.THREAD_MODEL_SERIALIZE_ALL_REQUESTS\n"
-        "def open(readonly):\n"
-        "    return 1\n"
-        "def get_size(h):\n"
-        "    return size\n"
-        "def pread(h, buf, offset, flags):\n"
-        "    buf[:] = disk[offset : offset + len(buf)]\n"
-        "def pwrite(h, buf, offset, flags):\n"
-        "    if offset:\n"
-        "        disk[offset : offset + len(buf)] = buf\n"
-    )
+    plugin.write_text(PLUGIN)
     return toml(
-        folder, create=["touch", "{image}"],
-        serve=["nbdkit", "-f", "-U", "{socket}", "python", str(plugin), "size={size}"],
+        folder, create=["truncate", "-s", "{size}", "{image}"],
+        serve=["nbdkit", "-f", "-U", "{socket}", "python", str(plugin), "image={image}"],
     )  # fmt: skip
 
 
