@@ -47,6 +47,12 @@ OVERLAPPING: list[Group] = [
     [(Kind.WRITE, 0, 64 * KIB, 0)],
     [(Kind.READ, 512 * KIB, 64 * KIB, 0)],
 ]
+SPANNING: list[Group] = [
+    [(Kind.WRITE, 0, 64 * KIB, 0)],
+    [(Kind.WRITE, 64 * KIB, 64 * KIB, 0)],
+    [(Kind.ZERO, 64 * KIB, 64 * KIB, int(Flag.NO_HOLE))],
+    [(Kind.WRITE, 32 * KIB, 64 * KIB, 0), *[(Kind.READ, 32 * KIB, 32 * KIB, 0)] * 3],
+]
 
 
 def content(number: int, length: int) -> bytes:
@@ -190,6 +196,20 @@ def test_qemu_nbd_gives_away_a_cluster_that_a_write_and_a_trim_meet_in(tmp_path:
     held = trace("replay", "r.trace", "--driver", "qcow2", "--no-plot", "--conflicts", "hold",
                  cwd=tmp_path)  # fmt: skip
     assert "clean" in held.stdout
+
+
+def test_qemu_nbd_shows_zeroes_where_a_write_replaces_data(tmp_path: Path) -> None:
+    """A write spans a data cluster and one that is allocated and reads as zeroes. The data is
+    zeroed in place first: a read in flight with the write sees neither the old nor the new."""
+    need("qemu-nbd", "qemu-img")
+    if not qcow2_shares_a_cluster():
+        pytest.skip("this qemu-nbd is another: the sequence above did no harm in 20 runs")
+    record(tmp_path, SPANNING)
+    verdict = replay(tmp_path, "qcow2", RUNS, ATTEMPTS)
+    assert (verdict["verdict"], verdict["symptom"]) == ("damaged", "read"), verdict["reason"]
+    assert_confirmed(verdict, verdict["culprit"]["seq"], "read")
+    assert verdict["company"] == 3
+    assert_explained(verdict["damage"], [Damage(32 * KIB, 32 * KIB, "zeroed")])
 
 
 def qcow2_shares_a_cluster() -> bool:
