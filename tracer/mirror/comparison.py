@@ -40,7 +40,10 @@ class Comparison:
         promise = effect(op, self.trim_rule).promise
         if promise is not Promise.KEPT:
             self.touched.note(op)
-        for start, end in ((op.offset, op.end),) if parts is None else parts:
+        if parts is None:
+            self.promise(promise, op.offset, op.end)
+            return
+        for start, end in parts:
             self.promise(promise, start, end)
 
     def promise(self, promise: Promise, start: int, end: int) -> None:

@@ -7,11 +7,12 @@ instead: traces of version 1 were recorded so.
 
     mirror.submit(Flight(op, data))     # any number of times
     mirror.pump()                       # sends to the test side, then does the reference's part
-    mirror.apply()                      # the reference takes over what has completed
+    mirror.apply()                      # ... and what has completed since, if nothing comes
     ... done(flight) is called when an op is done, with the differences in flight.differences
 
 The reference changes after an op has completed, since a read that is in flight with it may return
-what was there before. So the caller may reply to the guest first: that costs no time.
+what was there before. The next ``pump`` does that, while the driver works on what was just sent: so
+a guest does not wait for it.
 """
 
 import errno
@@ -164,7 +165,7 @@ class Mirror:
     def _decide(self, start: int, end: int) -> None:
         """Bring the reference in line in contested ranges where one value is left."""
         self.apply()
-        oldest = next(iter(self._active.values()), None)
+        oldest = self.oldest()
         self._contention.decide(start, end, self._event if oldest is None else oldest.since)
 
     def submit(self, flight: Flight) -> None:
@@ -340,12 +341,13 @@ class Mirror:
         op = flight.op
         if flight.contested:
             parts: Iterable[tuple[int, int]] = self._contention.changed(flight, self._event)
-        else:
-            parts = ((op.offset, op.end),)
-        if flight.forgiven and not flight.contested:
+            self.comparison.done(op, parts)
+        elif flight.forgiven:
             self.comparison.touched.note(op)  # the reference is in line already
             return
-        self.comparison.done(op, parts)
+        else:
+            parts = ((op.offset, op.end),)
+            self.comparison.done(op)
         if op.kind not in self._passed_over and not op.reference_status:
             self._unapplied.append((flight, parts))
 

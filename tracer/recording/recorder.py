@@ -179,6 +179,11 @@ class Recorder:
             self.error, self.stopped = error, str(error)
 
     @property
+    def changes(self) -> int:
+        """The number of recorded ops that may have changed the disk, without its start image."""
+        return sum(self.counts[kind] for kind in MUTATING - {int(Kind.START)})
+
+    @property
     def trouble(self) -> Trouble | None:
         """What a restart of the driver showed; None: nothing."""
         return self._upkeep.trouble if self._upkeep is not None else None
@@ -198,7 +203,8 @@ class Recorder:
         payloads = self._payloads
         if payloads is not None and (payloads.waiting or payloads.full):
             timeout = min(LINGER, timeout or LINGER)  # the payload store makes no events: poll it
-        self._loop.poll(timeout)
+        if not self._loop.poll(timeout):
+            self.catch_up()  # nobody waits for us; otherwise the next pump does it
         if self._upkeep is not None and self.stopped is None:
             self._upkeep.before_requests()
         self._admit()
@@ -208,8 +214,6 @@ class Recorder:
             self._commit()
             if not self._waiting or not self._admit():  # the commit made room
                 break
-        self.mirror.apply()  # guests have their replies: this costs them no time
-        self._check_reference()
         if self.mirror.open_bytes > MAX_UNSETTLED and not self._settling:
             self.settle()
         if payloads is not None:
@@ -218,6 +222,11 @@ class Recorder:
             self._acceptor.tidy()
         if self._upkeep is not None:
             self._upkeep.after_requests()
+
+    def catch_up(self) -> None:
+        """Bring the reference in line with all ops that are done."""
+        self.mirror.apply()
+        self._check_reference()
 
     def _check_reference(self) -> None:
         """Stop if the reference could not be written."""
@@ -379,10 +388,7 @@ class Recorder:
             records.append(pack_op(op))
             self.counts[op.kind] += 1
             self.bytes[op.kind] += op.length
-            if flight.token is not None:
-                self.guest_ops += 1
-                if self._upkeep is not None and op.kind in MUTATING:
-                    self._upkeep.changed = True
+            self.guest_ops += flight.token is not None
             if op.reference_status and not op.refused and not flight.forgiven:
                 broken = op
         self._output.write(records)

@@ -160,6 +160,7 @@ class _Session:
             if self.guest is not None and self.guest.exited is None:
                 self.guest.end(self._turn)
             self.ending.drain(self._turn)
+            recorder.catch_up()
             recorder.disconnect_guests()
         self._finish()
         return self._summary()

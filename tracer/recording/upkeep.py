@@ -17,6 +17,8 @@ class Traffic(Protocol):
     def guests(self) -> list[Guest]: ...
     @property
     def idle(self) -> bool: ...
+    @property
+    def changes(self) -> int: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,13 +32,12 @@ class Upkeep:
     """Submits what makes the disk ready for a restart: reads of what is open, and a flush."""
     restarted: Callable[[], None]
     """Is called once the driver serves again."""
-    changed: bool = False
-    """Whether guests changed the disk since the driver was started."""
     restarting: bool = False
     """Whether guests have to wait for a restart."""
     trouble: Trouble | None = None
     """What a restart showed; None: nothing. Otherwise the driver is stopped."""
     _left: bool = False  # whether all guests have left since the disk was changed
+    _before: int = 0  # the changes before the driver was started
     _known: set[int] = field(default_factory=set)  # guests with a connection, or a share in one
     _own: set[int] = field(default_factory=set)  # those with one of their own
 
@@ -47,7 +48,8 @@ class Upkeep:
 
     def after_requests(self) -> None:
         """Note whether all guests have left."""
-        self._left = self._left or (self.changed and not self.traffic.guests)
+        if not self.traffic.guests:
+            self._left = self.traffic.changes > self._before
 
     def _note_return(self) -> None:
         """If all guests have left, and one comes back, restart the driver: the guest may have
@@ -56,7 +58,8 @@ class Upkeep:
         if not traffic.idle:
             return
         if self.restarting:
-            self.restarting = self._left = self.changed = False
+            self.restarting = self._left = False
+            self._before = traffic.changes
             self.mirror.give_up()
             self.trouble = self.served.restart()
             if self.trouble is None:

@@ -66,8 +66,7 @@ def test_a_full_disk_for_the_reference_is_not_the_drivers_fault(
     warned, failed = done.stderr.splitlines()
     assert warned == SHORT.format(folder=small, name="good.raw")
     assert f"failed on {small}/good.raw: No space left on device" in failed
-    # the driver did the write, and the guest may know: the recording ends with the next request
-    assert done.stdout.split()[1] == "ESHUTDOWN"
+    assert done.stdout.split()[1] == "EIO"
     opened, _ = read_trace(tmp_path / "t.trace")
     assert opened.mismatches == []
 
