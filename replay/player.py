@@ -22,7 +22,7 @@ from tracer.errors import StorageError, TraceError
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.difference import Difference
 from tracer.mirror.flight import Flight
-from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, SETTLE_STEP, Mirror
+from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Mirror
 from tracer.nbd.protocol import TransmissionFlag
 from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, Extents, Fault, Flag, Kind, Op, Promise
 from tracer.ranges import RangeSet
@@ -218,16 +218,13 @@ class Player:
         What no order of the ops allows becomes a difference between the images.
         """
         mirror, sides = self._mirror, self._sides
-        unit, size = sides.test.export.sizes.minimum, sides.reference.export.size
-        for first, last in mirror.unsettled().aligned(unit):
-            for start in range(first, min(last, size), SETTLE_STEP):
-                end = min(start + SETTLE_STEP, last, size)
-                op = Op(OURS + start, int(Kind.READ), 0, start, end - start)
-                self._position_of[op.seq] = self._started
-                mirror.submit(Flight(op))
-                mirror.pump()
-                while mirror.in_flight and mirror.lost is None and self._hung is None:
-                    self._wait()
+        for start, end in mirror.unsettled():
+            op = Op(OURS + start, int(Kind.READ), 0, start, end - start)
+            self._position_of[op.seq] = self._started
+            mirror.submit(Flight(op))
+            mirror.pump()
+            while mirror.in_flight and mirror.lost is None and self._hung is None:
+                self._wait()
         mirror.give_up()
         self._apply()
         for difference in self._wrong_in_the_end:
@@ -285,13 +282,13 @@ class Player:
         """
         recorded, options = step.op, self._options
         self._started = max(self._started, position + 1)
-        changes = recorded.kind in MUTATING
+        is_change = recorded.kind in MUTATING
         if recorded.reference_status or position in options.order.skip:
-            if changes:  # one that failed may have done a part of its work
+            if is_change:  # one that failed may have done a part of its work
                 self._open.add(recorded.offset, recorded.end)
             self._gate.done(step)
             return False
-        if changes and self._open:
+        if is_change and self._open:
             self._open.remove(recorded.offset, recorded.end)
         op = Op(
             recorded.seq, recorded.kind, recorded.flags, recorded.offset, recorded.length,

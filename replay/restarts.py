@@ -11,7 +11,6 @@ from tracer.disk.device import Device
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.mirror.comparison import Comparison
-from tracer.mirror.found import Failed
 from tracer.mirror.scope import USUAL
 from tracer.mirror.sweep import sweep
 from tracer.op import MUTATING, Kind, Op
@@ -72,20 +71,19 @@ def take_over(
     where: RangeSet,
     done: Iterator[Change],
     timeout: float = TIMEOUT,
-) -> Failed | None:
+) -> None:
     """Bring the reference in line with what a restart has lost of changes that were not durable.
 
     ``where`` is what these changed, ``done`` has all changes. What the restart may not lose stays:
-    it is damage. Return what the driver did not answer, if anything. Raises TraceError.
+    it is damage. What the driver does not answer, the next op shows. Raises TraceError.
     """
     found = sweep(
         loop, reference, test, comparison,
         scope=replace(USUAL, only=where), label="comparing after a restart", timeout=timeout,
     )  # fmt: skip
     if not found.damage:
-        return found.failed
+        return
     broken = {one.offset for one in broken_promises(found.evidence, done, comparison.trim_rule)}
     for piece in found.evidence:
         if piece.offset not in broken:
             reference.execute(int(Kind.WRITE), 0, piece.offset, len(piece.actual), piece.actual)
-    return found.failed

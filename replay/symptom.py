@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from replay.outcome import Outcome, Stage
+from tracer.driver.command import check_failed
 from tracer.mirror.difference import Difference
 from tracer.mirror.found import Sweep
 from tracer.op import SECTOR, Fault, Op
@@ -133,13 +134,8 @@ def _afterwards(outcome: Outcome, ops: int) -> Iterator[Symptom]:
             SymptomKind.LOG, f"the driver printed {outcome.report}", ops, stage=Stage.CHECKED
         )
     if outcome.check is not None:
-        reason = f"the check failed, {first_line(outcome.check)}"
+        reason = check_failed(outcome.check)
         yield Symptom(SymptomKind.CHECK, reason, ops, stage=Stage.CHECKED)
-
-
-def first_line(check: str) -> str:
-    """Return the first line of what a check command found."""
-    return check.splitlines()[0]
 
 
 def _of_image(

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tracer.errors import StorageError, UsageError
 
@@ -38,6 +39,19 @@ def check_file(path: Path) -> None:
     would be replaced."""
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is not a file: name another file")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a .toml file holds. Raises UsageError if it cannot be read or is not TOML."""
+    import tomllib  # few commands read such a file
+
+    try:
+        with os.fdopen(open_file(path), "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"cannot open {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
 
 
 def open_file(path: Path) -> int:

@@ -18,6 +18,9 @@ SECTOR = 512
 NO_PAYLOAD = (1 << 64) - 1
 """The payload position of an op without bytes in the payload store."""
 
+NO_SEQ = (1 << 64) - 1
+"""In place of the seq of an op whose value a range holds: it holds what was there before."""
+
 ZERO_DIGEST = bytes(16)
 """The digest of a payload of zeroes, of any length."""
 

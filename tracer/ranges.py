@@ -109,3 +109,11 @@ class RangeSet:
         """Yield the set widened to sectors: ``(first sector, number of sectors)``, in order."""
         for start, end in self.aligned(SECTOR):
             yield start // SECTOR, (end - start) // SECTOR
+
+
+def in_sectors(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut the bytes ``[start, end)`` at sector boundaries."""
+    while start < end:
+        stop = min(end, (start // SECTOR + 1) * SECTOR)
+        yield start, stop
+        start = stop

@@ -40,12 +40,12 @@ from analysis.frames.records import OpRecords
 from analysis.frames.shown import in_a_line, in_html
 from tracer.closing import Closing
 from tracer.errors import UsageError
-from tracer.op import SECTOR, Fault, Flag, Kind, changing_kinds
+from tracer.op import NO_SEQ, SECTOR, Fault, Flag, Kind, changing_kinds
 from tracer.trace.data import TraceWithData
 from tracer.trace.effects import last_writer
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
-from tracer.trace.records import NO_SEQ, End, Settle
+from tracer.trace.records import End, Settle
 
 __all__ = ["KINDS", "OPS", "WRITERS", "Frames"]
 

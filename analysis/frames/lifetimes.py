@@ -14,10 +14,10 @@ import polars as pl
 
 from analysis.frames.columns import KINDS, TIME
 from analysis.frames.layout import Array
-from tracer.op import KIND_BY_NUMBER, SECTOR, Buffer, Kind, Op
+from tracer.op import KIND_BY_NUMBER, NO_SEQ, SECTOR, Buffer, Kind, Op
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
-from tracer.trace.records import NO_SEQ, Settle
+from tracer.trace.records import Settle
 
 VERSIONS = pl.Schema(
     {

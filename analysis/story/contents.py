@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracer.errors import UsageError
-from tracer.op import KIND_BY_NUMBER, MUTATING, NO_PAYLOAD, SECTOR, Fault, Op, flag_names
+from tracer.op import KIND_BY_NUMBER, MUTATING, NO_PAYLOAD, NO_SEQ, SECTOR, Fault, Op, flag_names
 from tracer.trace.effects import last_writer
 from tracer.trace.file import Trace
-from tracer.trace.records import NO_SEQ, Mark, Mismatch, Restart, Settle
+from tracer.trace.records import Mark, Mismatch, Restart, Settle
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tracer.disk.private import sweep
 from tracer.driver.spec import parse_driver
 from tracer.errors import DriverError, UsageError
 from tracer.interrupts import Interrupted
+from tracer.verdict import VerdictKind
 
 SEARCH = 60.0
 """Seconds that the search for a culprit may take. Others are hunted meanwhile."""
@@ -192,7 +193,7 @@ class _Hunting:
         tally = state.targets[trial.target.name]
         tally.seeds += 1
         tally.ops += trial.ops
-        if tried.verdict == "undecidable":
+        if tried.verdict is VerdictKind.UNDECIDABLE:
             tally.undecidable += 1
             tally.why = tried.reason
         if tried.key is None:

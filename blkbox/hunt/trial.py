@@ -33,6 +33,9 @@ TIMEOUT = 15.0
 """Seconds that a driver may take for an op. Generated ops are small, but machines get busy."""
 
 
+BAD = frozenset({VerdictKind.DAMAGED, VerdictKind.FAILED})
+"""The verdicts of a driver with a fault."""
+
 AGAIN = 12
 """Runs of a trace that has shown a fault until it shows again: one that shows in a fifth of the
 runs is missed once in 15 times."""
@@ -74,7 +77,7 @@ class Tried:
     """What came of a trial."""
 
     trial: Trial
-    verdict: str
+    verdict: VerdictKind
     reason: str
     key: str | None
     """What tells the fault from others; None if there was none."""
@@ -89,7 +92,6 @@ class Kept:
 
     key: str
     culprit: str | None
-    reason: str
 
 
 def smallest_block(target: Target) -> int:
@@ -111,9 +113,9 @@ def run(trial: Trial) -> Tried:
         trace = folder.path / "hunt.trace"
         make(trial, trace)
         verdict = _judge(trace, trial.target, folder.path, find=False)
-    bad = verdict.verdict in (VerdictKind.DAMAGED, VerdictKind.FAILED)
+    bad = verdict.verdict in BAD
     return Tried(
-        trial, verdict.verdict.value, verdict.reason, key_of(verdict) if bad else None,
+        trial, verdict.verdict, verdict.reason, key_of(verdict) if bad else None,
         time.monotonic() - started, _page(verdict) if bad else None,
     )  # fmt: skip
 
@@ -140,8 +142,8 @@ def keep(tried: Tried, folder: Path, seconds: float) -> Kept:
     write_whole(folder / "verdict.json", tried.page)
     with PrivateFolder(Use.REPLAY) as work:
         verdict = _judge(trace, tried.trial.target, work.path, find=True, seconds=seconds)
-    if verdict.verdict not in (VerdictKind.DAMAGED, VerdictKind.FAILED):
-        return Kept(tried.key, None, tried.reason)
+    if verdict.verdict not in BAD:
+        return Kept(tried.key, None)
     write_whole(folder / "verdict.json", _page(verdict))
     try:
         jobs.report(verdict, folder / "report.html", trace=trace, force=True)
@@ -149,7 +151,7 @@ def keep(tried: Tried, folder: Path, seconds: float) -> Kept:
         (folder / "report.txt").write_text(f"no report: {error}\n")
     culprit = verdict.culprit
     words = None if culprit is None else f"#{culprit.seq} {culprit.kind}"
-    return Kept(tried.key, words, verdict.reason)
+    return Kept(tried.key, words)
 
 
 def _page(verdict: Verdict) -> bytes:

@@ -3,10 +3,8 @@
 from dataclasses import dataclass, replace
 
 from tracer.driver.driver import Driver
+from tracer.driver.spec import SECRET
 from tracer.verdict import StartKind
-
-SECRET = ("--object", "secret,id=blkbox,data=blkbox")
-"""The key of encrypted images. It protects nothing."""
 
 
 @dataclass(frozen=True, slots=True)

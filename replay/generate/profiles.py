@@ -3,8 +3,6 @@
 A profile is data: a named one, or a .toml file. What a seed draws from one is in ``features``.
 """
 
-import os
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -14,7 +12,7 @@ from typing import Any
 
 from tracer.driver.driver import MAX_CONNECTIONS
 from tracer.errors import UsageError
-from tracer.files import open_file
+from tracer.files import read_toml
 from tracer.mirror.mirror import MAX_OPS
 from tracer.op import SECTOR
 from tracer.text import SHOWN, parse_size, printable
@@ -200,13 +198,7 @@ def parse_profile(text: str) -> Profile:
 
 def load_toml(path: Path) -> Profile:
     """Return the profile in a .toml file (docs/hunting.md). Raises UsageError."""
-    try:
-        with os.fdopen(open_file(path), "rb") as file:
-            raw = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"cannot open {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
+    raw = read_toml(path)
     base = raw.pop("base", DEFAULT.name)
     if not isinstance(base, str) or base not in PROFILES:
         raise UsageError(f"{path}: 'base' must be one of {', '.join(PROFILES)}")

@@ -15,7 +15,8 @@ from replay.outcome import Outcome, Stage
 from replay.player import MAX_FAULTS, Watched
 from replay.run import OutOfTime
 from replay.schedule import schedule
-from replay.symptom import Symptom, first_line, is_same
+from replay.symptom import Symptom, is_same
+from tracer.driver.command import check_failed
 from tracer.op import MUTATING, Fault, Kind, Op
 from tracer.verdict import SymptomKind
 
@@ -105,7 +106,7 @@ class Search:
         if self._outcome.check is None or ops <= self._lab.runner.first:
             return None
         sign = Symptom(
-            SymptomKind.CHECK, f"the check failed, {first_line(self._outcome.check)}", ops,
+            SymptomKind.CHECK, check_failed(self._outcome.check), ops,
             stage=Stage.CHECKED,
         )  # fmt: skip
         if is_same(self._symptom, sign):

@@ -11,7 +11,7 @@ a read may even find them mixed, byte by byte.
     candidates.submitted(value, start, end)                      # the later one, if it changes data
     candidates.completed(value, start, end, event)
     candidates.observed(seen, event)                             # a read is done
-    candidates.decided(oldest)                                   # which ranges have one value again
+    candidates.decided(start, end, oldest)                       # which ranges have one value again
 """
 
 from bisect import bisect_right
@@ -20,10 +20,8 @@ from dataclasses import dataclass
 
 from tracer.candidates.segment import Entry, Outcome, Segment, base_entry
 from tracer.candidates.value import Holds, Value
-from tracer.op import SECTOR
-
-NO_SEQ = (1 << 64) - 1
-"""The seq of what was there before the ops."""
+from tracer.op import NO_SEQ
+from tracer.ranges import in_sectors
 
 COPY_BELOW = 2
 """A part of a payload is copied, so that the rest can be freed, if it is less than one in so many
@@ -81,6 +79,11 @@ class Candidates:
             start = segment.end
         if start < end:
             yield start, end
+
+    def inside(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the parts of ``[start, end)`` that are in segments."""
+        for segment in self._within(start, end):
+            yield max(start, segment.start), min(end, segment.end)
 
     def unsettled(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges whose value only a read can tell: nothing that changes them is in
@@ -208,7 +211,7 @@ def _judge(
     wrong: list[Wrong] = []
     right: list[_Piece] = []
     may_tear = whole.may_tear
-    for first, last in _sectors(start, end):
+    for first, last in in_sectors(start, end):
         piece = _Piece(segment, allowed, first, last, seen)
         if not piece.right:
             if not (may_tear and piece.is_mixture()):
@@ -278,11 +281,3 @@ class _Piece:
         values = [self._segment.entries[index].value for index in self._allowed]
         held = [self._held(value) for value in values if value.holds is not Holds.ANYTHING]
         return Wrong(self.start, held[-1] if held else bytes(self.end - self.start), self._got)
-
-
-def _sectors(start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Cut ``[start, end)`` at sector boundaries."""
-    while start < end:
-        stop = min(end, (start // SECTOR + 1) * SECTOR)
-        yield start, stop
-        start = stop

@@ -29,6 +29,11 @@ def exit_text(code: int) -> str:
         return f"killed by signal {-code}"
 
 
+def check_failed(found: str) -> str:
+    """Say in a line what ``Driver.check_image`` found wrong."""
+    return f"the check failed, {found.splitlines()[0]}"
+
+
 def signal_group(pid: int, number: signal.Signals) -> None:
     """Send a signal to the process group ``pid``. Do nothing if it no longer exists."""
     try:

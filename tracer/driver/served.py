@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tracer.closing import Closing
 from tracer.disk.loop import Loop
+from tracer.driver.command import check_failed
 from tracer.driver.complaints import sanitizer_report
 from tracer.driver.driver import Driver, Running
 from tracer.driver.memory import forgets
@@ -24,7 +25,7 @@ class Trouble:
 
     def __str__(self) -> str:
         if self.check is not None:
-            return f"the check failed, {self.check.splitlines()[0]}"
+            return check_failed(self.check)
         return f"the driver: {self.stop}"
 
 

@@ -3,9 +3,7 @@
 ``parse_driver`` makes a Driver from any of them.
 """
 
-import os
 import sys
-import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +13,7 @@ from tracer.driver import tools
 from tracer.driver.command import fill
 from tracer.driver.driver import Driver
 from tracer.errors import UsageError
-from tracer.files import open_file
+from tracer.files import read_toml
 from tracer.nbd.uri import is_uri, modern, parse_name, parse_uri
 
 QEMU_NBD = ("--persistent", "--shared=16", "--discard=unmap", "--detect-zeroes=off")
@@ -23,7 +21,7 @@ QEMU_NBD = ("--persistent", "--shared=16", "--discard=unmap", "--detect-zeroes=o
 (the default ignores them). --detect-zeroes=off: do not turn writes of zeroes into write zeroes."""
 
 SECRET = ("--object", "secret,id=blkbox,data=blkbox")
-"""The key of luks images. It protects nothing."""
+"""The key of encrypted images. It protects nothing."""
 
 CHECK_PASSES = frozenset({0, 3})
 """Exit codes of ``qemu-img check`` that pass: 0 is no problem; 3 is leaked clusters only, which
@@ -147,13 +145,7 @@ def qemu_driver(label: str, name: str, directory: Path | None) -> Driver:
 def load_toml(path: Path) -> Driver:
     """Return the driver that a .toml file describes (docs/drivers.md). Raises UsageError if the
     file cannot be read or is not valid."""
-    try:
-        with os.fdopen(open_file(path), "rb") as file:
-            raw = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"cannot open {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
+    raw = read_toml(path)
     known = ("name", "create", "convert", "serve", "export", "check", "env")
     unknown = sorted(raw.keys() - set(known))
     if unknown:

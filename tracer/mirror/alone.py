@@ -13,7 +13,6 @@ from tracer.errors import StorageError
 from tracer.mirror.contention import Settled
 from tracer.mirror.flight import Flight
 from tracer.op import MUTATING, Op, TrimRule, changing_kinds, conflicting
-from tracer.ranges import RangeSet
 
 
 class Alone:
@@ -98,9 +97,9 @@ class Alone:
         """As ``Mirror.disconnect``."""
         return None
 
-    def unsettled(self) -> RangeSet:
+    def unsettled(self) -> list[tuple[int, int]]:
         """As ``Mirror.unsettled``."""
-        return RangeSet()
+        return []
 
     def give_up(self) -> None:
         """As ``Mirror.give_up``."""

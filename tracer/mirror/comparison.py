@@ -5,11 +5,11 @@ a failed write are unknown. This module tracks both, so that they are not report
 where ops came to, so that a comparison of the images can look there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from tracer.mirror.touched import Touched
-from tracer.op import SECTOR, Op, Promise, TrimRule, effect
-from tracer.ranges import RangeSet
+from tracer.op import Op, Promise, TrimRule, effect
+from tracer.ranges import RangeSet, in_sectors
 
 
 class Comparison:
@@ -80,7 +80,7 @@ class Comparison:
         found = RangeSet()
         if expected == actual:
             return found
-        for start, end in _sectors(offset, offset + len(expected)):
+        for start, end in in_sectors(offset, offset + len(expected)):
             good, bad = (
                 expected[start - offset : end - offset],
                 actual[start - offset : end - offset],
@@ -105,11 +105,3 @@ class Comparison:
                 if any(new not in (old, 0) for old, new in pairs):
                     return False
         return True
-
-
-def _sectors(start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Cut ``[start, end)`` at sector boundaries."""
-    while start < end:
-        stop = min(end, (start // SECTOR + 1) * SECTOR)
-        yield start, stop
-        start = stop

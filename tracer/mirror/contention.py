@@ -8,13 +8,13 @@ rules; tracer/candidates/ has them.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tracer.candidates.candidates import NO_SEQ, Candidates, Seen, Wrong
+from tracer.candidates.candidates import Candidates, Seen, Wrong
 from tracer.candidates.segment import NOT_DECIDED, Outcome
 from tracer.candidates.value import Holds, Value
 from tracer.disk.file import FileDevice
 from tracer.mirror.comparison import Comparison
 from tracer.mirror.flight import Flight
-from tracer.op import MUTATING, Kind, Op, Promise
+from tracer.op import MUTATING, NO_SEQ, Kind, Op, Promise
 from tracer.ranges import RangeSet
 
 
@@ -129,8 +129,7 @@ class Contention:
 
     def inside(self, start: int, end: int) -> RangeSet:
         """Return the contested parts of ``[start, end)``."""
-        whole = RangeSet([(start, end)])
-        return whole.without(RangeSet(self.candidates.outside(start, end)))
+        return RangeSet(self.candidates.inside(start, end))
 
     def _excused(self, start: int, expected: bytes, actual: bytes) -> bool:
         return not self._comparison.differences(expected, actual, start)

@@ -151,11 +151,17 @@ class Mirror:
         """How many bytes have more than one possible value: cheap, and a bound of ``unsettled``."""
         return self._candidates.bytes
 
-    def unsettled(self) -> RangeSet:
-        """Return the ranges whose value only a read can tell: nothing that changes them is in
+    def unsettled(self) -> list[tuple[int, int]]:
+        """Return the ranges whose value only a read can tell, as reads of the test side: in pieces
+        of its block size and of at most SETTLE_STEP bytes. Nothing that changes them is in
         flight."""
-        self._decide(0, self.reference.export.size)
-        return self._contention.unsettled()
+        size = self.reference.export.size
+        self._decide(0, size)
+        return [
+            (start, min(start + SETTLE_STEP, last, size))
+            for first, last in self._contention.unsettled().aligned(self.test.export.sizes.minimum)
+            for start in range(first, min(last, size), SETTLE_STEP)
+        ]
 
     def give_up(self) -> None:
         """Take what is unsettled for unknown."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from tracer.disk.loop import Loop
-from tracer.driver.command import exit_text
+from tracer.driver.command import check_failed, exit_text
 from tracer.driver.complaints import sanitizer_report
 from tracer.driver.driver import STOP_TIMEOUT
 from tracer.driver.served import Served
@@ -182,7 +182,7 @@ class Ending:
         with self._interruptible():
             found = self.served.check()
             if found is not None:
-                self._set(VerdictKind.FAILED, f"the check failed, {found.splitlines()[0]}")
+                self._set(VerdictKind.FAILED, check_failed(found))
 
     def _signalled(self) -> bool:
         """Whether a signal came since the guests were done."""

@@ -26,7 +26,7 @@ from tracer.mirror.comparison import Comparison
 from tracer.mirror.contention import Settled
 from tracer.mirror.difference import Difference, describe
 from tracer.mirror.flight import Flight
-from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, MAX_UNSETTLED, SETTLE_STEP, Mirror
+from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, MAX_UNSETTLED, Mirror
 from tracer.nbd import protocol as p
 from tracer.nbd.server import Request
 from tracer.op import CARRIES_DATA, MUTATING, NO_PAYLOAD, ZERO_DIGEST, Fault, Flag, Kind, Op
@@ -236,12 +236,9 @@ class Recorder:
 
     def settle(self) -> None:
         """Submit reads of what conflicting ops have left open. They decide it."""
-        unit = self.export.sizes.minimum
-        for first, last in self.mirror.unsettled().aligned(unit):
-            for start in range(first, min(last, self.export.size), SETTLE_STEP):
-                end = min(start + SETTLE_STEP, last, self.export.size)
-                self._settling += 1
-                self.add(Op(0, int(Kind.READ), 0, start, end - start))
+        for start, end in self.mirror.unsettled():
+            self._settling += 1
+            self.add(Op(0, int(Kind.READ), 0, start, end - start))
 
     @property
     def idle(self) -> bool:

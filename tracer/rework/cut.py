@@ -18,7 +18,18 @@ from itertools import chain
 from pathlib import Path
 
 from tracer.errors import UsageError
-from tracer.op import NO_PAYLOAD, NO_TIME, ZERO_DIGEST, Buffer, Fault, Kind, Leaves, Op, effect
+from tracer.op import (
+    NO_PAYLOAD,
+    NO_SEQ,
+    NO_TIME,
+    ZERO_DIGEST,
+    Buffer,
+    Fault,
+    Kind,
+    Leaves,
+    Op,
+    effect,
+)
 from tracer.progress import bar
 from tracer.rework.last_writers import LastWriters
 from tracer.rework.rewrite import check_output, derived, new_trace
@@ -29,7 +40,6 @@ from tracer.trace.output import TraceOutput
 from tracer.trace.payloads import payload_path
 from tracer.trace.records import (
     MAX_LENGTH,
-    NO_SEQ,
     End,
     Mark,
     Mismatch,

@@ -14,7 +14,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from tracer.op import FLAGS_OF, KIND_BY_NUMBER, NO_TIME, Fault, Op
+from tracer.op import FLAGS_OF, KIND_BY_NUMBER, NO_SEQ, NO_TIME, Fault, Op
 
 MAX_LENGTH = {"data": 32 << 20, "other": (1 << 32) - 1}
 """The most bytes in an op: 32 MiB if its request or reply carries data (NBD's limit), otherwise
@@ -69,9 +69,6 @@ KNOWN_FLAGS = reduce(or_, FLAGS_OF.values())
 
 MAX_MARK = 86
 """Bytes in a mark's name, and in why a driver was restarted, in UTF-8."""
-
-NO_SEQ = (1 << 64) - 1
-"""The winner of a settle whose range holds what was there before the conflict."""
 
 
 @dataclass(frozen=True, slots=True)

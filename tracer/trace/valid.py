@@ -9,11 +9,10 @@ which then says why.
 from bisect import bisect_right
 from typing import Any
 
-from tracer.op import CARRIES_DATA, FLAGS_OF, KIND_BY_NUMBER, NO_TIME, Fault, Kind, Op
+from tracer.op import CARRIES_DATA, FLAGS_OF, KIND_BY_NUMBER, NO_SEQ, NO_TIME, Fault, Kind, Op
 from tracer.trace.records import (
     MAX_INT,
     MAX_LENGTH,
-    NO_SEQ,
     RECORD_SIZE,
     UNPACK,
     End,

@@ -26,11 +26,11 @@ from tests.kit.traces import ENDED, as_recorded
 from tests.kit.traces import write_trace as write
 from tests.tracer.trace.samples import flags_of, places
 from tracer.errors import TraceError, UsageError
-from tracer.op import MUTATING, NO_TIME, SECTOR, Fault, Flag, Kind, Op
+from tracer.op import MUTATING, NO_SEQ, NO_TIME, SECTOR, Fault, Flag, Kind, Op
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
-from tracer.trace.records import NO_SEQ, RECORD_SIZE, End, Mark, Mismatch, Restart, Settle, pack_op
+from tracer.trace.records import RECORD_SIZE, End, Mark, Mismatch, Restart, Settle, pack_op
 
 # the file is written anew by every example
 rewritten = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -24,10 +24,10 @@ from tests.kit.foreign import (
 from tests.kit.peers import need, peer
 from tests.kit.traces import read_trace
 from tracer.errors import TraceError, UsageError
-from tracer.op import Flag, Kind, Op
+from tracer.op import NO_SEQ, Flag, Kind, Op
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
-from tracer.trace.records import NO_SEQ, End, Restart, Settle
+from tracer.trace.records import End, Restart, Settle
 
 FUA, METADATA = 2, 16
 

@@ -9,8 +9,8 @@ import pytest
 from tests.kit.command import trace
 from tests.kit.faulty.workload import SIZE
 from tests.kit.traces import write_trace
-from tracer.op import Kind, Op
-from tracer.trace.records import NO_SEQ, Restart, Settle
+from tracer.op import NO_SEQ, Kind, Op
+from tracer.trace.records import Restart, Settle
 
 
 def test_show_marks_the_last_writer_of_a_sector(tmp_path: Path, workload: Path) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from tests.kit.ops import DISK, some
 from tracer.digest import digest
-from tracer.op import CARRIES_DATA, NO_PAYLOAD, Fault, Kind, Op
+from tracer.op import CARRIES_DATA, NO_PAYLOAD, NO_SEQ, Fault, Kind, Op
 from tracer.trace.file import Trace
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
 from tracer.trace.records import (
-    NO_SEQ,
     RECORD_SIZE,
     End,
     Mark,

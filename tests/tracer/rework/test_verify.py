@@ -6,11 +6,11 @@ import pytest
 
 from tests.kit.data import pattern
 from tracer.digest import digest
-from tracer.op import NO_PAYLOAD, ZERO_DIGEST, Kind, Op
+from tracer.op import NO_PAYLOAD, NO_SEQ, ZERO_DIGEST, Kind, Op
 from tracer.rework.verify import Verification, verify
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
-from tracer.trace.records import NO_SEQ, End, Settle
+from tracer.trace.records import End, Settle
 
 DATA = pattern(4096)
 

@@ -7,14 +7,13 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from tracer.op import FLAGS_OF, NO_PAYLOAD, NO_TIME, Fault, Kind, Op
+from tracer.op import FLAGS_OF, NO_PAYLOAD, NO_SEQ, NO_TIME, Fault, Kind, Op
 from tracer.trace.file import Trace, TraceWriter
 from tracer.trace.header import Header
 from tracer.trace.records import (
     KNOWN_FLAGS,
     MAX_LENGTH,
     MAX_MARK,
-    NO_SEQ,
     End,
     Mark,
     Mismatch,

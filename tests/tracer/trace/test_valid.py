@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 import analysis
 from tests.tracer.trace.samples import OP, SIZE, SOME, read, rewritten, write
 from tracer.errors import TraceError
-from tracer.op import NO_TIME, Fault, Kind, Op
+from tracer.op import NO_SEQ, NO_TIME, Fault, Kind, Op
 from tracer.trace import valid
 from tracer.trace.file import Trace
 from tracer.trace.header import MAX_DEPTH, MAX_ID, Header
 from tracer.trace.records import (
-    NO_SEQ,
     RECORD_SIZE,
     End,
     Mark,
