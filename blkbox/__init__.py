@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blkbox.draw import plot
+    from blkbox.hunting.session import hunt
     from blkbox.jobs import (
         checkout,
         cut,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         strip,
         verify,
     )
+    from blkbox.minimizing.api import minimize
     from tracer.errors import BlkboxError
 
 __all__ = [
@@ -56,8 +58,10 @@ __all__ = [
     "damage",
     "draw_damage",
     "generate",
+    "hunt",
     "load_verdict",
     "mark",
+    "minimize",
     "open",
     "plot",
     "record",
@@ -70,16 +74,23 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "BlkboxError": "tracer.errors",
+    "hunt": "blkbox.hunting.session",
+    "minimize": "blkbox.minimizing.api",
+    "plot": "blkbox.draw",
+}
+"""Where what is not in blkbox/jobs.py is."""
+
+
 def __getattr__(name: str) -> Any:
     # Import nothing of ours before it is used: ``python -m blkbox`` imports this package while
     # Python looks into the current folder first, where a user may have a folder "tracer" too.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from blkbox import draw, jobs
-    from tracer.errors import BlkboxError
+    from importlib import import_module
 
-    home = draw if name == "plot" else jobs
-    return BlkboxError if name == "BlkboxError" else getattr(home, name)
+    return getattr(import_module(_HOMES.get(name, "blkbox.jobs")), name)
 
 
 def __dir__() -> list[str]:

@@ -50,6 +50,9 @@ class Executor(Closing, Generic[T]):
 
     def close(self) -> None:
         """End all jobs. A second call does nothing."""
+        if self.idle:  # nothing is cut short, so that the processes can end by themselves
+            self._pool.shutdown()
+            return
         processes = list((self._pool._processes or {}).values())  # it has no other way to end them
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:

@@ -75,6 +75,9 @@ class ReplayOptions:
     """The time limit for an op, in seconds."""
     keep: bool = False
     """Whether the images of every run stay in ``work``."""
+    part: bool = False
+    """Whether the trace is a part of what was recorded, so that reads may return other data than
+    they did then."""
     scope: Scope = USUAL
     """What comparisons of the images read."""
     force: bool = False

@@ -34,6 +34,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "replay": TRACER,
     "replay.generate": TRACER,
     "replay.locate": (*TRACER, "replay"),
+    "replay.minimize": (*TRACER, "replay"),
+    "replay.script": ("tracer", "replay.minimize"),
     # explains
     "analysis": ("analysis.frames", "analysis.story", "tracer"),
     "analysis.frames": TRACER,
@@ -46,10 +48,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "replay",
                "replay.generate", "replay.locate", "analysis", "analysis.story",
                "analysis.provenance", "analysis.plots", "analysis.report", "analysis.interop"),
-    "blkbox.hunt": (*TRACER, "replay", "replay.generate", "blkbox"),
+    "blkbox.minimizing": (*TRACER, "replay", "replay.minimize", "replay.script",
+                          "analysis.provenance", "blkbox"),
+    "blkbox.hunting": (*TRACER, "replay", "replay.generate", "blkbox", "blkbox.minimizing"),
     "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
                         "replay.generate", "analysis", "analysis.story", "analysis.plots",
-                        "analysis.report", "analysis.interop", "blkbox", "blkbox.hunt"),
+                        "analysis.report", "analysis.interop", "blkbox", "blkbox.hunting",
+                        "blkbox.minimizing"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""
 

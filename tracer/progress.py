@@ -114,3 +114,28 @@ def bar(what: str, total: int, unit: str = "bytes") -> Iterator[Callable[[int], 
                 pending, drawn = 0, now
 
         yield advance
+
+
+@contextmanager
+def line(what: str) -> Iterator[Callable[[str], None]]:
+    """Show a line that changes, for work of which no one knows how long it is.
+
+    Yields a function. Call it with what there is to say, as often as you like.
+    """
+    if not visible():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.status import Status
+
+    with Status(f"{what} ...", console=Console(stderr=True), refresh_per_second=5) as status:
+        drawn = 0.0
+
+        def show(text: str) -> None:
+            nonlocal drawn
+            now = time.monotonic()
+            if now - drawn >= REDRAW:
+                status.update(f"{what}: {printable(text)}")
+                drawn = now
+
+        yield show

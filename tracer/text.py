@@ -38,6 +38,14 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+def parse_share(text: str) -> float:
+    """Return the share in a percentage like ``99%``, from 0 to 1. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,9})?)\s*%", text.strip())
+    if match is None or float(match[1]) > 100:
+        raise UsageError(f"{text[:SHOWN]!r} is no percentage: write one like 99%")
+    return float(match[1]) / 100
+
+
 def parse_errnos(text: str) -> frozenset[int]:
     """Return the errno values in a list of names like ``ENOSPC,EDQUOT``. Raises UsageError."""
     names = [name.strip().upper() for name in text.split(",") if name.strip()]

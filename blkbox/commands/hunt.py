@@ -13,7 +13,7 @@ from blkbox.commands.options import AsJson
 from tracer import progress
 
 if TYPE_CHECKING:
-    from blkbox.hunt.folder import State
+    from blkbox.hunting.folder import State
 
 
 def hunt(
@@ -64,9 +64,9 @@ def hunt(
 
     Exits with 0 (nothing found), 1 (a driver is bad), 125 (no driver could be run).
     """
-    from blkbox.hunt.hunting import HuntOptions
-    from blkbox.hunt.hunting import hunt as run
-    from blkbox.hunt.screen import Screen, page
+    from blkbox.hunting.screen import Screen, page
+    from blkbox.hunting.session import HuntOptions
+    from blkbox.hunting.session import hunt as run
     from replay.generate.profiles import parse_profile
     from tracer.errors import UsageError
     from tracer.text import parse_duration

@@ -58,6 +58,9 @@ class Header:
     """If the trace is a part of another trace: which part (tracer/rework/cut.py)."""
     profile: dict[str, Any] = field(default_factory=dict)
     """How the trace was made, if it was generated (replay/generate.py)."""
+    minimized: dict[str, Any] = field(default_factory=dict)
+    """If the trace is what is left of another one: of which, and what it shows
+    (replay/minimize)."""
     record_size: int = RECORD_SIZE
     format: str = FORMAT
     version: int = VERSION
@@ -116,7 +119,7 @@ def _instead(head: bytes, header: object = None) -> str:
 def _wrong(raw: dict[str, Any]) -> str | None:
     """Return which key of a trace's header does not have a valid value, or None."""
     for key, is_valid in _VALID.items():
-        if key not in raw and key != "cut":  # older traces have no such key
+        if key not in raw and key not in ("cut", "minimized"):  # older traces have no such key
             return f"it has no {key!r}"
         if not is_valid(raw.get(key, {})):
             return f"{key!r} is {reprlib.repr(raw[key])}"
@@ -172,5 +175,6 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "tools": _is_plain_map,
     "profile": _is_plain_map,
     "cut": _is_cut,
+    "minimized": _is_plain_map,
 }
 """By key of a trace's header, whether a value is valid."""

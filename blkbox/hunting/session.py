@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blkbox.executor import Executor
-from blkbox.hunt.folder import FAULTS, Fault, State, Tally, new_fault, open_folder, save
-from blkbox.hunt.trial import Kept, Target, Trial, Tried, keep, run, smallest_block
-from blkbox.hunt.variants import variants_of
+from blkbox.hunting.folder import FAULTS, Fault, State, Tally, new_fault, open_folder, save
+from blkbox.hunting.trial import Kept, Target, Trial, Tried, keep, run, smallest_block
+from blkbox.hunting.variants import variants_of
 from tracer.disk.private import sweep
 from tracer.driver.spec import parse_driver
 from tracer.errors import DriverError, UsageError

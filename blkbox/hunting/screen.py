@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blkbox.hunt.folder import State
+from blkbox.hunting.folder import State
 from tracer import progress
 from tracer.closing import Closing
 from tracer.text import many, printable, table

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blkbox import jobs
-from blkbox.hunt.fault import key_of
-from blkbox.hunt.variants import Variant, applied
+from blkbox.hunting.fault import key_of
+from blkbox.hunting.variants import Variant, applied
 from blkbox.judge import judge
 from replay.generate.dice import Dice
 from replay.generate.profiles import Profile, parse_profile

@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from blkbox.hunt.fault import general, key_of
+from blkbox.hunting.fault import key_of
+from blkbox.signs import general
 from tests.tracer.verdicts import VERDICT
 from tracer.driver.complaints import complaint, sanitizer_report
 from tracer.verdict import SymptomKind

@@ -1,0 +1,129 @@
+"""A part of a trace: some of its ops, in the order of submission."""
+
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blake3 import blake3
+
+from replay.minimize.program import Program, from_ops
+from tracer.op import Kind, Op
+from tracer.trace.file import Trace, TraceWriter
+from tracer.trace.order import numbered_by_seq
+from tracer.trace.payloads import payload_path
+from tracer.trace.records import End, Restart
+
+_SEQ = struct.Struct(">Q")
+_SEQ_AT = slice(3, 11)
+"""Where an op's record has its seq: after the array, the tag and a type byte
+(tracer/trace/records.py)."""
+
+BATCH = 4096
+"""Records that are written with one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Where a trace has its ops: for each in the order of submission its record's number, its seq
+    and its kind. Takes 17 bytes for each op."""
+
+    trace: Trace
+    numbers: "array[int]"
+    seqs: "array[int]"
+    kinds_: bytes
+
+    @classmethod
+    def of(cls, trace: Trace, upto: int | None = None) -> "Index":
+        """Read the first ``upto`` ops of a trace; None: all. Raises TraceError."""
+        numbers, seqs, kinds = array("Q"), array("Q"), bytearray()
+        for number, op in numbered_by_seq(_numbered(trace), trace.recorded):
+            if upto is not None and len(numbers) >= upto:
+                break
+            numbers.append(number)
+            seqs.append(op.seq)
+            kinds.append(op.kind)
+        return cls(trace, numbers, seqs, bytes(kinds))
+
+
+def _numbered(trace: Trace) -> Iterator[tuple[int, Op]]:
+    """Yield the ops of a trace, each with the number of its record."""
+    for number, record in enumerate(trace.records()):
+        if isinstance(record, Op):
+            yield number, record
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some ops of a trace: those at ``kept``, ascending positions in the order of submission."""
+
+    index: Index
+    kept: Sequence[int]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the disk."""
+        return self.index.trace.header.size
+
+    @property
+    def key(self) -> object:
+        """What tells parts of one trace apart."""
+        return blake3(array("Q", self.kept).tobytes()).digest(16)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def kinds(self) -> Iterator[int]:
+        """Yield the kind of each op."""
+        return (self.index.kinds_[at] for at in self.kept)
+
+    def program(self) -> Program:
+        """Return the part as a program. Raises TraceError."""
+        trace, numbers = self.index.trace, self.index.numbers
+        ops = ((numbers[at], trace.op(numbers[at])) for at in self.kept)
+        return from_ops(ops, self.size, (restart.seq for restart in trace.restarts()))
+
+    def write(self, path: Path) -> None:
+        """Write the part to a new trace that shares the payload store of the whole.
+
+        Its reads have the digests that they had in the whole. Raises TraceError, StorageError.
+        """
+        trace, index = self.index.trace, self.index
+        starts = any(kind == Kind.START for kind in self.kinds())
+        header = replace(trace.header, start_image="recorded" if starts else "blank", cut={})
+        if header.payloads == "full":
+            payload_path(path).symlink_to(payload_path(trace.path.absolute()))
+        new_seq = {index.numbers[at]: seq for seq, at in enumerate(self.kept)}
+        restarts = self._restarts()
+        writer = TraceWriter(path, header)
+        try:
+            batch: list[bytes] = []
+            for number in sorted(new_seq):
+                seq = new_seq[number]
+                if restarts and restarts[0].seq <= seq:
+                    writer.write(batch)
+                    batch = []
+                    writer.restart(restarts.pop(0))
+                record = trace.read(number, 1)
+                batch.append(record[: _SEQ_AT.start] + _SEQ.pack(seq) + record[_SEQ_AT.stop :])
+                if len(batch) >= BATCH:
+                    writer.write(batch)
+                    batch = []
+            writer.write(batch)
+            writer.close(End(len(self.kept), 0, 0, "minimized"))
+        finally:
+            writer.abandon()
+
+    def _restarts(self) -> list[Restart]:
+        """Return the restarts between the ops that are kept."""
+        found: list[Restart] = []
+        due = sorted(self.index.trace.restarts(), key=lambda one: one.seq)
+        if not due:
+            return found
+        for seq, at in enumerate(self.kept):
+            while due and due[0].seq <= self.index.seqs[at]:
+                restart = due.pop(0)
+                if seq and not (found and found[-1].seq == seq):
+                    found.append(replace(restart, seq=seq))
+        return found
