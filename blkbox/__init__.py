@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blkbox.draw import plot
-    from blkbox.hunting.session import hunt
     from blkbox.jobs import (
         checkout,
         cut,
         damage,
         draw_damage,
         generate,
+        hunt,
         load_verdict,
         mark,
         open,
@@ -74,23 +74,18 @@ __all__ = [
 ]
 
 
-_HOMES = {
-    "BlkboxError": "tracer.errors",
-    "hunt": "blkbox.hunting.session",
-    "minimize": "blkbox.minimizing.api",
-    "plot": "blkbox.draw",
-}
-"""Where what is not in blkbox/jobs.py is."""
-
-
 def __getattr__(name: str) -> Any:
     # Import nothing of ours before it is used: ``python -m blkbox`` imports this package while
     # Python looks into the current folder first, where a user may have a folder "tracer" too.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from blkbox import draw, jobs
+    from blkbox.minimizing import api
+    from tracer.errors import BlkboxError
 
-    return getattr(import_module(_HOMES.get(name, "blkbox.jobs")), name)
+    if name == "BlkboxError":
+        return BlkboxError
+    return getattr({"plot": draw, "minimize": api}.get(name, jobs), name)
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from analysis.frames.frames import Frames
+    from blkbox.hunting.folder import State
     from replay.generate.writing import Generated
     from tracer.rework.checkout import Checkout
     from tracer.rework.cut import Cut
@@ -190,7 +191,7 @@ def replay(
     an argument is wrong or a disk must not be overwritten, TraceError if the trace or a payload
     cannot be read, StorageError if our own disk fails or is full.
     """
-    from blkbox.judge import judge
+    from blkbox.judging.judge import judge
     from replay.options import Order, ReplayOptions
     from tracer.disk.private import PrivateFolder, Use, sweep
     from tracer.driver.driver import MAX_CONNECTIONS
@@ -268,6 +269,50 @@ def generate(
         return generate(
             Path(trace), parse_profile(profile), seed=seed, ops=ops, size=size, force=force
         )
+
+
+def hunt(
+    drivers: "Sequence[Pathlike]",
+    folder: Pathlike,
+    *,
+    time: float = 600.0,
+    jobs: int = 1,
+    seed: int = 0,
+    ops: int = 1000,
+    profile: str = "default",
+    plain: bool = False,
+    corpus: Pathlike | None = None,
+    say: Say = _silent,
+) -> "State":
+    """Hunt for bugs in drivers: generate traces and replay them, until the time is up. Return what
+    was run and found, which ``folder`` has too.
+
+    ``drivers``: the drivers under test, written as for ``record``.
+    ``folder``: a new folder, or that of a hunt to go on with.
+    ``time``: how long to hunt, in seconds.
+    ``jobs``: traces run at a time.
+    ``seed``, ``ops``, ``profile``: the first seed, the ops of each trace and what seeds draw from,
+    as for ``generate``.
+    ``plain``: only the default options of each format.
+    ``corpus``: the folder of an earlier hunt, whose traces are run first.
+    ``say``: gets a line for each fault that is new.
+
+    Raises UsageError if an argument is wrong or the folder has something else in it, DriverError
+    if no driver can be started, StorageError if our own disk fails or is full.
+    """
+    from blkbox.hunting.session import HuntOptions
+    from blkbox.hunting.session import hunt as run
+
+    for name, number, least in (("--jobs", jobs, 1), ("--ops", ops, 1), ("--seed", seed, 0)):
+        if number < least:
+            raise UsageError(f"{name} {number}: give a number from {least} on")
+    options = HuntOptions(
+        drivers=[fspath(driver) for driver in drivers], folder=Path(folder), seconds=time,
+        jobs=jobs, seed=seed, ops=ops, profile=profile, plain=plain,
+        corpus=None if corpus is None else Path(corpus),
+    )  # fmt: skip
+    with _only_our_errors():
+        return run(options, say)
 
 
 # ---------------------------------------------------------------- look into a trace or a verdict
@@ -358,41 +403,10 @@ def report(
     argument is wrong, the page exists or the verdict does not fit the trace; TraceError if the
     trace cannot be read or ``source`` is neither; StorageError if the page cannot be written.
     """
-    from tracer.files import PAGES, check_new, write_whole
-    from tracer.progress import bar
-    from tracer.verdict import Verdict
-    from tracer.verdict_file import find_trace, is_verdict, load
+    from blkbox.judging.report import write_report
 
-    page = Path(page)
-    check_new(page, force, PAGES)
-    verdict = None
-    if isinstance(source, Verdict):
-        verdict, path = source, Path(trace or source.trace)
-        name = path.name
-    elif not isinstance(source, str | PathLike):
-        raise UsageError(f"a report is of a verdict, or of a file by its path, not of {source!r}")
-    else:
-        path = Path(source)
-        name = path.name
-        if is_verdict(path):
-            verdict = load(path)
-            path = Path(trace or find_trace(verdict, path))
-        elif trace is not None:
-            raise UsageError(f"--trace goes with a verdict; {source} is a trace")
-
-    from analysis.report import READS_OF_TRACE, READS_OF_VERDICT, of_trace, of_verdict
-
-    reads = READS_OF_TRACE if verdict is None else READS_OF_VERDICT
-
-    with (
-        _only_our_errors(),
-        open(path) as frames,
-        bar("reading", frames.records * reads, "ops") as progress,
-    ):
-        frames.watch = progress
-        described = of_trace(frames, name) if verdict is None else of_verdict(frames, verdict, name)
-        write_whole(page, described.encode())
-    return path
+    with _only_our_errors():
+        return write_report(source, Path(page), trace=trace, force=force)
 
 
 # ---------------------------------------------------------------- make a file from a trace

@@ -417,6 +417,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     log: str = ""
     """The tail of the driver's stderr."""
     plot: str | None = None
+    small: str | None = None
+    """The trace that is left of this one, if it was minimised."""
     command: list[str] = []
     """The words of a command that repeats the replay."""
     environment: Environment = msgspec.field(default_factory=Environment)

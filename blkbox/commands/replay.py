@@ -112,6 +112,14 @@ def replay(
         bool,
         typer.Option("--force", help="Replace existing files, or a server's or device's data."),
     ] = False,
+    minimize: Annotated[
+        bool,
+        typer.Option(
+            "--minimize",
+            help="If the driver is bad, minimise the trace too, as trace minimize does: "
+            "TRACE.min.trace and a script.",
+        ),
+    ] = False,
     report: ReportTo = None,
     as_json: JsonTo = None,
 ) -> int:
@@ -127,7 +135,7 @@ def replay(
 
     from analysis.story.words import story
     from blkbox import jobs, results
-    from tracer.errors import UsageError
+    from tracer.errors import Exit, UsageError
     from tracer.text import parse_duration
     from tracer.trace.payloads import payload_path
     from tracer.verdict import VerdictKind
@@ -176,10 +184,15 @@ def replay(
     verdict = msgspec.structs.replace(verdict, command=command)
     if picture is not None and (verdict.damage or verdict.culprit):
         verdict = msgspec.structs.replace(verdict, plot=_draw(verdict, picture))
+    left: list[str] = []
+    if minimize and verdict.verdict.exit_code == Exit.BAD_DRIVER:
+        verdict, page = _minimized(verdict, trace, driver, runs, start, conflicts, allow_errno,
+                                   timeout, force)  # fmt: skip
+        left.append(page)
     results.deliver(
         verdict,
         places,
-        lambda: story(verdict),
+        lambda: "\n\n".join([story(verdict), *left]),
         lambda page: jobs.report(verdict, page, force=force),
     )
     if verdict.verdict is VerdictKind.UNDECIDABLE:
@@ -187,6 +200,36 @@ def replay(
         if verdict.log.strip():
             progress.tell(verdict.log.rstrip())
     return verdict.verdict.exit_code
+
+
+def _minimized(
+    verdict: "Verdict",
+    trace: Path,
+    driver: str,
+    runs: int,
+    start: str,
+    conflicts: OnConflict | None,
+    allow_errno: str,
+    timeout: float,
+    force: bool,
+) -> "tuple[Verdict, str]":
+    """Minimise the trace. Return the verdict with the name of what is left, and that as text."""
+    import os
+
+    import msgspec
+
+    from blkbox.minimizing import api
+    from blkbox.minimizing.result import page
+
+    suffix = ".py" if Path(driver).suffix == ".toml" or "://" in driver else ".sh"
+    with progress.line("minimizing") as watch:
+        made = api.minimize(
+            trace, driver=driver, scripts=[trace.with_name(f"{trace.stem}.min{suffix}")],
+            jobs=len(os.sched_getaffinity(0)), runs=runs, start=start, conflicts=conflicts,
+            allow_errno=allow_errno, timeout=timeout, verdict=verdict, force=force,
+            say=progress.step, watch=watch,
+        )  # fmt: skip
+    return msgspec.structs.replace(verdict, small=made.small), page(made)
 
 
 def _plot_path(trace: Path, plot: Path | None, no_plot: bool, force: bool) -> Path | None:

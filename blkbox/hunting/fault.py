@@ -1,6 +1,6 @@
 """What tells one fault of a hunt from another: a key that two findings of it share."""
 
-from blkbox.signs import DATA, general, words_of
+from blkbox.judging.signs import DATA, general, words_of
 from tracer.driver.complaints import complaint
 from tracer.verdict import SymptomKind, Verdict
 

@@ -35,6 +35,8 @@ class Fault:
     """The folder with its trace, verdict and report, in the hunt's folder."""
     reason: str
     culprit: str | None = None
+    small: int | None = None
+    """The ops of its minimised trace; None if there is none."""
     seen: int = 1
     """How many traces showed it."""
     seconds: float = 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from blkbox.hunting.folder import State
 from tracer import progress
 from tracer.closing import Closing
-from tracer.text import many, printable, table
+from tracer.text import many, ops, printable, table
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -71,6 +71,8 @@ def page(state: State, folder: Path) -> str:
         ]
         if fault.culprit is not None:
             lines.append(f"  culprit {fault.culprit}")
+        if fault.small is not None:
+            lines.append(f"  minimised to {ops(fault.small)}: small.trace, bug.sh, bug.py")
     if not state.faults:
         lines.append("nothing was found")
     for name, tally in state.targets.items():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blkbox.executor import Executor
+from blkbox.executors.pool import Executor
 from blkbox.hunting.folder import FAULTS, Fault, State, Tally, new_fault, open_folder, save
 from blkbox.hunting.trial import Kept, Target, Trial, Tried, keep, run, smallest_block
 from blkbox.hunting.variants import variants_of
@@ -13,10 +13,12 @@ from tracer.disk.private import sweep
 from tracer.driver.spec import parse_driver
 from tracer.errors import DriverError, UsageError
 from tracer.interrupts import Interrupted
+from tracer.text import ops as in_ops
 from tracer.verdict import VerdictKind
 
 SEARCH = 60.0
-"""Seconds that the search for a culprit may take. Others are hunted meanwhile."""
+"""Seconds that the search for a culprit may take, and then the minimising. Others are hunted
+meanwhile."""
 
 SAVE_EVERY = 5.0
 """Seconds between writes of the state: what a kill may lose is hunted again."""
@@ -216,7 +218,9 @@ class _Hunting:
         fault = self._state.fault(kept.key)
         if fault is None:
             return
-        if kept.culprit is not None:
-            fault.culprit = kept.culprit
-            self._say(f"{fault.folder}: culprit {kept.culprit}")
+        fault.culprit, fault.small = kept.culprit, kept.small
+        said = [f"culprit {kept.culprit}"] if kept.culprit is not None else []
+        said += [f"{in_ops(kept.small)} are left of it"] if kept.small is not None else []
+        if said:
+            self._say(f"{fault.folder}: {', '.join(said)}")
         save(self._options.folder, self._state)

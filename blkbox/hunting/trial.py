@@ -9,10 +9,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blkbox import jobs
 from blkbox.hunting.fault import key_of
 from blkbox.hunting.variants import Variant, applied
-from blkbox.judge import judge
+from blkbox.judging.judge import judge
+from blkbox.judging.report import write_report
+from blkbox.minimizing.result import page
+from blkbox.minimizing.script import check_scripts, write_scripts
+from blkbox.minimizing.session import MinimizeOptions, minimize_trace
 from replay.generate.dice import Dice
 from replay.generate.profiles import Profile, parse_profile
 from replay.generate.writing import generate
@@ -35,6 +38,9 @@ TIMEOUT = 15.0
 
 BAD = frozenset({VerdictKind.DAMAGED, VerdictKind.FAILED})
 """The verdicts of a driver with a fault."""
+
+TIMES_SEARCH = 2
+"""How many times the time of the search a minimisation may take."""
 
 AGAIN = 12
 """Runs of a trace that has shown a fault until it shows again: one that shows in a fifth of the
@@ -88,10 +94,12 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A fault that was searched to its culprit and written to a folder."""
+    """A fault that was searched to its culprit, minimised and written to a folder."""
 
     key: str
     culprit: str | None
+    small: int | None = None
+    """The ops of the minimised trace; None if there is none."""
 
 
 def smallest_block(target: Target) -> int:
@@ -112,7 +120,9 @@ def run(trial: Trial) -> Tried:
     with PrivateFolder(Use.REPLAY) as folder:
         trace = folder.path / "hunt.trace"
         make(trial, trace)
-        verdict = _judge(trace, trial.target, folder.path, find=False)
+        with TraceWithData(trace) as source:
+            options = _options(trial.target, folder.path, find=False)
+            verdict = judge(source, options, lambda text: None)
     bad = verdict.verdict in BAD
     return Tried(
         trial, verdict.verdict, verdict.reason, key_of(verdict) if bad else None,
@@ -140,18 +150,37 @@ def keep(tried: Tried, folder: Path, seconds: float) -> Kept:
         make(tried.trial, trace)
     # what was seen stays, if it is not seen again
     write_whole(folder / "verdict.json", tried.page)
-    with PrivateFolder(Use.REPLAY) as work:
-        verdict = _judge(trace, tried.trial.target, work.path, find=True, seconds=seconds)
-    if verdict.verdict not in BAD:
-        return Kept(tried.key, None)
+    with PrivateFolder(Use.REPLAY) as work, TraceWithData(trace) as source:
+        options = _options(tried.trial.target, work.path, find=True, seconds=seconds)
+        verdict = judge(source, options, lambda text: None)
+        if verdict.verdict not in BAD:
+            return Kept(tried.key, None)
+        small = _minimize(source, options, folder, verdict, seconds)
     write_whole(folder / "verdict.json", _page(verdict))
     try:
-        jobs.report(verdict, folder / "report.html", trace=trace, force=True)
+        write_report(verdict, folder / "report.html", trace=trace, force=True)
     except BlkboxError as error:  # the verdict is what counts
         (folder / "report.txt").write_text(f"no report: {error}\n")
     culprit = verdict.culprit
     words = None if culprit is None else f"#{culprit.seq} {culprit.kind}"
-    return Kept(tried.key, words)
+    return Kept(tried.key, words, small)
+
+
+def _minimize(
+    source: TraceWithData, replaying: ReplayOptions, folder: Path, verdict: Verdict, seconds: float
+) -> int | None:
+    """Put the minimised trace and a script into a fault's folder. Return the number of its ops;
+    None if it does not show the fault."""
+    options = MinimizeOptions(folder / "small.trace", TIMES_SEARCH * seconds, jobs=1)
+    made, program = minimize_trace(
+        source, replaying, options, lambda text: None, verdict=verdict
+    )  # fmt: skip
+    if program is None or not made.shown:
+        return None
+    scripts = check_scripts([folder / name for name in ("bug.sh", "bug.py")], force=True)
+    write_scripts(made, program, replaying, scripts, lambda text: None)
+    write_whole(folder / "small.txt", f"{page(made)}\n".encode())
+    return made.ops
 
 
 def _page(verdict: Verdict) -> bytes:
@@ -165,13 +194,11 @@ def _profile(trial: Trial) -> Profile:
     return replace(profile, unaligned=0.0) if trial.target.grain > 1 else profile
 
 
-def _judge(
-    trace: Path, target: Target, work: Path, *, find: bool, seconds: float | None = None
-) -> Verdict:
-    with TraceWithData(trace) as source:
-        options = ReplayOptions(
-            driver=target.build(), work=work, start=target.variant.start, find=find,
-            runs=AGAIN if find else 1,
-            complete=True, time=seconds, timeout=TIMEOUT,
-        )  # fmt: skip
-        return judge(source, options, lambda text: None)
+def _options(
+    target: Target, work: Path, *, find: bool, seconds: float | None = None
+) -> ReplayOptions:
+    return ReplayOptions(
+        driver=target.build(), work=work, start=target.variant.start, find=find,
+        runs=AGAIN if find else 1,
+        complete=True, time=seconds, timeout=TIMEOUT,
+    )  # fmt: skip

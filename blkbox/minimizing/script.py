@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +29,9 @@ RUNS = 10
 
 TIMEOUT = 120.0
 """Seconds that a script may take: it does a few ops."""
+
+ALL_RUNS = 40.0
+"""Seconds after which a script is not run again."""
 
 ENOUGH = 0.5
 """The share of runs in which a script must show the fault, for no other form to be tried."""
@@ -217,7 +221,8 @@ def _run(script: Wanted, driver: Driver, done: Written) -> None:
             return
         command = [python, str(script.path.absolute())]
     done.runs = done.shown = 0
-    for _ in range(RUNS):
+    over = time.monotonic() + ALL_RUNS
+    while done.runs < RUNS and time.monotonic() < over:
         try:
             code = subprocess.run(
                 command, env=env, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL,

@@ -1,17 +1,18 @@
 """Minimise a trace: find the culprit, shrink what leads to it, write and check the result."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blkbox.executor import Executor
-from blkbox.judge import judge
+from blkbox.executors.pool import Executor
+from blkbox.judging.judge import judge
+from blkbox.judging.signs import Sign, sign_of
 from blkbox.minimizing.result import Minimized, Other, in_lines
 from blkbox.minimizing.trial import Sought, look, run
-from blkbox.signs import Sign, sign_of
-from replay.minimize.lab import Candidate, Counters, Lab, Shown, remove
+from replay.minimize.lab import Candidate, Counters, Lab, Shown, Tester
 from replay.minimize.odds import Odds
 from replay.minimize.part import Index, Part
 from replay.minimize.program import Program
@@ -29,7 +30,7 @@ from tracer.text import ops as in_ops
 from tracer.trace.data import TraceWithData
 from tracer.trace.file import Trace
 from tracer.trace.payloads import payload_path
-from tracer.verdict import Verdict, VerdictKind
+from tracer.verdict import SymptomKind, Verdict, VerdictKind
 
 FOCUS = 256
 """The most damaged ranges to look around: there, the ops that matter are likely to be."""
@@ -43,6 +44,10 @@ SHORT = 1_000
 
 TRIES = 20
 """Runs of a prefix until it shows a fault that does not show in every run."""
+
+HUNG = 5.0
+"""Seconds after which an op counts as hung, if a hang is what is sought: each test of a candidate
+that shows it takes so long."""
 
 LEAST = 5.0
 """Seconds that these runs may take though the time is up."""
@@ -94,7 +99,10 @@ def minimize_trace(
         before = earlier(source, options.out)
         if before is not None:
             say(f"{options.out}: going on from there")
-            whole_trace, source = source, stack.enter_context(TraceWithData(before))
+            copied = stack.enter_context(PrivateFolder(Use.REPLAY)).path / before.name
+            for path in (before, payload_path(before)):  # they are replaced before we are done
+                shutil.copyfile(path, copied.with_name(path.name))
+            whole_trace, source = source, stack.enter_context(TraceWithData(copied))
             verdict = None
         else:
             whole_trace = source
@@ -173,7 +181,7 @@ class _Job:
             jobs = self._options.jobs if self._replaying.driver.owns_image else 1
             with _tester(jobs, sought) as tester:
                 self._lab = Lab(
-                    self._source, self._watched(tester), self._folder, jobs, self._deadline,
+                    self._watched(tester), jobs, self._deadline,
                     Odds(self._rate(), self._options.sure), self._counters,
                 )  # fmt: skip
                 try:
@@ -209,6 +217,8 @@ class _Job:
             if seq is not None:
                 ends.add(index.seqs.index(seq.seq) + 1)
         options = replace(self._replaying, part=True, find=False, upto=None, runs=1)
+        if self._sign.what is SymptomKind.HANG:
+            options = replace(options, timeout=min(options.timeout, HUNG))
         tries = 1 if self._rate() is None else TRIES
         for end in sorted(ends):
             part = Part(index, positions[:end])
@@ -220,10 +230,10 @@ class _Job:
                 self._counters.ops += seen.ops
                 found = next((one for one in seen.signs if self._is_wanted(one)), None)
                 if found is not None:
-                    remove(path)
+                    _remove(path)
                     self._made.fault = str(found)
                     return part, Sought(found, options)
-            remove(path)
+            _remove(path)
         raise NotAgain
 
     def _is_wanted(self, sign: Sign) -> bool:
@@ -297,12 +307,10 @@ class _Job:
             made.others.append(Other(words, str(path), len(other.steps)))
         return program
 
-    def _watched(
-        self, tester: Callable[[Sequence[Path]], Sequence[Shown]]
-    ) -> Callable[[Sequence[Path]], Sequence[Shown]]:
-        """Return the tester; it says how far it is before each test."""
+    def _watched(self, tester: Callable[[Sequence[Path]], Sequence[Shown]]) -> Tester:
+        """Return a function that writes and tests candidates. Before, it says how far it is."""
 
-        def watched(paths: Sequence[Path]) -> Sequence[Shown]:
+        def watched(candidates: Sequence[Candidate]) -> Sequence[Shown]:
             counters = self._counters
             best = self._best
             left = "" if best is None else f"{in_ops(_length(best))} left, "
@@ -312,9 +320,29 @@ class _Job:
                 f"{left}{counters.tests:,} tests, {passes:.1f} passes, "
                 f"{rest // 60}:{rest % 60:02} of the time left"
             )
-            return tester(paths)
+            paths = [self._candidate(number, one) for number, one in enumerate(candidates)]
+            try:
+                return tester(paths)
+            finally:
+                for path in paths:
+                    _remove(path)
 
         return watched
+
+    def _candidate(self, number: int, candidate: Candidate) -> Path:
+        """Write a candidate to our own folder."""
+        path = self._folder / f"candidate-{number}.trace"
+        if isinstance(candidate, Part):
+            candidate.write(path)
+        else:
+            write_program(path, candidate, self._source)
+        return path
+
+
+def _remove(trace: Path) -> None:
+    """Remove a candidate's trace, with its payload store or the link to one."""
+    for path in (trace, payload_path(trace)):
+        path.unlink(missing_ok=True)
 
 
 def program_of(candidate: Candidate) -> Program:

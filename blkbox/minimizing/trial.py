@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blkbox.explain import explained
-from blkbox.signs import DATA, Sign, sign
+from blkbox.judging.explain import explained
+from blkbox.judging.signs import DATA, Sign, sign
 from replay.minimize.lab import Shown
 from replay.options import ReplayOptions
 from replay.outcome import Outcome, Stage

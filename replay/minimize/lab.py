@@ -9,16 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 from replay.minimize.odds import Odds
 from replay.minimize.part import Part
 from replay.minimize.program import Program
-from replay.minimize.writing import write_program
 from replay.run import OutOfTime
-from tracer.trace.data import TraceWithData
-from tracer.trace.payloads import payload_path
 
 SMALL = 20_000
 """Ops of a candidate that is worth a test which may turn out to be needless."""
@@ -41,8 +37,8 @@ class Shown:
     """Why the candidate could not be run; None if it could."""
 
 
-Tester = Callable[[Sequence[Path]], Sequence[Shown]]
-"""Runs traces, side by side, and returns what each has shown."""
+Tester = Callable[[Sequence[Candidate]], Sequence[Shown]]
+"""Runs candidates, side by side, and returns what each has shown."""
 
 
 @dataclass(slots=True)
@@ -63,11 +59,7 @@ class Counters:
 class Lab:
     """Where candidates are tested."""
 
-    source: TraceWithData
-    """The trace that is minimised."""
     run: Tester
-    folder: Path
-    """A folder for the candidates' traces."""
     jobs: int = 1
     """Runs side by side."""
     deadline: float = float("inf")
@@ -79,7 +71,6 @@ class Lab:
     undecidable: str | None = None
     """Why the last candidate that could not be run could not."""
     _known: dict[object, bool] = field(default_factory=dict)
-    _written: int = 0
 
     def shows(self, candidate: Candidate) -> bool:
         """Whether a candidate shows the fault. Raises OutOfTime, TraceError, StorageError."""
@@ -144,10 +135,7 @@ class Lab:
             return []
         if time.monotonic() > self.deadline:
             raise OutOfTime
-        paths = [self._write(candidate) for candidate in candidates]
-        results = self.run(paths)
-        for path in paths:
-            remove(path)
+        results = self.run(candidates)
         for candidate, result in zip(candidates, results, strict=True):
             self.counters.runs += 1
             self.counters.ops += result.ops
@@ -156,15 +144,6 @@ class Lab:
                 self._keep(words, candidate)
         return results
 
-    def _write(self, candidate: Candidate) -> Path:
-        self._written += 1
-        path = self.folder / f"candidate-{self._written}.trace"
-        if isinstance(candidate, Part):
-            candidate.write(path)
-        else:
-            write_program(path, candidate, self.source)
-        return path
-
     def _keep(self, words: str, candidate: Candidate) -> None:
         """Keep a program that shows another fault, if it is the smallest so far."""
         if _ops(candidate) > SMALL:
@@ -172,12 +151,6 @@ class Lab:
         program = candidate.program() if isinstance(candidate, Part) else candidate
         if words not in self.others or program.measure < self.others[words].measure:
             self.others[words] = program
-
-
-def remove(trace: Path) -> None:
-    """Remove a candidate's trace, with its payload store or the link to one."""
-    trace.unlink()
-    payload_path(trace).unlink(missing_ok=True)
 
 
 def _ops(candidate: Candidate) -> int:

@@ -101,6 +101,16 @@ READ = 16 << 20
 faults = []
 
 
+def broken(kind, error, trace):
+    """A bug of this script is no fault of the server."""
+    sys.__excepthook__(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(125)
+
+
+sys.excepthook = broken
+
+
 def fault(text):
     print(f"fault: {text}")
     faults.append(text)

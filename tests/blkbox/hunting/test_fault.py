@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from blkbox.hunting.fault import key_of
-from blkbox.signs import general
+from blkbox.judging.signs import general
 from tests.tracer.verdicts import VERDICT
 from tracer.driver.complaints import complaint, sanitizer_report
 from tracer.verdict import SymptomKind

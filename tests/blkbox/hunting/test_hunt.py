@@ -80,7 +80,10 @@ def test_a_fault_is_found_once_and_kept_with_all_that_shows_it(tmp_path: Path) -
     assert len(set(keys)) == len(keys)
     first = state["faults"][0]
     kept = tmp_path / "h" / first["folder"]
-    assert {path.name for path in kept.iterdir()} == {"fault.trace", "verdict.json", "report.html"}
+    assert {path.name for path in kept.iterdir()} == {
+        "fault.trace", "verdict.json", "report.html",
+        "small.trace", "small.payloads", "small.txt", "bug.py",
+    }  # fmt: skip
     verdict = blkbox.load_verdict(kept / "verdict.json")
     assert verdict.verdict == "damaged"
     assert verdict.culprit is not None

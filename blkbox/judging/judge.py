@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from blkbox.explain import explained
-from blkbox.hint import hint
+from blkbox.judging.explain import explained
+from blkbox.judging.hint import hint
 from replay.interleave import seeds
 from replay.locate import Culprit, Located, NoCulprit, locate
 from replay.locate.company import in_flight_with

@@ -1,0 +1,1 @@
+"""Run jobs side by side."""

@@ -1,0 +1,1 @@
+"""From a trace and a driver to a verdict: where ``replay`` and ``analysis`` meet."""
