@@ -278,10 +278,13 @@ def commands(verdict: Verdict) -> list[str]:
         first = str(max(0, culprit.seq - 10))
         return [shell(["trace", "show", trace, "--ops", "--from", first, "--to", seq])]
     sector = str(damage(verdict)[0].sector)
-    return [
+    found = [
         shell(["trace", "history", trace, "--sector", sector, "--at", seq]),
         shell(["trace", "checkout", trace, "--at", seq, "-o", "state.raw"]),
     ]
+    if verdict.command[:2] == ["trace", "replay"]:
+        found.append(shell(["trace", "minimize", *verdict.command[2:]]))
+    return found
 
 
 def dump(shown: SectorBytes) -> list[str]:

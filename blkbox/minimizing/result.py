@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from replay.minimize.program import Program, Step, groups
 from tracer.op import KIND_BY_NUMBER, Kind, flag_names
 from tracer.text import many, ops, printable
-from tracer.text import size as in_words
 from tracer.verdict import Verdict
 
 
@@ -105,7 +104,7 @@ def _words(step: Step, number: int) -> str:
     kind = KIND_BY_NUMBER[step.kind].label
     words = [f"#{number} {kind}"]
     if step.kind != Kind.FLUSH:
-        words.append(f"{in_words(step.length)} at {in_words(step.offset)}")
+        words.append(f"{exact(step.length)} at {exact(step.offset)}")
     words += flag_names(step.flags)
     if step.fill is not None:
         byte = step.fill.byte
@@ -113,6 +112,14 @@ def _words(step: Step, number: int) -> str:
     if step.connection > 1:
         words.append(f"on connection {step.connection}")
     return " ".join(words)
+
+
+def exact(count: int) -> str:
+    """Return a number of bytes in the largest unit of which it is a multiple: ``68 KiB``."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count and count % size == 0:
+            return f"{count // size} {unit}"
+    return f"{count} B" if count else "0"
 
 
 def page(result: Minimized) -> str:
@@ -123,7 +130,7 @@ def page(result: Minimized) -> str:
     left = f"{ops(result.ops_before)} -> {ops(result.ops)}"
     lines = [
         f"fault:    {printable(result.fault)}",
-        f"left:     {left}, on a disk of {in_words(result.size)}",
+        f"left:     {left}, on a disk of {exact(result.size)}",
         *_listed(result.steps),
     ]
     if result.shown_runs:

@@ -82,8 +82,8 @@ class Program:
         """The total order of programs: of two, the one with the smaller measure is simpler.
 
         Fewer steps come first, then fewer restarts, what a script can write down, fewer pairs in
-        flight together, connections and flags. Then comes what is easier to write down: patterns,
-        alignment, fewer bytes, lower offsets. The disk's size is last.
+        flight together, lower connections and fewer flags. Then comes what is easier to write
+        down: patterns, alignment, fewer bytes, lower offsets. The disk's size is last.
         """
         steps = self.steps
         return (
@@ -91,7 +91,7 @@ class Program:
             sum(step.restart for step in steps),
             groups(self) is None,
             sum(1 for _ in pairs(steps)),
-            len({step.connection for step in steps if step.kind != Kind.START}),
+            sum(max(1, step.connection) for step in steps if step.kind != Kind.START),
             sum(step.flags.bit_count() for step in steps),
             sum(step.fill is not None and step.fill.byte is None for step in steps),
             sum(_odd(step.offset) + _odd(step.length) for step in steps),

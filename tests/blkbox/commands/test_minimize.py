@@ -104,8 +104,8 @@ def test_a_race_in_qcow2_as_a_script_for_qemu_io(tmp_path: Path, groups: Any, mo
 def test_the_page(tmp_path: Path) -> None:
     driver = prepared(tmp_path, "write-split")
     page = trace("minimize", "w.trace", "--driver", driver, cwd=tmp_path, expect=1).stdout
-    assert "left:     28 ops -> 1 op, on a disk of 68.0 KiB\n" in page
-    assert "#0 write 8.0 KiB at 60.0 KiB of 0x01\n" in page
+    assert "left:     28 ops -> 1 op, on a disk of 68 KiB\n" in page
+    assert "#0 write 8 KiB at 60 KiB of 0x01\n" in page
     assert "shows in: 10 of 10 runs\n" in page
     with Trace(tmp_path / "w.trace") as whole, Trace(tmp_path / "w.min.trace") as small:
         assert small.header.minimized["trace"] == whole.header.id

@@ -57,6 +57,19 @@ VERDICT_VERBS: dict[str, list[str]] = {
 }
 SLOW_VERBS: dict[str, list[str]] = {
     "replay": ["replay", "T", "--driver", "raw", "--no-plot", "--timeout", "20"],
+    "minimize": [
+        "minimize",
+        "T",
+        "--driver",
+        "raw",
+        "--jobs",
+        "1",
+        "--timeout",
+        "20",
+        "-o",
+        "min.trace",
+        "--force",
+    ],
     "replay upto": ["replay", "T", "--driver", "raw", "--no-plot", "--upto", "mark 20"],
     "serve": ["serve", "T", "--", "true"],
 }
