@@ -252,7 +252,9 @@ class Player:
             sides = self._sides
             take_over(
                 sides.loop, sides.reference, sides.test, sides.comparison, self._unflushed_ranges,
-                changes(self._source, position, frozenset(self._forgotten | self._partial)),
+                lambda: changes(
+                    self._source, position, frozenset(self._forgotten | self._partial)
+                ),
                 self._options.timeout,
             )  # fmt: skip
             self._unflushed, self._unflushed_ranges = Unflushed(), RangeSet()

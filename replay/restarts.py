@@ -1,6 +1,6 @@
 """Restarts of the driver amid a run: where they come, and what they may lose."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -11,6 +11,7 @@ from tracer.disk.device import Device
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.mirror.comparison import Comparison
+from tracer.mirror.found import MAX_EVIDENCE
 from tracer.mirror.scope import USUAL
 from tracer.mirror.sweep import sweep
 from tracer.op import MUTATING, Kind, Op
@@ -69,21 +70,41 @@ def take_over(
     test: Device,
     comparison: Comparison,
     where: RangeSet,
-    done: Iterator[Change],
+    done: Callable[[], Iterator[Change]],
     timeout: float = TIMEOUT,
 ) -> None:
     """Bring the reference in line with what a restart has lost of changes that were not durable.
 
-    ``where`` is what these changed, ``done`` has all changes. What the restart may not lose stays:
-    it is damage. What the driver does not answer, the next op shows. Raises TraceError.
+    ``where`` is what these changed, ``done`` returns all changes. What the restart may not lose
+    stays: it is damage. What the driver does not answer, the next op shows. Raises TraceError.
     """
-    found = sweep(
-        loop, reference, test, comparison,
-        scope=replace(USUAL, only=where), label="comparing after a restart", timeout=timeout,
-    )  # fmt: skip
-    if not found.damage:
-        return
-    broken = {one.offset for one in broken_promises(found.evidence, done, comparison.trim_rule)}
-    for piece in found.evidence:
-        if piece.offset not in broken:
-            reference.execute(int(Kind.WRITE), 0, piece.offset, len(piece.actual), piece.actual)
+    for part in _parts(where):
+        found = sweep(
+            loop, reference, test, comparison,
+            scope=replace(USUAL, only=part), label="comparing after a restart", timeout=timeout,
+        )  # fmt: skip
+        if not found.damage:
+            continue
+        broken = {
+            one.offset for one in broken_promises(found.evidence, done(), comparison.trim_rule)
+        }
+        for piece in found.evidence:
+            if piece.offset not in broken:
+                reference.execute(int(Kind.WRITE), 0, piece.offset, len(piece.actual), piece.actual)
+
+
+def _parts(where: RangeSet) -> Iterator[RangeSet]:
+    """Cut ranges into sets of at most MAX_EVIDENCE bytes: of that much, a comparison keeps what it
+    has found."""
+    part, room = RangeSet(), MAX_EVIDENCE
+    for start, end in where:
+        while start < end:
+            stop = min(end, start + room)
+            part.add(start, stop)
+            room -= stop - start
+            start = stop
+            if not room:
+                yield part
+                part, room = RangeSet(), MAX_EVIDENCE
+    if part:
+        yield part

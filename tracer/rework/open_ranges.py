@@ -4,7 +4,7 @@ import heapq
 
 from tracer.candidates.candidates import Candidates
 from tracer.candidates.value import BEFORE, FOREVER, Value
-from tracer.op import MUTATING, Conflicts, Op, TrimRule, conflicting
+from tracer.op import MUTATING, Conflicts, Kind, Op, TrimRule, conflicting
 from tracer.ranges import RangeSet
 from tracer.trace.file import Trace
 from tracer.trace.order import by_seq
@@ -37,14 +37,19 @@ class _Contested:
         self._candidates = Candidates()
         self._in_flight: dict[int, tuple[Op, Value]] = {}
         self._completions: list[tuple[int, int]] = []
+        self._trimmed = RangeSet()
+        """Where a trim, after which the disk may hold anything, conflicted with another change."""
 
     def submitted(self, op: Op) -> None:
         """The next op is submitted. What completed before is done."""
         self._complete(op.submitted)
         self._event += 1
         value = Value.of(op, None, self._event, self._rule)
+        self._trimmed.remove(op.offset, op.end)
         for other in conflicting(op, (one for one, _ in self._in_flight.values())):
             start, end = max(op.offset, other.offset), min(op.end, other.end)
+            if self._rule is TrimRule.ANY and (op.kind == Kind.TRIM) != (other.kind == Kind.TRIM):
+                self._trimmed.add(start, end)
             self._candidates.track(start, end, [self._in_flight[other.seq][1]])
         self._candidates.submitted(value, op.offset, op.end)
         self._in_flight[op.seq] = op, value
@@ -53,7 +58,10 @@ class _Contested:
     def at_the_end(self) -> RangeSet:
         """Let all ops complete. Return what is open then."""
         self._complete(None)
-        return RangeSet(self._candidates.unsettled())
+        left = self._trimmed.copy()
+        for start, end in self._candidates.unsettled():
+            left.add(start, end)
+        return left
 
     def _complete(self, before: int | None) -> None:
         while self._completions and (before is None or self._completions[0][0] < before):
