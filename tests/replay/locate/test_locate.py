@@ -136,6 +136,7 @@ def test_the_story_is_short_and_says_what_to_do_next(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) <= 25
     assert "confirmed: wrong with it in 3 of 3 runs, right without it in 3 of 3" in done.stdout
-    history = lines[-2].removeprefix("next:").split()
+    history = lines[-3].removeprefix("next:").split()
     assert history == ["trace", "history", "w.trace", "--sector", "40", "--at", "17"]
-    assert lines[-1].split() == ["trace", "checkout", "w.trace", "--at", "17", "-o", "state.raw"]
+    assert lines[-2].split() == ["trace", "checkout", "w.trace", "--at", "17", "-o", "state.raw"]
+    assert lines[-1].split() == ["trace", "minimize", "w.trace", "--driver", str(driver)]
