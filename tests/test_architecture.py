@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("tracer", "replay", "analysis", "blkbox")
 
 TRACER = ("tracer", "tracer.candidates", "tracer.nbd", "tracer.disk", "tracer.trace",
-          "tracer.driver", "tracer.mirror")  # fmt: skip
+          "tracer.driver", "tracer.below", "tracer.mirror")  # fmt: skip
 FRAMES = (*TRACER, "analysis.frames")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tracer.disk": ("tracer", "tracer.nbd"),
     "tracer.trace": ("tracer",),
     "tracer.driver": ("tracer", "tracer.nbd", "tracer.disk"),
+    "tracer.below": ("tracer", "tracer.disk", "tracer.trace", "tracer.driver"),
     "tracer.mirror": ("tracer", "tracer.candidates", "tracer.nbd", "tracer.disk"),
     "tracer.recording": TRACER,
     "tracer.rework": TRACER,
@@ -34,6 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "replay": TRACER,
     "replay.generate": TRACER,
     "replay.locate": (*TRACER, "replay"),
+    "replay.below": (*TRACER, "replay"),
     # explains
     "analysis": ("analysis.frames", "analysis.story", "tracer"),
     "analysis.frames": TRACER,
@@ -44,11 +46,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "analysis.interop": FRAMES,
     # what a user types and what a program imports
     "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "replay",
-               "replay.generate", "replay.locate", "analysis", "analysis.story",
+               "replay.generate", "replay.locate", "replay.below", "analysis", "analysis.story",
                "analysis.provenance", "analysis.plots", "analysis.report", "analysis.interop"),
     "blkbox.hunt": (*TRACER, "replay", "replay.generate", "blkbox"),
     "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
-                        "replay.generate", "analysis", "analysis.story", "analysis.plots",
+                        "replay.generate", "replay.below", "analysis", "analysis.story",
+                        "analysis.plots",
                         "analysis.report", "analysis.interop", "blkbox", "blkbox.hunt"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""

@@ -1,0 +1,101 @@
+"""Run a trace once on a driver, with the driver's lower ops logged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay.options import ReplayOptions
+from replay.outcome import Outcome
+from replay.player import Player, PlayOptions, Sides
+from replay.start import plan
+from tracer.below.clock import Clock
+from tracer.below.events import Event, joined
+from tracer.below.log_writes import entries
+from tracer.below.qemu import logged
+from tracer.disk import sparse
+from tracer.disk.file import FileDevice
+from tracer.disk.loop import Loop
+from tracer.disk.room import check_room
+from tracer.driver.driver import Driver
+from tracer.driver.served import Served
+from tracer.mirror.comparison import Comparison
+from tracer.nbd.protocol import TransmissionFlag
+from tracer.op import Conflicts, OnConflict
+from tracer.progress import bar
+from tracer.trace.data import TraceWithData
+
+REMEDY = "make room, or set TMPDIR"
+
+
+@dataclass(frozen=True, slots=True)
+class LowerRun:
+    """A run of a trace, and what the driver did to its image file."""
+
+    driver: Driver
+    """The driver, without a log below it. Its images have the same backing file, if any."""
+    start: Path
+    """The image before the first op."""
+    image: Path
+    """The image after the driver has stopped."""
+    log: Path
+    """What the lower ops wrote (tracer/below/log_writes.py)."""
+    events: list[Event]
+    outcome: Outcome
+    """What the ops themselves showed: a driver may fail without a power cut."""
+    stop: str | None
+    """What went wrong when the driver stopped."""
+    flushes: bool
+    """Whether the driver takes flushes; otherwise each op is durable once it is done."""
+    start_ops: int
+    """The first ops of the trace, which were not played: the image holds their data."""
+
+
+def run_logged(
+    source: TraceWithData,
+    options: ReplayOptions,
+    cache: str | None = None,
+    progress: Callable[[int], None] = lambda more: None,
+) -> LowerRun:
+    """Run the trace once. The driver is never restarted: its log would begin anew.
+
+    Raises as ``replay.runner.Runner.run``, and UsageError if nothing can be put below the driver.
+    """
+    start = plan(source, options)
+    start.build(source)
+    driver, size = start.driver, source.trace.header.size
+    folder = options.work / "below"
+    folder.mkdir(parents=True)
+    raw, image = folder / "reference.raw", folder / f"test.{driver.suffix}"
+    before, log = folder / f"start.{driver.suffix}", folder / "log"
+    serving = logged(driver, log, cache)
+    start.make_reference(raw)
+    driver.create_image(image, size)
+    sparse.copy(str(image), str(before))
+    log.touch()
+    comparison = Comparison(source.trace.header.trim)
+    hold = options.conflicts is OnConflict.HOLD or (
+        options.conflicts is None and source.trace.header.conflicts is Conflicts.HELD
+    )
+    play = PlayOptions(
+        order=options.order, first=start.ops, upto=options.upto, timeout=options.timeout,
+        allowed=options.allowed, connections=options.connections, hold=hold, restarts=False,
+    )  # fmt: skip
+    with (
+        Loop() as loop,
+        Clock(log, image) as clock,
+        FileDevice(raw, durable=False) as reference,
+        Served(serving, loop, image, size) as served,
+        bar("recording lower ops", source.trace.count, "ops") as shown,
+    ):
+        device = served.running.device
+        flushes = bool(device.export.flags & TransmissionFlag.SEND_FLUSH)
+        sides = Sides(loop, reference, device, comparison, served, clock)
+        outcome = Player(source, sides, play).play(shown)
+        stop = served.running.stop() if outcome.lost is None else None
+        check_room(folder, REMEDY)
+        moments = clock.moments
+    raw.unlink()
+    events = list(joined(moments, entries(log), before.stat().st_size))
+    return LowerRun(
+        driver, before, image, log, events, outcome, stop, flushes, start.ops,
+    )  # fmt: skip
