@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         strip,
         verify,
     )
+    from blkbox.power import powercut
     from tracer.errors import BlkboxError
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "mark",
     "open",
     "plot",
+    "powercut",
     "record",
     "replay",
     "report",
@@ -75,10 +77,10 @@ def __getattr__(name: str) -> Any:
     # Python looks into the current folder first, where a user may have a folder "tracer" too.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from blkbox import draw, jobs
+    from blkbox import draw, jobs, power
     from tracer.errors import BlkboxError
 
-    home = draw if name == "plot" else jobs
+    home = {"plot": draw, "powercut": power}.get(name, jobs)
     return BlkboxError if name == "BlkboxError" else getattr(home, name)
 
 

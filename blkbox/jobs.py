@@ -37,7 +37,7 @@ def _silent(_: str) -> None:
 
 
 @contextmanager
-def _only_our_errors() -> Iterator[None]:
+def only_our_errors() -> Iterator[None]:
     """Turn an OSError into a StorageError."""
     try:
         yield
@@ -132,7 +132,7 @@ def record(
     )
     if not command:
         raise UsageError("there is no guest: give its command")
-    with _only_our_errors():
+    with only_our_errors():
         return record(options, say)
 
 
@@ -209,7 +209,7 @@ def replay(
         raise UsageError("--timeout must be above 0")
     if keep is not None and Path(keep).exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
-    with _only_our_errors(), ExitStack() as stack:
+    with only_our_errors(), ExitStack() as stack:
         source = stack.enter_context(TraceWithData(Path(trace)))
         ops = count_upto(source.trace, upto) if upto is not None else None
         sweep()
@@ -264,7 +264,7 @@ def generate(
     from replay.generate.profiles import parse_profile
     from replay.generate.writing import generate
 
-    with _only_our_errors():
+    with only_our_errors():
         return generate(
             Path(trace), parse_profile(profile), seed=seed, ops=ops, size=size, force=force
         )
@@ -281,7 +281,7 @@ def open(trace: Pathlike) -> "Frames":
     """
     import analysis
 
-    with _only_our_errors():
+    with only_our_errors():
         return analysis.open(trace)
 
 
@@ -335,7 +335,7 @@ def draw_damage(
     from tracer.files import PICTURES, check_new
 
     check_new(Path(picture), force, PICTURES)
-    with _only_our_errors(), open(verdict.trace if trace is None else trace) as frames:
+    with only_our_errors(), open(verdict.trace if trace is None else trace) as frames:
         plots.save(plots.damage(frames, verdict), Path(picture))
 
 
@@ -385,7 +385,7 @@ def report(
     reads = READS_OF_TRACE if verdict is None else READS_OF_VERDICT
 
     with (
-        _only_our_errors(),
+        only_our_errors(),
         open(path) as frames,
         bar("reading", frames.records * reads, "ops") as progress,
     ):
@@ -416,7 +416,7 @@ def checkout(
     """
     from tracer.rework.checkout import checkout
 
-    with _only_our_errors():
+    with only_our_errors():
         return checkout(Path(trace), Path(image), at, force=force)
 
 
@@ -442,7 +442,7 @@ def cut(
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import last_op, resolve, resolve_upto
 
-    with _only_our_errors(), TraceWithData(Path(trace)) as source:
+    with only_our_errors(), TraceWithData(Path(trace)) as source:
         begin = resolve(source.trace, first)
         end = resolve_upto(source.trace, last) if last is not None else last_op(source.trace) + 1
         return cut(source, begin, end, Path(out), force=force)
@@ -457,7 +457,7 @@ def strip(trace: Pathlike, out: Pathlike, *, force: bool = False) -> "Stripped":
     """
     from tracer.rework.strip import strip
 
-    with _only_our_errors():
+    with only_our_errors():
         return strip(Path(trace), Path(out), force=force)
 
 
@@ -468,7 +468,7 @@ def verify(trace: Pathlike) -> "Verification":
     """
     from tracer.rework.verify import verify
 
-    with _only_our_errors():
+    with only_our_errors():
         return verify(Path(trace))
 
 
@@ -522,7 +522,7 @@ def serve(
         export_name=parse_name(export_name),
     )  # fmt: skip
     with ExitStack() as stack:
-        with _only_our_errors():
+        with only_our_errors():
             served = stack.enter_context(serving(options, say))
         yield served
 

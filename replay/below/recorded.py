@@ -33,6 +33,8 @@ class LowerRun:
 
     driver: Driver
     """The driver, without a log below it. Its images have the same backing file, if any."""
+    served: Driver
+    """The same with the log, as it was run."""
     start: Path
     """The image before the first op."""
     image: Path
@@ -97,5 +99,5 @@ def run_logged(
     raw.unlink()
     events = list(joined(moments, entries(log), before.stat().st_size))
     return LowerRun(
-        driver, before, image, log, events, outcome, stop, flushes, start.ops,
+        driver, serving, before, image, log, events, outcome, stop, flushes, start.ops,
     )  # fmt: skip

@@ -50,6 +50,15 @@ def over(driver: Driver, file: str, cache: str | None = None) -> Driver:
     return replace(driver, serve=(*words, "--image-opts", f"{node},{file}"))
 
 
+def node_of(driver: Driver) -> tuple[dict[str, str], list[str]]:
+    """Return the options of a driver's format node, and the words that name the objects that it
+    needs. Raises UsageError as ``over``."""
+    words, node = _node(driver)
+    options = dict(option.split("=", 1) for option in node.split(","))
+    at = words.index("--object") if "--object" in words else len(words)
+    return options, words[at : at + 2]
+
+
 def cache_of(driver: Driver) -> str:
     """Return the cache mode that a driver's command names, or qemu-nbd's own."""
     named = [word.partition("=")[2] for word in driver.serve or () if word.startswith("--cache=")]
