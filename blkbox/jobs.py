@@ -120,12 +120,12 @@ def record(
         image=None if image is None else Path(image),
         size=size,
         fresh=fresh,
-        payloads=_choice(Payloads, payloads),
-        on_mismatch=_choice(OnMismatch, on_mismatch),
-        trim=_choice(TrimRule, trim),
-        conflicts=_choice(OnConflict, conflicts),
+        payloads=choice(Payloads, payloads),
+        on_mismatch=choice(OnMismatch, on_mismatch),
+        trim=choice(TrimRule, trim),
+        conflicts=choice(OnConflict, conflicts),
         trust_start=trust_start,
-        scope=Scope(_choice(Compare, compare), thorough),
+        scope=Scope(choice(Compare, compare), thorough),
         allowed=parse_errnos(allow_errno),
         sync=sync,
         force=force,
@@ -214,7 +214,7 @@ def replay(
         ops = count_upto(source.trace, upto) if upto is not None else None
         sweep()
         work = keep or stack.enter_context(PrivateFolder(Use.REPLAY)).path
-        scope = Scope(_choice(Compare, compare), thorough)
+        scope = Scope(choice(Compare, compare), thorough)
         build = parse_driver(fspath(driver))
         if scope.leaves_noise(source.trace.header.size):
             build = build.left_noisy()
@@ -222,9 +222,9 @@ def replay(
             driver=build,
             work=Path(work),
             reader=parse_driver(fspath(reopen_with)) if reopen_with is not None else None,
-            start=None if start == "auto" else _choice(StartKind, start, "auto", name="--start "),
+            start=None if start == "auto" else choice(StartKind, start, "auto", name="--start "),
             order=Order(seed, depth),
-            conflicts=None if conflicts is None else _choice(OnConflict, conflicts),
+            conflicts=None if conflicts is None else choice(OnConflict, conflicts),
             connections=connections,
             restart_every=restart_every,
             upto=ops,
@@ -530,7 +530,7 @@ def serve(
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def _choice(kind: type[Choice], value: str, *others: str, name: str = "") -> Choice:
+def choice(kind: type[Choice], value: str, *others: str, name: str = "") -> Choice:
     """Return the enum member with this value. Raises UsageError if there is none, with the option's
     name. ``others`` are further values that the user may give."""
     try:

@@ -4,7 +4,7 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blkbox.jobs import Pathlike, only_our_errors
+from blkbox.jobs import Pathlike, choice, only_our_errors
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ def powercut(
     *,
     driver: Pathlike,
     cache: str | None = None,
+    through: str = "auto",
     time: float | None = 60.0,
     states: int | str | None = None,
     seed: int = 0,
@@ -32,6 +33,8 @@ def powercut(
     whose ``serve`` is qemu-nbd.
     ``cache``: the cache mode of qemu-nbd: ``writeback`` (its default), ``writethrough``, ``none``,
     ``directsync`` or ``unsafe``.
+    ``through``: how the driver's own ops are seen: by a ``fuse`` file, by QEMU's ``blklogwrites``,
+    or ``auto``: by a FUSE file if that can be used here (docs/powercut.md has the difference).
     ``time``: the seconds that crash states are judged for; None: no limit.
     ``states``: how many states to judge at most, or ``"all"``, which needs no ``time``; None: as
     many as the time allows.
@@ -45,7 +48,7 @@ def powercut(
     """
     from replay.below.powercut import CutOptions
     from replay.below.powercut import powercut as cut
-    from replay.below.recorded import run_logged
+    from replay.below.recorded import Through, run_logged
     from replay.options import Order, ReplayOptions
     from tracer.below.qemu import CACHES, by_qemu
     from tracer.disk.private import PrivateFolder, Use, sweep
@@ -63,6 +66,8 @@ def powercut(
     if keep is not None and Path(keep).exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
     build = by_qemu(parse_driver(fspath(driver)))
+    if not build.owns_image:
+        raise UsageError(f"{build.name}: its image is not a file of ours, so nothing goes below it")
     if not build.starts_blank:
         raise UsageError(f"{build.name}: its new images hold noise, so nothing can be compared")
     with (
@@ -76,7 +81,8 @@ def powercut(
             upto=count_upto(source.trace, upto) if upto is not None else None,
             allowed=parse_errnos(allow_errno),
         )  # fmt: skip
-        run = run_logged(source, options, cache)
+        seen = None if through == "auto" else choice(Through, through, "auto", name="--through ")
+        run = run_logged(source, options, cache, seen)
         if keep is not None:
             Path(keep).mkdir()
         cutting = CutOptions(

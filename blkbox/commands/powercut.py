@@ -16,8 +16,7 @@ def powercut(
         str,
         typer.Option(
             metavar="DRIVER",
-            help="The driver under test: qcow2, raw, ..., FORMAT@DIR, or a .toml file that runs "
-            "qemu-nbd.",
+            help="The driver under test: qcow2, raw, ..., FORMAT@DIR, or a .toml file.",
         ),
     ],
     cache: Annotated[
@@ -27,6 +26,10 @@ def powercut(
             help="The cache mode of qemu-nbd: writeback, writethrough, none, directsync, unsafe.",
         ),
     ] = None,
+    through: Annotated[
+        str,
+        typer.Option(metavar="fuse|blklogwrites|auto", help="How the driver's own ops are seen."),
+    ] = "auto",
     time: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long to judge, like 90s or 10m [60s].")
     ] = None,
@@ -68,8 +71,8 @@ def powercut(
 
     limit = parse_duration(time) if time is not None else None if states is not None else 60.0
     found = blkbox.powercut(
-        trace, driver=driver, cache=cache, time=limit, seed=seed, depth=depth, upto=upto,
-        states=int(states) if states is not None and states.isdigit() else states,
+        trace, driver=driver, cache=cache, through=through, time=limit, seed=seed, depth=depth,
+        upto=upto, states=int(states) if states is not None and states.isdigit() else states,
         timeout=timeout, allow_errno=allow_errno, keep=keep,
     )  # fmt: skip
     print(json.dumps({"schema": 1, **asdict(found)}, indent=2) if as_json else words(found))

@@ -142,6 +142,8 @@ class PowerCut:
     trace: str
     driver: str
     cache: str
+    through: str
+    """How the lower ops were seen."""
     reason: str | None
     ops: int = 0
     """Guest ops that were run."""

@@ -26,7 +26,7 @@ from tracer.disk.loop import Loop
 from tracer.disk.private import PrivateFolder, Use
 from tracer.driver.command import exit_text, signal_group
 from tracer.driver.driver import GUARD, START_TIMEOUT, Driver
-from tracer.errors import DriverError, NbdError, Unreachable
+from tracer.errors import DriverError, NbdError, Unreachable, UsageError
 from tracer.interrupts import held
 from tracer.nbd.uri import Address
 
@@ -218,10 +218,12 @@ def opener(driver: Driver, loop: Loop) -> Opener:
 def _daemon(driver: Driver) -> str | None:
     """Return the path of the storage daemon of the same build, or None. A build's own tree has it
     in a folder of its name."""
-    serve = driver.serve or ("",)
-    qemu_nbd = Path(shutil.which(serve[0]) or serve[0])
-    if qemu_nbd.name != "qemu-nbd":
+    try:
+        node_of(driver)
+    except UsageError:  # it is another program, or its image is named in a way of its own
         return None
+    program = (driver.serve or ("",))[0]
+    qemu_nbd = Path(shutil.which(program) or program)
     for place in (qemu_nbd.parent, qemu_nbd.parent / "storage-daemon"):
         found = shutil.which(str(place / "qemu-storage-daemon"))
         if found is not None:

@@ -19,7 +19,7 @@ from replay.below.opened import CannotOpen, Opener, opener
 from replay.below.points import Crash, Points
 from replay.below.promises import NEVER, Promises
 from replay.below.recorded import LowerRun
-from replay.below.repair import Check, is_dirty, repaired
+from replay.below.repair import Check, is_dirty, repaired, repaired_path
 from replay.below.sample import batches
 from replay.below.shrink import shrunk
 from tracer.below.qemu import THROUGH, cache_of
@@ -80,7 +80,8 @@ def powercut(
     lower = lower_ops(run.events)
     points = Points(lower, options.seed)
     found = PowerCut(
-        VerdictKind.CLEAN, str(source.trace.path), run.driver.name, cache, None,
+        VerdictKind.CLEAN, str(source.trace.path), run.driver.name, cache,
+        run.through, None,
         ops=run.outcome.replayed, lower=dict(Counter(op.kind.label for op in lower)),
         points=points.count, states=points.states, seed=options.seed,
     )  # fmt: skip
@@ -189,13 +190,7 @@ class _Cutting:
             return
         self.known[key] = crash.point
         self.judged += 1
-        check = Check(self.run.driver, self.image.path)
-        try:
-            seen = self._look(crash)
-            says = check.found()
-        finally:
-            check.close()
-        self.checked += check.runs
+        seen, says = self._checked(crash)
         self.repaired += seen.repaired
         if says is not None:
             old = self.checks.get(says, CheckFound(says, 0, number))
@@ -203,6 +198,24 @@ class _Cutting:
         if seen.fails:
             self.damaged += 1
             self._note(number, crash, seen)
+
+    def _checked(self, crash: Crash) -> tuple[Seen, str | None]:
+        """Judge the image, which is built, and run the check command on it meanwhile. What is
+        repaired first is checked after that. Return what the check says, too."""
+        driver, image = self.run.driver, self.image.path
+        check = None if is_dirty(driver.suffix, image) else Check(driver, image)
+        try:
+            seen = self._look(crash)
+            if seen.repaired:
+                if check is not None:
+                    check.close()
+                check = Check(driver, repaired_path(driver, image))
+            says = check.found() if check is not None else None
+        finally:
+            if check is not None:
+                check.close()
+        self.checked += check is not None and check.runs
+        return seen, says
 
     def _look(self, crash: Crash) -> Seen:
         """Open the image, which is built, and judge what it holds."""

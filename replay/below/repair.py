@@ -58,13 +58,18 @@ def repair_command(driver: Driver) -> tuple[str, ...] | None:
     return (*check[:at], "-r", "all", *check[at:])
 
 
+def repaired_path(driver: Driver, image: Path) -> Path:
+    """Return where ``repaired`` puts its copy."""
+    return image.with_name(f"repaired.{driver.suffix}")
+
+
 def repaired(driver: Driver, image: Path) -> Path | None:
     """Return a copy of an image that was repaired as its format prescribes; None if nothing can be
     repaired. Raises OSError."""
     command = repair_command(driver)
     if command is None:
         return None
-    copy = image.with_name(f"repaired.{driver.suffix}")
+    copy = repaired_path(driver, image)
     copy.unlink(missing_ok=True)
     sparse.copy(str(image), str(copy))
     subprocess.run(

@@ -27,28 +27,31 @@ class Done:
 Event = Sent | Done | LowerOp
 
 
-def joined(moments: Iterable[Moment], ops: Iterable[LowerOp], size: int) -> Iterator[Event]:
+def joined(
+    moments: Iterable[Moment], ops: Iterable[LowerOp], size: int | None = None
+) -> Iterator[Event]:
     """Yield guest and lower ops in the order in which they happened, as far as the log tells.
 
     A lower op that was not whole in the log at a moment comes after it. ``size`` is the image
-    file's size at the start, in bytes: where a moment finds it larger than writes have made it, or
-    smaller, a TRUNCATE comes before all that followed the moment before.
+    file's size at the start, in bytes, if the log has no truncations: where a moment finds it
+    larger than writes have made it, or smaller, a TRUNCATE comes before all that followed the
+    moment before.
     """
     lower = iter(ops)
     number = 0
     upcoming = next(lower, None)
     for moment in moments:
         waiting = []
-        reached = size
+        reached = size or 0
         while upcoming is not None and upcoming.log_end <= moment.log:
             waiting.append(upcoming)
             if upcoming.kind in (LowerKind.WRITE, LowerKind.ZERO):
                 reached = max(reached, upcoming.end)
             upcoming = next(lower, None)
-        if moment.image != reached:
+        if size is not None and moment.image != reached:
             yield LowerOp(number, LowerKind.TRUNCATE, 0, moment.image)
             number += 1
-        size = moment.image
+        size = None if size is None else moment.image
         for op in waiting:
             yield _numbered(op, number)
             number += 1

@@ -49,12 +49,17 @@ def entries(log: Path) -> Iterator[LowerOp]:
         size = os.fstat(fd).st_size
         number, at = 0, SECTOR
         while at + SECTOR <= size:
-            sector, count, flags, _ = ENTRY.unpack_from(os.pread(fd, SECTOR, at))
+            head = os.pread(fd, SECTOR, at)
+            sector, count, flags, named = ENTRY.unpack_from(head)
+            if flags == MARK and not count:
+                size_now = _truncated(head[ENTRY.size : ENTRY.size + named], at)
+                yield LowerOp(number, LowerKind.TRUNCATE, 0, size_now, log_at=at,
+                              log_end=at + SECTOR)  # fmt: skip
+                number += 1
+                at += SECTOR
+                continue
             if flags & ~(FLUSH | FUA | DISCARD) or not (flags or count):
-                raise Undecidable(
-                    f"the log of lower ops is torn at byte {at}: QEMU before 7.2.9 spoils it where "
-                    "lower zeroes overlap with other lower ops; use a newer build, or --depth 1"
-                )
+                raise _torn(at)
             data_at, offset, length = at + SECTOR, sector * SECTOR, count * SECTOR
             fua = bool(flags & FUA)
             if flags & FLUSH:  # it comes before the entry's own data
@@ -76,6 +81,61 @@ def entries(log: Path) -> Iterator[LowerOp]:
             at = data_at
     finally:
         os.close(fd)
+
+
+TRUNCATE = b"truncate "
+"""How a mark of ours begins that says which size the file got: the format has no such entry."""
+
+
+class LogWriter:
+    """Appends entries to a log in sectors of 512 bytes. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.pwrite(self._fd, SUPER.pack(MAGIC, VERSION, 0, SECTOR).ljust(SECTOR, b"\0"), 0)
+        self._at = SECTOR
+
+    def write(self, offset: int, data: bytes) -> None:
+        """A write of whole sectors."""
+        self.entry(offset, offset + len(data), 0, data)
+
+    def zero(self, start: int, end: int) -> None:
+        """A write of zeroes, which take no room."""
+        self.entry(start, end, 0)
+        self._at += end - start
+        os.ftruncate(self._fd, self._at)
+
+    def truncate(self, size: int) -> None:
+        """The file got another size, in bytes."""
+        name = TRUNCATE + str(size).encode()
+        self._append(ENTRY.pack(0, 0, MARK, len(name)) + name)
+
+    def entry(self, start: int, end: int, flags: int, data: bytes = b"") -> None:
+        """An entry for the bytes ``[start, end)`` of the file, with its data, if it has any."""
+        head = ENTRY.pack(start // SECTOR, (end - start) // SECTOR, flags, 0)
+        self._append(head.ljust(SECTOR, b"\0") + data)
+
+    def _append(self, entry: bytes) -> None:
+        entry = entry.ljust(SECTOR, b"\0")
+        written = 0
+        while written < len(entry):
+            written += os.pwrite(self._fd, memoryview(entry)[written:], self._at + written)
+        self._at += len(entry)
+
+
+def _truncated(name: bytes, at: int) -> int:
+    """Return the size in a mark of ours. Raises Undecidable."""
+    digits = name.removeprefix(TRUNCATE)
+    if not (name.startswith(TRUNCATE) and digits.isdigit()):
+        raise _torn(at)
+    return int(digits)
+
+
+def _torn(at: int) -> Undecidable:
+    return Undecidable(
+        f"the log of lower ops is torn at byte {at}: QEMU before 7.2.9 spoils it where lower "
+        "zeroes overlap with other lower ops; use a newer build, --depth 1 or --through fuse"
+    )
 
 
 def _digest(fd: int, at: int, length: int) -> bytes:

@@ -44,10 +44,17 @@ def over(driver: Driver, file: str, cache: str | None = None) -> Driver:
     Raises UsageError if the driver does not run qemu-nbd on an image.
     """
     words, node = _node(driver)
-    if cache is not None:
-        words = [word for word in words if not word.startswith("--cache")]
-        words.append(f"--cache={cache}")
-    return replace(driver, serve=(*words, "--image-opts", f"{node},{file}"))
+    words += ["--image-opts", f"{node},{file}"]
+    return cached(replace(driver, serve=tuple(words)), cache)
+
+
+def cached(driver: Driver, cache: str | None) -> Driver:
+    """Return the driver with a cache mode of qemu-nbd. Raises UsageError as ``over``."""
+    if cache is None:
+        return driver
+    _node(driver)
+    program, *words = [word for word in driver.serve or () if not word.startswith("--cache=")]
+    return replace(driver, serve=(program, f"--cache={cache}", *words))
 
 
 def node_of(driver: Driver) -> tuple[dict[str, str], list[str]]:
@@ -69,7 +76,7 @@ def _node(driver: Driver) -> tuple[list[str], str]:
     """Return the words of a driver's command without its image, and the format node's options."""
     words = list(driver.serve or ())
     if words and Path(words[0]).name == "qemu-nbd":
-        if "--image-opts" in words and "file.driver=file,file.filename={image_option}" in words[-1]:
+        if "--image-opts" in words and "{image_option}" in words[-1]:
             at = words.index("--image-opts")
             return words[:at], words[-1].partition(",file.driver=")[0]
         form = [word for word in words if word.startswith("--format=")]

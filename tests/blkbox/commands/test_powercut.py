@@ -8,7 +8,8 @@ import pytest
 
 from replay.below.points import Crash, Points
 from tests.kit.command import trace
-from tests.kit.peers import need
+from tests.kit.drivers import NBDKIT, toml
+from tests.kit.peers import need, need_fuse
 from tests.kit.powercuts import FLUSH, KIB, Request, serial
 from tests.replay.below.test_image import naive
 from tracer.below.log_writes import entries
@@ -40,26 +41,86 @@ REUSED: list[Request] = [
 """qcow2 frees a cluster by the trim, and uses it again before that is on the disk."""
 
 
+SPANNING: list[Request] = [
+    (Kind.WRITE, 0, 64 * KIB, 0),
+    (Kind.WRITE, 64 * KIB, 64 * KIB, 0),
+    FLUSH,
+    (Kind.ZERO, 64 * KIB, 64 * KIB, int(Flag.NO_HOLE)),
+    FLUSH,
+    (Kind.WRITE, 32 * KIB, 64 * KIB, 0),
+]
+"""The last write spans a data cluster and a preallocated zero cluster of qcow2."""
+
+
+def nbdkit(folder: Path, *words: str) -> str:
+    need("nbdkit")
+    need_fuse()
+    create = ["truncate", "-s", "{size}", "{image}"]
+    return toml(folder, create=create, serve=[*NBDKIT, *words])
+
+
 def cut(folder: Path, *arguments: object, expect: int) -> dict[str, Any]:
     done = trace("powercut", "t.trace", *arguments, "--json", cwd=folder, expect=expect)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
+@pytest.mark.parametrize("through", ["fuse", "blklogwrites"])
 @pytest.mark.parametrize("driver", ["raw", "qcow2", "vmdk", "vdi", "qed", "vhdx", "vpc"])
-def test_writes_and_flushes_survive(tmp_path: Path, driver: str) -> None:
+def test_writes_and_flushes_survive(tmp_path: Path, driver: str, through: str) -> None:
     need("qemu-nbd")
+    if through == "fuse":
+        need_fuse()
     serial(tmp_path / "t.trace", WRITES)
-    found = cut(tmp_path, "--driver", driver, "--states", "all", expect=0)
+    arguments = ("--driver", driver, "--through", through, "--states", "all")
+    found = cut(tmp_path, *arguments, expect=0)
     assert found["verdict"] == "clean"
     assert found["complete"]
     assert found["tried"] == found["states"] >= found["distinct"] > found["points"] // 2
 
 
+def test_a_write_zeroes_data_in_place_first(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    need_fuse()
+    serial(tmp_path / "t.trace", SPANNING)
+    found = cut(tmp_path, "--driver", "qcow2", "--states", "all", expect=1)
+    (fault,) = found["faults"]
+    assert found["through"] == "fuse"
+    assert (fault["promise"]["seq"], fault["wrote"]["seq"], fault["in_flight"]) == (2, 0, [5])
+    assert (fault["missing"], fault["last"]["kind"]) == ([], "zero")
+    assert fault["damage"] == [
+        {"sector": 64, "sectors": 64, "holds": "zeroes", "seq": None, "source": None}
+    ]
+    assert all(check["says"] == "leaked clusters only" for check in found["checks"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("file", "{image}"),
+        ("--filter=fua", "file", "{image}", "fuamode=force"),
+        ("--filter=cache", "file", "{image}"),
+    ],
+)
+def test_drivers_of_other_programs(tmp_path: Path, words: tuple[str, ...]) -> None:
+    serial(tmp_path / "t.trace", WRITES)
+    driver = nbdkit(tmp_path, *words)
+    found = cut(tmp_path, "--driver", driver, "--states", "all", expect=0)
+    assert found["judged"] > 15
+
+
+def test_a_filter_that_ignores_flushes(tmp_path: Path) -> None:
+    serial(tmp_path / "t.trace", WRITES)
+    driver = nbdkit(tmp_path, "--filter=cache", "file", "{image}", "cache=unsafe")
+    found = cut(tmp_path, "--driver", driver, "--states", "all", expect=1)
+    assert found["faults"][0]["promise"]["kind"] == "flush"
+
+
 def test_a_freed_cluster_is_used_again_too_early(tmp_path: Path) -> None:
     need("qemu-nbd")
     serial(tmp_path / "t.trace", REUSED)
-    found = cut(tmp_path, "--driver", "qcow2", "--states", "all", expect=1)
+    arguments = ("--driver", "qcow2", "--through", "blklogwrites", "--states", "all")
+    found = cut(tmp_path, *arguments, expect=1)
     assert found["verdict"] == "damaged"
     (fault,) = found["faults"]
     assert (fault["promise"]["seq"], fault["promise"]["kind"]) == (2, "flush")
@@ -141,7 +202,8 @@ def test_a_trace_without_ops(tmp_path: Path) -> None:
         (("--driver", "luks"), "noise"),
         (("--driver", "qcow2", "--cache", "some"), "cache mode"),
         (("--driver", "qcow2", "--states", "many"), "a number, or all"),
-        (("--driver", "nbd://localhost"), "nothing can be put below it"),
+        (("--driver", "nbd://localhost"), "its image is not a file of ours"),
+        (("--driver", "qcow2", "--through", "some"), "fuse, blklogwrites"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, arguments: tuple[str, ...], why: str) -> None:
