@@ -25,6 +25,7 @@ def powercut(
     timeout: float = 30.0,
     allow_errno: str = "",
     keep: Pathlike | None = None,
+    then_continue: bool = False,
 ) -> "PowerCut":
     """Run a trace once on a driver, cut the power at many moments of that run, and say whether
     what was flushed survives.
@@ -40,6 +41,8 @@ def powercut(
     many as the time allows.
     ``seed``: selects the sample, and the random subsets of lower ops.
     ``depth``, ``upto``, ``timeout``, ``allow_errno``: how the trace is run, as for ``replay``.
+    ``then_continue``: half of the time, run the rest of the trace on an image that has kept all
+    promises, for damage that shows later.
     ``keep``: a new folder that gets failing states as images, and what all states are built from.
 
     Raises UsageError if an argument is wrong or nothing can be put below the driver, Undecidable if
@@ -88,5 +91,6 @@ def powercut(
         cutting = CutOptions(
             seed=seed, seconds=time, states=states if isinstance(states, int) else None,
             all_=states == "all", keep=None if keep is None else Path(keep),
+            go_on=options if then_continue else None,
         )  # fmt: skip
         return cut(source, run, cutting, folder.path, source.trace.header.size)

@@ -48,6 +48,13 @@ def powercut(
         Path | None,
         typer.Option(metavar="DIR", help="A new folder for the images of failing states."),
     ] = None,
+    then_continue: Annotated[
+        bool,
+        typer.Option(
+            "--then-continue",
+            help="Also run the rest of the trace on images that have kept all promises.",
+        ),
+    ] = False,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="The time limit for an op.")
     ] = 30.0,
@@ -74,6 +81,7 @@ def powercut(
         trace, driver=driver, cache=cache, through=through, time=limit, seed=seed, depth=depth,
         upto=upto, states=int(states) if states is not None and states.isdigit() else states,
         timeout=timeout, allow_errno=allow_errno, keep=keep,
+        then_continue=then_continue,
     )  # fmt: skip
     print(json.dumps({"schema": 1, **asdict(found)}, indent=2) if as_json else words(found))
     return found.verdict.exit_code

@@ -135,6 +135,18 @@ class CheckFound:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """A crash state that holds what it must, after which the rest of the trace goes wrong."""
+
+    state: int
+    first: int
+    """The number of guest ops that were not run again: those before the power cut."""
+    reason: str
+    image: str | None = None
+    """The kept image, as the power cut left it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PowerCut:
     """The result. Counts are of crash states unless they say otherwise."""
 
@@ -170,5 +182,9 @@ class PowerCut:
     faults: list[Fault] = field(default_factory=list)
     """Failing states with different broken promises, the first of each kind."""
     checks: list[CheckFound] = field(default_factory=list)
+    continued: int = 0
+    """States after which the rest of the trace was run."""
+    later: list[Later] = field(default_factory=list)
+    """Those after which that went wrong."""
     checked: int = 0
     """How many images the check command saw."""

@@ -3,28 +3,23 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from replay.below.opened import CannotOpen
 from replay.below.promises import Promised, Promises
+from replay.below.reading import data_ranges, read
 from tracer.candidates.durable import broken_promises
 from tracer.candidates.evidence import Evidence
 from tracer.closing import Closing
-from tracer.disk.device import Data, Device
+from tracer.disk.device import Device
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.raw import make_raw
-from tracer.disk.waiter import Waiter, ask
-from tracer.errors import DriverHung, StorageError
+from tracer.errors import StorageError
 from tracer.mirror.scope import SAMPLES, sample
 from tracer.mirror.touched import GRAIN
-from tracer.nbd.protocol import State
-from tracer.op import SECTOR, Extents, Kind, Leaves, TrimRule, effect
+from tracer.op import SECTOR, Kind, Leaves, TrimRule, effect
 from tracer.ranges import RangeSet
-
-PIECE = 1 << 20
-"""Bytes in a read."""
 
 MUCH = 8 << 20
 """Bytes where no op came but the driver calls it data: up to so many are read for each state. If
@@ -32,9 +27,6 @@ there are more, a sample of them is read, another one for each state."""
 
 RULE = TrimRule.OLD_OR_ZERO
 """What a trimmed range may read as after a power cut: never another sector's data."""
-
-TIMEOUT = 30.0
-"""Seconds in which the driver must answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +67,15 @@ class Judge(Closing):
             raise CannotOpen(f"the disk has {device.export.size} bytes in place of {self._size}")
         self._advance(moment)
         where = self._touched.copy()
-        more = self._data(device).without(where)
+        more = data_ranges(self._loop, device, self._size).without(where)
         if more.total() > MUCH:
             more = sample(more.aligned(GRAIN), SAMPLES, self._reads)
             self._reads += 1
         for start, end in more:
             where.add(start, end)
         found: list[Evidence] = []
-        for start, data in self._read(device, RangeSet(where.within(0, self._size))):
+        inside = RangeSet(where.within(0, self._size))
+        for start, data in read(self._loop, device, inside):
             newest = self._newest.read(start, len(data))
             if data == newest:
                 continue
@@ -160,56 +153,6 @@ class Judge(Closing):
             self._known[piece.offset, piece.actual] = piece.offset not in places
         return wrong
 
-    def _data(self, device: Device) -> RangeSet:
-        """Return what block status does not call zeroes. Where the driver has none, that is
-        nothing: then only what ops touched is read."""
-        found, at = RangeSet(), 0
-        if not device.has_block_status:
-            return found
-        wait = Waiter(self._loop, device, TIMEOUT)
-        while at < self._size:
-            try:
-                error, _, extents = ask(wait, device, Kind.BLOCK_STATUS, at,
-                                        min(self._size - at, 1 << 30), "block status")  # fmt: skip
-            except DriverHung as hung:
-                raise CannotOpen(str(hung)) from hung
-            if error or not extents:
-                raise CannotOpen(f"block status at sector {at // SECTOR} fails (errno {error})")
-            for length, state in extents:
-                if not state & ZERO:
-                    found.add(at, min(at + length, self._size))
-                at += length
-        return found
-
-    def _read(self, device: Device, where: RangeSet) -> Iterator[tuple[int, Data]]:
-        """Yield the bytes of ranges, in pieces. Raises CannotOpen."""
-        wait = Waiter(self._loop, device, TIMEOUT)
-        pieces = [
-            (at, min(at + PIECE, end)) for start, end in where for at in range(start, end, PIECE)
-        ]
-        answers: dict[int, tuple[int, Data | None]] = {}
-
-        def done(at: int, error: int, data: Data | None, _: Extents) -> None:
-            answers[at] = error, data
-
-        sent = 0
-        for at, end in pieces:
-            while sent < len(pieces) and pieces[sent][0] <= at + AHEAD:
-                start, stop = pieces[sent]
-                device.submit(int(Kind.READ), 0, start, stop - start, None, partial(done, start))
-                sent += 1
-            device.kick()
-            while at not in answers:
-                try:
-                    wait(f"a read at sector {at // SECTOR}")
-                except DriverHung as hung:
-                    raise CannotOpen(str(hung)) from hung
-            error, data = answers.pop(at)
-            if error or data is None:
-                raise CannotOpen(f"reading sectors {at // SECTOR} to {end // SECTOR - 1} fails "
-                                 f"(errno {error})")  # fmt: skip
-            yield at, data
-
 
 def _blank(path: Path, size: int) -> FileDevice:
     path.unlink(missing_ok=True)
@@ -240,12 +183,6 @@ def _sectors(run: Evidence) -> list[Evidence]:
         Evidence(run.offset + at, run.expected[at : at + SECTOR], run.actual[at : at + SECTOR])
         for at in range(0, len(run.actual), SECTOR)
     ]
-
-
-ZERO = int(State.ZERO)
-
-AHEAD = 4 * PIECE
-"""Bytes of the disk that are asked for ahead: the driver works while we compare."""
 
 
 def newest_promise(promises: Promises, sector: int, moment: int) -> Promised | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from replay.below.bytes_of import Origins
-from replay.below.found import CheckFound, Fault, GuestOp, Lower, PowerCut
+from replay.below.continuing import goes_wrong
+from replay.below.found import CheckFound, Fault, GuestOp, Later, Lower, PowerCut
 from replay.below.image import CrashImage, lower_ops
 from replay.below.judge import Judge, Judged, newest_promise
 from replay.below.opened import CannotOpen, Opener, opener
@@ -22,6 +23,7 @@ from replay.below.recorded import LowerRun
 from replay.below.repair import Check, is_dirty, repaired, repaired_path
 from replay.below.sample import batches
 from replay.below.shrink import shrunk
+from replay.options import ReplayOptions
 from tracer.below.qemu import THROUGH, cache_of
 from tracer.below.stream import LowerHeader, write_lower
 from tracer.disk import sparse
@@ -39,6 +41,9 @@ ENOUGH = 50
 MAX_FAULTS = 10
 """Failing states that are shrunk and reported: the first of each kind."""
 
+CONTINUING = 0.5
+"""The share of the time in which the rest of the trace is run, if it is."""
+
 MAX_KEPT = 20
 """Failing images that are kept."""
 
@@ -53,6 +58,8 @@ class CutOptions:
     states: int | None = None
     all_: bool = False
     keep: Path | None = None
+    go_on: ReplayOptions | None = None
+    """How the rest of the trace is run after some states; None: it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ def powercut(
         loop = stack.enter_context(Loop())
         opens = opener(run.driver, loop)
         stack.callback(opens.close)
-        cutting = _Cutting(run, promises, points, opens, loop, options, work, size)
+        cutting = _Cutting(source, run, promises, points, opens, loop, options, work, size)
         return cutting.go(found)
 
 
@@ -123,9 +130,10 @@ class _Cutting:
     """Judges states, and counts."""
 
     def __init__(
-        self, run: LowerRun, promises: Promises, points: Points, opens: Opener, loop: Loop,
-        options: CutOptions, work: Path, size: int,
+        self, source: TraceWithData, run: LowerRun, promises: Promises, points: Points,
+        opens: Opener, loop: Loop, options: CutOptions, work: Path, size: int,
     ) -> None:  # fmt: skip
+        self.source = source
         self.run = run
         self.promises = promises
         self.points = points
@@ -144,7 +152,11 @@ class _Cutting:
         self.checked = 0
         self.checks: dict[str, CheckFound] = {}
         self.faults: dict[object, Fault] = {}
-        self.kept = 0
+        self.kept = self.continued = 0
+        self.continuing = 0.0
+        """Seconds that running the rest of the trace took."""
+        self.started = time.monotonic()
+        self.later: list[Later] = []
         self.image: CrashImage
         self.judge: Judge
 
@@ -198,6 +210,21 @@ class _Cutting:
         if seen.fails:
             self.damaged += 1
             self._note(number, crash, seen)
+        elif self.options.go_on is not None:
+            self._go_on(number, crash, self.options.go_on)
+
+    def _go_on(self, number: int, crash: Crash, options: ReplayOptions) -> None:
+        """Run the rest of the trace after a state, unless that has taken its share of the time."""
+        now = time.monotonic()
+        if self.continued and self.continuing > (now - self.started) * CONTINUING:
+            return
+        self.continued += 1
+        first = self.run.start_ops + self.promises.sent(crash.point)
+        reason = goes_wrong(self.source, self.run, options, self.image.path, first)
+        self.continuing += time.monotonic() - now
+        if reason is not None:
+            self.damaged += 1
+            self.later.append(Later(number, first, reason, self._keep(number)))
 
     def _checked(self, crash: Crash) -> tuple[Seen, str | None]:
         """Judge the image, which is built, and run the check command on it meanwhile. What is
@@ -321,6 +348,8 @@ class _Cutting:
             seconds=round(seconds, 3),
             complete=complete,
             faults=sorted(self.faults.values(), key=lambda fault: fault.state),
+            continued=self.continued,
+            later=self.later,
             checks=sorted(self.checks.values(), key=lambda one: -one.states),
             checked=self.checked,
         )

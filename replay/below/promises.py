@@ -5,6 +5,7 @@ A change counts as submitted at a moment if it may have been, and as durable if 
 The rule itself is ``tracer.candidates.durable``.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -56,6 +57,8 @@ class Promises:
         self.changes = [
             Promised(_plain(op), 0, 0, number, number, 0, op) for number, op in enumerate(before)
         ]
+        self._sent: list[int] = []
+        """The moments at which ops were sent."""
         self.flushed: list[int] = []
         """The moments at which a flush, or an op with FUA, was done."""
         self._follow(events, through)
@@ -79,6 +82,10 @@ class Promises:
             if change.sent <= moment and change.op.offset < end and start < change.op.end:
                 yield change
 
+    def sent(self, moment: int) -> int:
+        """Return how many ops of the run were sent by a moment."""
+        return bisect_right(self._sent, moment)
+
     def in_flight(self, moment: int) -> list[int]:
         """Return the seqs of the changes that were sent and not done at a moment."""
         return [change.op.seq for change in self.changes if change.sent <= moment < change.done]
@@ -96,6 +103,7 @@ class Promises:
                 continue
             op = self.ops[event.seq]
             if isinstance(event, Sent):
+                self._sent.append(moment)
                 if op.kind in MUTATING:
                     place[op.seq] = len(self.changes)
                     self.changes.append(Promised(_plain(op), moment, NEVER, completed, NEVER))

@@ -8,7 +8,7 @@ from pathlib import Path
 from replay.options import ReplayOptions
 from replay.outcome import Outcome
 from replay.player import Player, PlayOptions, Sides
-from replay.start import plan
+from replay.start import Start, plan
 from tracer.below.clock import Clock
 from tracer.below.events import Event, joined
 from tracer.below.log_writes import entries
@@ -74,6 +74,8 @@ class LowerRun:
     """What went wrong when the driver stopped."""
     flushes: bool
     """Whether the driver takes flushes; otherwise each op is durable once it is done."""
+    origin: Start
+    """How images got the data that the disk starts with."""
     start_ops: int
     """The first ops of the trace, which were not played: the image holds their data."""
 
@@ -133,5 +135,6 @@ def run_logged(
     sizes = before.stat().st_size if through is Through.BLKLOGWRITES else None
     events = list(joined(moments, entries(log), sizes))
     return LowerRun(
-        through, driver, serving, before, image, log, events, outcome, stop, flushes, start.ops,
+        through, driver, serving, before, image, log, events, outcome, stop, flushes, start,
+        start.ops,
     )  # fmt: skip

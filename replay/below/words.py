@@ -20,6 +20,12 @@ def words(found: PowerCut) -> str:
         lines += _states(found)
     for number, fault in enumerate(found.faults, 1):
         lines += _fault(fault, number, len(found.faults))
+    if found.continued:
+        lines.append(("continued", f"{many(found.continued, 'state')}, with the rest of the trace"))
+    lines += [
+        ("", f"state {one.state}, from op {one.first} on: {one.reason}")
+        for one in found.later[:MAX_LINES]
+    ]
     for check in found.checks:
         lines.append(
             ("check", f"{check.says}: {check.states:,} of {many(found.checked, 'image')}, "
@@ -37,6 +43,8 @@ def _why(found: PowerCut) -> str:
         return "no power cut broke a promise"
     if any(fault.opens is not None for fault in found.faults):
         return "after a power cut, the image does not open"
+    if not found.faults:
+        return "after a power cut, the rest of the trace goes wrong"
     first = found.faults[0]
     if first.promise is None:
         return "after a power cut, sectors hold what they never may"

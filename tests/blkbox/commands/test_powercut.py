@@ -190,6 +190,15 @@ def test_a_number_of_states(tmp_path: Path) -> None:
     assert not found["complete"]
 
 
+def test_the_rest_of_the_trace_after_a_power_cut(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", WRITES)
+    arguments = ("--driver", "qcow2", "--states", "all", "--then-continue")
+    found = cut(tmp_path, *arguments, expect=0)
+    assert found["continued"] > 0
+    assert found["later"] == []
+
+
 def test_a_trace_without_ops(tmp_path: Path) -> None:
     need("qemu-nbd")
     serial(tmp_path / "t.trace", [])
