@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 
 # what the tests meet as real peers; installed by `make test` where that needs no password
 # (qemu-system-common has qemu-storage-daemon)
-PEERS  := openssl qemu-utils qemu-system-common nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio blktrace git
+PEERS  := openssl qemu-utils qemu-system-common nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio blktrace fuse3
 
 .PHONY: demo test check lint peers bench soak notebook clean
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         verify,
     )
     from blkbox.minimizing.api import minimize
+    from blkbox.power import powercut
     from tracer.errors import BlkboxError
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "minimize",
     "open",
     "plot",
+    "powercut",
     "record",
     "replay",
     "report",
@@ -79,13 +81,13 @@ def __getattr__(name: str) -> Any:
     # Python looks into the current folder first, where a user may have a folder "tracer" too.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from blkbox import draw, jobs
+    from blkbox import draw, jobs, power
     from blkbox.minimizing import api
     from tracer.errors import BlkboxError
 
     if name == "BlkboxError":
         return BlkboxError
-    return getattr({"plot": draw, "minimize": api}.get(name, jobs), name)
+    return getattr({"plot": draw, "minimize": api, "powercut": power}.get(name, jobs), name)
 
 
 def __dir__() -> list[str]:

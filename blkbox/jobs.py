@@ -38,7 +38,7 @@ def _silent(_: str) -> None:
 
 
 @contextmanager
-def _only_our_errors() -> Iterator[None]:
+def only_our_errors() -> Iterator[None]:
     """Turn an OSError into a StorageError."""
     try:
         yield
@@ -121,19 +121,19 @@ def record(
         image=None if image is None else Path(image),
         size=size,
         fresh=fresh,
-        payloads=_choice(Payloads, payloads),
-        on_mismatch=_choice(OnMismatch, on_mismatch),
-        trim=_choice(TrimRule, trim),
-        conflicts=_choice(OnConflict, conflicts),
+        payloads=choice(Payloads, payloads),
+        on_mismatch=choice(OnMismatch, on_mismatch),
+        trim=choice(TrimRule, trim),
+        conflicts=choice(OnConflict, conflicts),
         trust_start=trust_start,
-        scope=Scope(_choice(Compare, compare), thorough),
+        scope=Scope(choice(Compare, compare), thorough),
         allowed=parse_errnos(allow_errno),
         sync=sync,
         force=force,
     )
     if not command:
         raise UsageError("there is no guest: give its command")
-    with _only_our_errors():
+    with only_our_errors():
         return record(options, say)
 
 
@@ -210,12 +210,12 @@ def replay(
         raise UsageError("--timeout must be above 0")
     if keep is not None and Path(keep).exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
-    with _only_our_errors(), ExitStack() as stack:
+    with only_our_errors(), ExitStack() as stack:
         source = stack.enter_context(TraceWithData(Path(trace)))
         ops = count_upto(source.trace, upto) if upto is not None else None
         sweep()
         work = keep or stack.enter_context(PrivateFolder(Use.REPLAY)).path
-        scope = Scope(_choice(Compare, compare), thorough)
+        scope = Scope(choice(Compare, compare), thorough)
         build = parse_driver(fspath(driver))
         if scope.leaves_noise(source.trace.header.size):
             build = build.left_noisy()
@@ -223,9 +223,9 @@ def replay(
             driver=build,
             work=Path(work),
             reader=parse_driver(fspath(reopen_with)) if reopen_with is not None else None,
-            start=None if start == "auto" else _choice(StartKind, start, "auto", name="--start "),
+            start=None if start == "auto" else choice(StartKind, start, "auto", name="--start "),
             order=Order(seed, depth),
-            conflicts=None if conflicts is None else _choice(OnConflict, conflicts),
+            conflicts=None if conflicts is None else choice(OnConflict, conflicts),
             connections=connections,
             restart_every=restart_every,
             upto=ops,
@@ -265,7 +265,7 @@ def generate(
     from replay.generate.profiles import parse_profile
     from replay.generate.writing import generate
 
-    with _only_our_errors():
+    with only_our_errors():
         return generate(
             Path(trace), parse_profile(profile), seed=seed, ops=ops, size=size, force=force
         )
@@ -311,7 +311,7 @@ def hunt(
         jobs=jobs, seed=seed, ops=ops, profile=profile, plain=plain,
         corpus=None if corpus is None else Path(corpus),
     )  # fmt: skip
-    with _only_our_errors():
+    with only_our_errors():
         return run(options, say)
 
 
@@ -326,7 +326,7 @@ def open(trace: Pathlike) -> "Frames":
     """
     import analysis
 
-    with _only_our_errors():
+    with only_our_errors():
         return analysis.open(trace)
 
 
@@ -380,7 +380,7 @@ def draw_damage(
     from tracer.files import PICTURES, check_new
 
     check_new(Path(picture), force, PICTURES)
-    with _only_our_errors(), open(verdict.trace if trace is None else trace) as frames:
+    with only_our_errors(), open(verdict.trace if trace is None else trace) as frames:
         plots.save(plots.damage(frames, verdict), Path(picture))
 
 
@@ -405,7 +405,7 @@ def report(
     """
     from blkbox.judging.report import write_report
 
-    with _only_our_errors():
+    with only_our_errors():
         return write_report(source, Path(page), trace=trace, force=force)
 
 
@@ -430,7 +430,7 @@ def checkout(
     """
     from tracer.rework.checkout import checkout
 
-    with _only_our_errors():
+    with only_our_errors():
         return checkout(Path(trace), Path(image), at, force=force)
 
 
@@ -456,7 +456,7 @@ def cut(
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import last_op, resolve, resolve_upto
 
-    with _only_our_errors(), TraceWithData(Path(trace)) as source:
+    with only_our_errors(), TraceWithData(Path(trace)) as source:
         begin = resolve(source.trace, first)
         end = resolve_upto(source.trace, last) if last is not None else last_op(source.trace) + 1
         return cut(source, begin, end, Path(out), force=force)
@@ -471,7 +471,7 @@ def strip(trace: Pathlike, out: Pathlike, *, force: bool = False) -> "Stripped":
     """
     from tracer.rework.strip import strip
 
-    with _only_our_errors():
+    with only_our_errors():
         return strip(Path(trace), Path(out), force=force)
 
 
@@ -482,7 +482,7 @@ def verify(trace: Pathlike) -> "Verification":
     """
     from tracer.rework.verify import verify
 
-    with _only_our_errors():
+    with only_our_errors():
         return verify(Path(trace))
 
 
@@ -536,7 +536,7 @@ def serve(
         export_name=parse_name(export_name),
     )  # fmt: skip
     with ExitStack() as stack:
-        with _only_our_errors():
+        with only_our_errors():
             served = stack.enter_context(serving(options, say))
         yield served
 
@@ -544,7 +544,7 @@ def serve(
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def _choice(kind: type[Choice], value: str, *others: str, name: str = "") -> Choice:
+def choice(kind: type[Choice], value: str, *others: str, name: str = "") -> Choice:
     """Return the enum member with this value. Raises UsageError if there is none, with the option's
     name. ``others`` are further values that the user may give."""
     try:

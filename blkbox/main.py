@@ -26,6 +26,7 @@ VERBS = {
     "generate": "generate",
     "hunt": "hunt",
     "minimize": "minimize",
+    "powercut": "powercut",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "formats": "formats",

@@ -11,6 +11,7 @@ from replay.options import AS_RECORDED, TIMEOUT, Order
 from replay.outcome import Outcome
 from replay.restarts import Places, changes, take_over
 from replay.schedule import Gate, Step, contested, schedule
+from tracer.below.clock import Clock
 from tracer.candidates.durable import Unflushed
 from tracer.digest import digest
 from tracer.disk.device import CONNECTION_LOST, Data, Device
@@ -57,6 +58,8 @@ class Sides:
     comparison: Comparison
     served: Served | None = None
     """The driver behind the test side; None: it is never restarted, and has one connection."""
+    clock: Clock | None = None
+    """Notes when guest ops are sent and done, if the driver's lower ops are recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ class PlayOptions:
     """Restart the driver after every so many ops, too."""
     hold: bool = False
     """Whether an op that conflicts with ops in flight waits for them."""
-    part: bool = False
-    """Whether reads may return other data than while recording: ops are missing."""
+    restarts: bool = True
+    """Whether the driver is restarted, where the recording did that too."""
+    as_recorded: bool = True
+    """Whether reads return what they returned while recording."""
 
 
 OURS_CONNECTION = 0
@@ -238,7 +243,7 @@ class Player:
         """Restart the driver before the op at ``position``. Return whether it serves again."""
         self._settle()
         served = self._sides.served
-        if served is None or self._mirror.lost is not None:
+        if served is None or not self._options.restarts or self._mirror.lost is not None:
             return self._mirror.lost is None
         self._trouble = served.restart()
         if self._trouble is not None:
@@ -307,7 +312,10 @@ class Player:
         self._position_of[op.seq] = position
         if op.kind == Kind.FLUSH:
             self._unflushed.flush_sent(position)
-        self._mirror.submit(Flight(op, self._source.data(recorded), step))
+        data = self._source.data(recorded)
+        if self._sides.clock is not None:
+            self._sides.clock.submitted(op.seq)
+        self._mirror.submit(Flight(op, data, step))
         return True
 
     def _connect(self, connection: int) -> None:
@@ -393,6 +401,8 @@ class Player:
         if step is None:
             self._wrong_in_the_end += flight.differences
         else:
+            if self._sides.clock is not None:
+                self._sides.clock.completed(op.seq, op.test_status)
             for difference in flight.differences:
                 self._note(position, difference)
         if op.test_status == CONNECTION_LOST:
@@ -419,7 +429,7 @@ class Player:
         if (
             op.kind == Kind.READ
             and self._source.real
-            and not self._options.part
+            and self._options.as_recorded
             and not (op.reference_status or flight.contested)
         ):
             self._check_recorded(flight, step.op)

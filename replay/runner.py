@@ -174,7 +174,7 @@ class Runner:
             connections=self.options.connections,
             restart_every=self.options.restart_every,
             hold=self._holds,
-            part=self.options.part,
+            as_recorded=not self.options.part,
         )
         total = max(min(self.source.trace.count, run.upto) - first, 0)
         played = 0

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("tracer", "replay", "analysis", "blkbox")
 
 TRACER = ("tracer", "tracer.candidates", "tracer.nbd", "tracer.disk", "tracer.trace",
-          "tracer.driver", "tracer.mirror")  # fmt: skip
+          "tracer.driver", "tracer.below", "tracer.mirror")  # fmt: skip
 FRAMES = (*TRACER, "analysis.frames")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tracer.disk": ("tracer", "tracer.nbd"),
     "tracer.trace": ("tracer",),
     "tracer.driver": ("tracer", "tracer.nbd", "tracer.disk"),
+    "tracer.below": ("tracer", "tracer.disk", "tracer.trace", "tracer.driver"),
     "tracer.mirror": ("tracer", "tracer.candidates", "tracer.nbd", "tracer.disk"),
     "tracer.recording": TRACER,
     "tracer.rework": TRACER,
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "replay.locate": (*TRACER, "replay"),
     "replay.minimize": (*TRACER, "replay"),
     "replay.script": ("tracer", "replay.minimize"),
+    "replay.below": (*TRACER, "replay"),
     # explains
     "analysis": ("analysis.frames", "analysis.story", "tracer"),
     "analysis.frames": TRACER,
@@ -52,13 +54,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
                           "analysis.provenance", "blkbox.executors", "blkbox.judging"),
     "blkbox.hunting": (*TRACER, "replay", "replay.generate", "blkbox.executors", "blkbox.judging",
                        "blkbox.minimizing"),
-    "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "replay",
-               "replay.generate", "analysis", "analysis.story", "analysis.plots",
-               "analysis.interop", "blkbox.judging", "blkbox.hunting", "blkbox.minimizing"),
+    "blkbox": (*FRAMES, "tracer.below", "tracer.recording", "tracer.rework", "tracer.serving",
+               "replay", "replay.generate", "replay.below", "analysis", "analysis.story",
+               "analysis.plots", "analysis.interop", "blkbox.judging", "blkbox.hunting",
+               "blkbox.minimizing"),
     "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
-                        "replay.generate", "analysis", "analysis.story", "analysis.plots",
-                        "analysis.report", "analysis.interop", "blkbox", "blkbox.hunting",
-                        "blkbox.minimizing"),
+                        "replay.generate", "replay.below", "analysis", "analysis.story",
+                        "analysis.plots", "analysis.report", "analysis.interop", "blkbox",
+                        "blkbox.hunting", "blkbox.minimizing"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""
 

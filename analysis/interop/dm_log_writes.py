@@ -1,40 +1,33 @@
 """The log of the kernel's dm-log-writes target, which QEMU's blklogwrites driver writes as well.
 
-linux/drivers/md/dm-log-writes.c defines the format: a superblock, then entries of one sector, each
-followed by its data. Sectors have the log's own sector size. All numbers are little-endian. Entries
-are in the order in which the writes reached the disk. xfstests' src/log-writes/replay-log reads the
-format.
+tracer/below/log_writes.py describes the format. xfstests' src/log-writes/replay-log reads it.
 
 A log has no times: each entry comes a microsecond after the entry before it.
 """
 
-import struct
 from collections import Counter
 from typing import BinaryIO
 
 from analysis.interop.foreign_file import BinaryFile
 from analysis.interop.job import Job
 from analysis.interop.sink import Sink, pieces
+from tracer.below.log_writes import (
+    DISCARD,
+    ENTRY,
+    FLUSH,
+    FUA,
+    MAGIC,
+    MARK,
+    MAX_SECTOR,
+    METADATA,
+    SUPER,
+    VERSION,
+)
 from tracer.errors import UsageError
 from tracer.op import SECTOR, Flag, Kind, Op
 from tracer.trace.data import TraceWithData
 from tracer.trace.header import MAX_SIZE
 from tracer.trace.records import Mark, Restart, Settle
-
-MAGIC = 0x6A736677736872
-VERSION = 1
-FLUSH, FUA, DISCARD, MARK, METADATA = (1 << bit for bit in range(5))
-"""The flags of an entry."""
-
-SUPER = struct.Struct("<QQQI")
-"""The superblock: magic, version, number of entries, sector size."""
-
-ENTRY = struct.Struct("<QQQQ")
-"""An entry: sector, number of sectors, flags, bytes of a mark's name (which follows in the same
-sector)."""
-
-MAX_SECTOR = 1 << 23
-"""QEMU takes sector sizes below 16 MiB (block/blklogwrites.c)."""
 
 STEP = 1000
 """Nanoseconds from one entry to the next."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kit.system import PATIENCE
+from tracer.below.mounted import missing
 
 # nbdsh is written for Debian's Python: let it find that one before any other
 PEER_ENV = {**os.environ, "PATH": "/usr/bin:/bin:" + os.environ.get("PATH", "")}
@@ -23,6 +24,15 @@ def need(*programs: str) -> None:
             if os.environ.get("BLKBOX_REQUIRE_PEERS") == "1":
                 pytest.fail(f"{program} is not installed, and BLKBOX_REQUIRE_PEERS=1")
             pytest.skip(f"{program} is not installed")
+
+
+def need_fuse() -> None:
+    """Skip the test where no FUSE file can be mounted; fail it if BLKBOX_REQUIRE_PEERS=1."""
+    why = missing()
+    if why is not None:
+        if os.environ.get("BLKBOX_REQUIRE_PEERS") == "1":
+            pytest.fail(f"{why}, and BLKBOX_REQUIRE_PEERS=1")
+        pytest.skip(why)
 
 
 def peer(*argv: object, cwd: Path | None = None, fails: bool = False) -> str:

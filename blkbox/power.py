@@ -1,0 +1,96 @@
+"""The functions of the public API that look below the driver."""
+
+from os import fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blkbox.jobs import Pathlike, choice, only_our_errors
+from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from replay.below.found import PowerCut
+
+
+def powercut(
+    trace: Pathlike,
+    *,
+    driver: Pathlike,
+    cache: str | None = None,
+    through: str = "auto",
+    time: float | None = 60.0,
+    states: int | str | None = None,
+    seed: int = 0,
+    depth: int | None = None,
+    upto: str | None = None,
+    timeout: float = 30.0,
+    allow_errno: str = "",
+    keep: Pathlike | None = None,
+    then_continue: bool = False,
+) -> "PowerCut":
+    """Run a trace once on a driver, cut the power at many moments of that run, and say whether
+    what was flushed survives.
+
+    ``driver``: the build under test: ``raw``, ``qcow2``, ..., ``FORMAT@DIR``, or a ``.toml`` file
+    whose ``serve`` is qemu-nbd.
+    ``cache``: the cache mode of qemu-nbd: ``writeback`` (its default), ``writethrough``, ``none``,
+    ``directsync`` or ``unsafe``.
+    ``through``: how the driver's own ops are seen: by a ``fuse`` file, by QEMU's ``blklogwrites``,
+    or ``auto``: by a FUSE file if that can be used here (docs/powercut.md has the difference).
+    ``time``: the seconds that crash states are judged for; None: no limit.
+    ``states``: how many states to judge at most, or ``"all"``, which needs no ``time``; None: as
+    many as the time allows.
+    ``seed``: selects the sample, and the random subsets of lower ops.
+    ``depth``, ``upto``, ``timeout``, ``allow_errno``: how the trace is run, as for ``replay``.
+    ``then_continue``: half of the time, run the rest of the trace on an image that has kept all
+    promises, for damage that shows later.
+    ``keep``: a new folder that gets failing states as images, and what all states are built from.
+
+    Raises UsageError if an argument is wrong or nothing can be put below the driver, Undecidable if
+    the driver cannot be run, TraceError if the trace or a payload cannot be read, StorageError if
+    our own disk fails or is full.
+    """
+    from replay.below.powercut import CutOptions
+    from replay.below.powercut import powercut as cut
+    from replay.below.recorded import Through, run_logged
+    from replay.options import Order, ReplayOptions
+    from tracer.below.qemu import CACHES, by_qemu
+    from tracer.disk.private import PrivateFolder, Use, sweep
+    from tracer.driver.spec import parse_driver
+    from tracer.text import parse_errnos
+    from tracer.trace.data import TraceWithData
+    from tracer.trace.marks import count_upto
+
+    if cache is not None and cache not in CACHES:
+        raise UsageError(f"{cache!r} is no cache mode: give {', '.join(CACHES)}")
+    if isinstance(states, str) and states != "all":
+        raise UsageError(f"--states {states}: give a number, or all")
+    if isinstance(states, int) and states < 1:
+        raise UsageError("--states must be above 0")
+    if keep is not None and Path(keep).exists():
+        raise UsageError(f"{keep} exists: --keep wants a new folder")
+    build = by_qemu(parse_driver(fspath(driver)))
+    if not build.owns_image:
+        raise UsageError(f"{build.name}: its image is not a file of ours, so nothing goes below it")
+    if not build.starts_blank:
+        raise UsageError(f"{build.name}: its new images hold noise, so nothing can be compared")
+    with (
+        only_our_errors(),
+        TraceWithData(Path(trace)) as source,
+        PrivateFolder(Use.REPLAY) as folder,
+    ):
+        sweep()
+        options = ReplayOptions(
+            driver=build, work=folder.path, order=Order(0, depth), timeout=timeout,
+            upto=count_upto(source.trace, upto) if upto is not None else None,
+            allowed=parse_errnos(allow_errno),
+        )  # fmt: skip
+        seen = None if through == "auto" else choice(Through, through, "auto", name="--through ")
+        run = run_logged(source, options, cache, seen)
+        if keep is not None:
+            Path(keep).mkdir()
+        cutting = CutOptions(
+            seed=seed, seconds=time, states=states if isinstance(states, int) else None,
+            all_=states == "all", keep=None if keep is None else Path(keep),
+            go_on=options if then_continue else None,
+        )  # fmt: skip
+        return cut(source, run, cutting, folder.path, source.trace.header.size)

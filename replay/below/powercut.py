@@ -1,0 +1,359 @@
+"""Cut the power at many moments of a run, and judge what is left.
+
+The trace is run once, with the lower ops logged. Then crash states are sampled, built as images,
+opened as the format prescribes, and compared with what the guest was promised.
+"""
+
+import time
+from bisect import bisect_right
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from replay.below.bytes_of import Origins
+from replay.below.continuing import goes_wrong
+from replay.below.found import CheckFound, Fault, GuestOp, Later, Lower, PowerCut
+from replay.below.image import CrashImage, lower_ops
+from replay.below.judge import Judge, Judged, newest_promise
+from replay.below.opened import CannotOpen, Opener, opener
+from replay.below.points import Crash, Points
+from replay.below.promises import NEVER, Promises
+from replay.below.recorded import LowerRun
+from replay.below.repair import Check, is_dirty, repaired, repaired_path
+from replay.below.sample import batches
+from replay.below.shrink import shrunk
+from replay.options import ReplayOptions
+from tracer.below.qemu import THROUGH, cache_of
+from tracer.below.stream import LowerHeader, write_lower
+from tracer.disk import sparse
+from tracer.disk.loop import Loop
+from tracer.mirror.difference import describe
+from tracer.op import SECTOR
+from tracer.progress import bar, step
+from tracer.ranges import RangeSet
+from tracer.trace.data import TraceWithData
+from tracer.verdict import VerdictKind
+
+ENOUGH = 50
+"""Failing states after which no more are looked for: they have the same few causes."""
+
+MAX_FAULTS = 10
+"""Failing states that are shrunk and reported: the first of each kind."""
+
+CONTINUING = 0.5
+"""The share of the time in which the rest of the trace is run, if it is."""
+
+MAX_KEPT = 20
+"""Failing images that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutOptions:
+    """What the user asked for. ``states`` is how many to judge, None for as many as ``seconds``
+    allow (None: no limit); ``all_`` judges all. ``keep`` is a folder for failing images."""
+
+    seed: int = 0
+    seconds: float | None = 60.0
+    states: int | None = None
+    all_: bool = False
+    keep: Path | None = None
+    go_on: ReplayOptions | None = None
+    """How the rest of the trace is run after some states; None: it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a state showed."""
+
+    judged: Judged
+    opens: str | None = None
+    repaired: bool = False
+
+    @property
+    def fails(self) -> bool:
+        """Whether a promise is broken."""
+        return self.opens is not None or bool(self.judged.broken)
+
+
+def powercut(
+    source: TraceWithData, run: LowerRun, options: CutOptions, work: Path, size: int
+) -> PowerCut:
+    """Judge the crash states of a run. ``work`` is a folder for images, ``size`` the disk's, in
+    bytes. Raises TraceError, StorageError, DriverError if nothing opens images, and OSError."""
+    cache = cache_of(run.served)
+    through = cache in THROUGH or not run.flushes
+    promises = Promises(source, run.events, through=through, start_ops=run.start_ops)
+    lower = lower_ops(run.events)
+    points = Points(lower, options.seed)
+    found = PowerCut(
+        VerdictKind.CLEAN, str(source.trace.path), run.driver.name, cache,
+        run.through, None,
+        ops=run.outcome.replayed, lower=dict(Counter(op.kind.label for op in lower)),
+        points=points.count, states=points.states, seed=options.seed,
+    )  # fmt: skip
+    reason = _not_judged(run)
+    if reason is not None:
+        return replace(found, verdict=VerdictKind.FAILED, reason=reason)
+    if options.keep is not None:
+        keep_run(source, run, options.keep)
+    with ExitStack() as stack:
+        loop = stack.enter_context(Loop())
+        opens = opener(run.driver, loop)
+        stack.callback(opens.close)
+        cutting = _Cutting(source, run, promises, points, opens, loop, options, work, size)
+        return cutting.go(found)
+
+
+def keep_run(source: TraceWithData, run: LowerRun, folder: Path) -> None:
+    """Keep what all states are built from: the image before the first op, the log, and the order
+    of events."""
+    for path in (run.start, run.log):
+        sparse.copy(str(path), str(folder / path.name))
+    header = LowerHeader(source.trace.header.id, run.start.stat().st_size, run.driver.describe())
+    write_lower(folder / "run.lower", header, run.events)
+
+
+def _not_judged(run: LowerRun) -> str | None:
+    """Return why a run says nothing of power cuts, or None."""
+    outcome = run.outcome
+    if outcome.faults:
+        return f"without a power cut: {describe(outcome.faults[0][1])}"
+    if outcome.lost is not None:
+        return f"without a power cut: the driver went away with {outcome.lost[1].describe()}"
+    if outcome.hung is not None:
+        return f"without a power cut: {outcome.hung[1].describe()} was not answered"
+    return f"without a power cut: stopping: {run.stop}" if run.stop is not None else None
+
+
+class _Cutting:
+    """Judges states, and counts."""
+
+    def __init__(
+        self, source: TraceWithData, run: LowerRun, promises: Promises, points: Points,
+        opens: Opener, loop: Loop, options: CutOptions, work: Path, size: int,
+    ) -> None:  # fmt: skip
+        self.source = source
+        self.run = run
+        self.promises = promises
+        self.points = points
+        self.opens = opens
+        self.loop = loop
+        self.options = options
+        self.work = work
+        self.size = size
+        self.origins = Origins(promises)
+        self.versions = sorted(
+            change.durable for change in promises.changes if change.durable != NEVER
+        )
+        self.known: dict[tuple[bytes, int], int] = {}
+        """By image and by how much is durable: the earliest point at which it was judged."""
+        self.tried = self.judged = self.shrinking = self.damaged = self.repaired = 0
+        self.checked = 0
+        self.checks: dict[str, CheckFound] = {}
+        self.faults: dict[object, Fault] = {}
+        self.kept = self.continued = 0
+        self.continuing = 0.0
+        """Seconds that running the rest of the trace took."""
+        self.started = time.monotonic()
+        self.later: list[Later] = []
+        self.image: CrashImage
+        self.judge: Judge
+
+    def go(self, found: PowerCut) -> PowerCut:
+        """Judge states until all are judged, the time is up, or enough have failed."""
+        options = self.options
+        started = time.monotonic()
+        over = False
+        with bar("cutting the power", min(options.states or found.states, found.states),
+                 "states") as progress:  # fmt: skip
+            for batch in batches(
+                self.points, self.promises.flushed, options.seed, all_=options.all_
+            ):
+                with (
+                    CrashImage(self.run.start, self.run.log, self.points, self.work,
+                               self.run.driver.suffix) as self.image,
+                    Judge(self.promises, self.size, self.work, self.loop) as self.judge,
+                ):  # fmt: skip
+                    for number in batch:
+                        over = self._is_over(started)
+                        if over:
+                            break
+                        self._try(number)
+                        progress(1)
+                if over:
+                    break
+        return self._result(found, time.monotonic() - started, complete=not over)
+
+    def _is_over(self, started: float) -> bool:
+        options = self.options
+        return (
+            (options.seconds is not None and time.monotonic() - started >= options.seconds)
+            or (options.states is not None and self.judged >= options.states)
+            or self.damaged >= ENOUGH
+        )
+
+    def _try(self, number: int) -> None:
+        """Judge a state, unless an image like it was judged already."""
+        crash = self.points.state(number)
+        key = self.image.build(crash), bisect_right(self.versions, crash.point)
+        self.tried += 1
+        if self.known.get(key, NEVER) <= crash.point:
+            return
+        self.known[key] = crash.point
+        self.judged += 1
+        seen, says = self._checked(crash)
+        self.repaired += seen.repaired
+        if says is not None:
+            old = self.checks.get(says, CheckFound(says, 0, number))
+            self.checks[says] = replace(old, states=old.states + 1, first=min(old.first, number))
+        if seen.fails:
+            self.damaged += 1
+            self._note(number, crash, seen)
+        elif self.options.go_on is not None:
+            self._go_on(number, crash, self.options.go_on)
+
+    def _go_on(self, number: int, crash: Crash, options: ReplayOptions) -> None:
+        """Run the rest of the trace after a state, unless that has taken its share of the time."""
+        now = time.monotonic()
+        if self.continued and self.continuing > (now - self.started) * CONTINUING:
+            return
+        self.continued += 1
+        first = self.run.start_ops + self.promises.sent(crash.point)
+        reason = goes_wrong(self.source, self.run, options, self.image.path, first)
+        self.continuing += time.monotonic() - now
+        if reason is not None:
+            self.damaged += 1
+            self.later.append(Later(number, first, reason, self._keep(number)))
+
+    def _checked(self, crash: Crash) -> tuple[Seen, str | None]:
+        """Judge the image, which is built, and run the check command on it meanwhile. What is
+        repaired first is checked after that. Return what the check says, too."""
+        driver, image = self.run.driver, self.image.path
+        check = None if is_dirty(driver.suffix, image) else Check(driver, image)
+        try:
+            seen = self._look(crash)
+            if seen.repaired:
+                if check is not None:
+                    check.close()
+                check = Check(driver, repaired_path(driver, image))
+            says = check.found() if check is not None else None
+        finally:
+            if check is not None:
+                check.close()
+        self.checked += check is not None and check.runs
+        return seen, says
+
+    def _look(self, crash: Crash) -> Seen:
+        """Open the image, which is built, and judge what it holds."""
+        image, form = self.image.path, self.run.driver.suffix
+        fixed = repaired(self.run.driver, image) if is_dirty(form, image) else None
+        try:
+            return Seen(self._read(fixed or image, crash.point), repaired=fixed is not None)
+        except CannotOpen as problem:
+            fixed = None if fixed else repaired(self.run.driver, image)
+            if fixed is None:
+                return Seen(Judged(), opens=str(problem))
+        try:
+            return Seen(self._read(fixed, crash.point), repaired=True)
+        except CannotOpen as problem:
+            return Seen(Judged(), opens=str(problem), repaired=True)
+
+    def _read(self, image: Path, moment: int) -> Judged:
+        with self.opens.open(image) as device:
+            return self.judge.judge(device, moment)
+
+    def _note(self, number: int, crash: Crash, seen: Seen) -> None:
+        """Keep a failing state; the first of its kind is shrunk."""
+        kept = self._keep(number)
+        fault = self._fault(number, crash, seen, shrunk=False, image=kept)
+        wrote, promise = fault.wrote, fault.promise
+        kind = (wrote and wrote.seq, promise and promise.seq, seen.opens,
+                fault.damage[0].holds if fault.damage else None)  # fmt: skip
+        if kind in self.faults or len(self.faults) >= MAX_FAULTS:
+            return
+        step(f"state {number} breaks a promise: shrinking it")
+        wanted = seen.judged.broken
+
+        def same(other: Crash) -> Seen | None:
+            self.shrinking += 1
+            self.image.build(other)
+            again = self._look(other)
+            alike = (again.opens is not None) == (seen.opens is not None) and (
+                seen.opens is not None or _overlap(again.judged.broken, wanted)
+            )
+            return again if alike else None
+
+        smaller, shows, minimal = shrunk(crash, seen, same)
+        if smaller != crash:
+            self.image.build(smaller)
+            kept = self._keep(number, "-shrunk") or kept
+        self.faults[kind] = self._fault(number, smaller, shows, shrunk=minimal, image=kept)
+
+    def _fault(
+        self, number: int, crash: Crash, seen: Seen, *, shrunk: bool, image: str | None
+    ) -> Fault:
+        ops = self.points.ops
+        broken = seen.judged.broken
+        change = None
+        for start, end in broken:
+            for sector in range(start // SECTOR, end // SECTOR):
+                change = newest_promise(self.promises, sector, crash.point)
+                if change is not None:
+                    break
+            if change is not None:
+                break
+        return Fault(
+            state=number,
+            point=crash.point,
+            last=Lower.of(ops[crash.point - 1]) if crash.point else None,
+            missing=[Lower.of(ops[one]) for one in sorted(crash.missing)],
+            torn=crash.torn,
+            in_flight=self.promises.in_flight(crash.point),
+            promise=GuestOp.of(change.promise) if change and change.promise else None,
+            wrote=GuestOp.of(change.op) if change else None,
+            damage=self.origins.damage(seen.judged.evidence),
+            opens=seen.opens,
+            repaired=seen.repaired,
+            shrunk=shrunk,
+            image=image,
+        )
+
+    def _keep(self, number: int, what: str = "") -> str | None:
+        """Copy the state's image to the folder for it. Return its path."""
+        folder = self.options.keep
+        if folder is None or self.kept >= MAX_KEPT:
+            return None
+        self.kept += 1
+        path = folder / f"state-{number}{what}.{self.run.driver.suffix}"
+        sparse.copy(str(self.image.path), str(path))
+        return str(path)
+
+    def _result(self, found: PowerCut, seconds: float, *, complete: bool) -> PowerCut:
+        verdict, reason = VerdictKind.CLEAN, None
+        if self.damaged:
+            verdict = VerdictKind.DAMAGED
+        elif not self.judged:
+            verdict, reason = VerdictKind.UNDECIDABLE, "no state was judged"
+        return replace(
+            found,
+            verdict=verdict,
+            reason=reason,
+            tried=self.tried,
+            distinct=len(self.known),
+            judged=self.judged,
+            shrinking=self.shrinking,
+            damaged=self.damaged,
+            repaired=self.repaired,
+            seconds=round(seconds, 3),
+            complete=complete,
+            faults=sorted(self.faults.values(), key=lambda fault: fault.state),
+            continued=self.continued,
+            later=self.later,
+            checks=sorted(self.checks.values(), key=lambda one: -one.states),
+            checked=self.checked,
+        )
+
+
+def _overlap(some: RangeSet, others: RangeSet) -> bool:
+    return any(some.overlaps(start, end) for start, end in others)

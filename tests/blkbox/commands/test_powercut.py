@@ -1,0 +1,222 @@
+"""``trace powercut`` on real drivers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replay.below.points import Crash, Points
+from tests.kit.command import trace
+from tests.kit.drivers import NBDKIT, toml
+from tests.kit.peers import need, need_fuse
+from tests.kit.powercuts import FLUSH, KIB, Request, serial
+from tests.replay.below.test_image import naive
+from tracer.below.log_writes import entries
+from tracer.below.op import LowerKind, LowerOp
+from tracer.below.stream import read_lower
+from tracer.op import Flag, Kind
+
+pytestmark = pytest.mark.slow
+
+WRITES: list[Request] = [
+    (Kind.WRITE, 0, 64 * KIB, 0),
+    (Kind.WRITE, 256 * KIB, 64 * KIB, 0),
+    FLUSH,
+    (Kind.WRITE, 32 * KIB, 64 * KIB, 0),
+    (Kind.WRITE, 512 * KIB, 4 * KIB, int(Flag.FUA)),
+    (Kind.WRITE, 1024 * KIB, 512, 0),
+    FLUSH,
+    (Kind.WRITE, 2048 * KIB, 64 * KIB, 0),
+]
+
+REUSED: list[Request] = [
+    (Kind.WRITE, 0, 64 * KIB, 0),
+    (Kind.WRITE, 256 * KIB, 64 * KIB, 0),
+    FLUSH,
+    (Kind.TRIM, 0, 64 * KIB, 0),
+    (Kind.WRITE, 128 * KIB, 64 * KIB, 0),
+    FLUSH,
+]
+"""qcow2 frees a cluster by the trim, and uses it again before that is on the disk."""
+
+
+SPANNING: list[Request] = [
+    (Kind.WRITE, 0, 64 * KIB, 0),
+    (Kind.WRITE, 64 * KIB, 64 * KIB, 0),
+    FLUSH,
+    (Kind.ZERO, 64 * KIB, 64 * KIB, int(Flag.NO_HOLE)),
+    FLUSH,
+    (Kind.WRITE, 32 * KIB, 64 * KIB, 0),
+]
+"""The last write spans a data cluster and a preallocated zero cluster of qcow2."""
+
+
+def nbdkit(folder: Path, *words: str) -> str:
+    need("nbdkit")
+    need_fuse()
+    create = ["truncate", "-s", "{size}", "{image}"]
+    return toml(folder, create=create, serve=[*NBDKIT, *words])
+
+
+def cut(folder: Path, *arguments: object, expect: int) -> dict[str, Any]:
+    done = trace("powercut", "t.trace", *arguments, "--json", cwd=folder, expect=expect)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("through", ["fuse", "blklogwrites"])
+@pytest.mark.parametrize("driver", ["raw", "qcow2", "vmdk", "vdi", "qed", "vhdx", "vpc"])
+def test_writes_and_flushes_survive(tmp_path: Path, driver: str, through: str) -> None:
+    need("qemu-nbd")
+    if through == "fuse":
+        need_fuse()
+    serial(tmp_path / "t.trace", WRITES)
+    arguments = ("--driver", driver, "--through", through, "--states", "all")
+    found = cut(tmp_path, *arguments, expect=0)
+    assert found["verdict"] == "clean"
+    assert found["complete"]
+    assert found["tried"] == found["states"] >= found["distinct"] > found["points"] // 2
+
+
+def test_a_write_zeroes_data_in_place_first(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    need_fuse()
+    serial(tmp_path / "t.trace", SPANNING)
+    found = cut(tmp_path, "--driver", "qcow2", "--states", "all", expect=1)
+    (fault,) = found["faults"]
+    assert found["through"] == "fuse"
+    assert (fault["promise"]["seq"], fault["wrote"]["seq"], fault["in_flight"]) == (2, 0, [5])
+    assert (fault["missing"], fault["last"]["kind"]) == ([], "zero")
+    assert fault["damage"] == [
+        {"sector": 64, "sectors": 64, "holds": "zeroes", "seq": None, "source": None}
+    ]
+    assert all(check["says"] == "leaked clusters only" for check in found["checks"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("file", "{image}"),
+        ("--filter=fua", "file", "{image}", "fuamode=force"),
+        ("--filter=cache", "file", "{image}"),
+    ],
+)
+def test_drivers_of_other_programs(tmp_path: Path, words: tuple[str, ...]) -> None:
+    serial(tmp_path / "t.trace", WRITES)
+    driver = nbdkit(tmp_path, *words)
+    found = cut(tmp_path, "--driver", driver, "--states", "all", expect=0)
+    assert found["judged"] > 15
+
+
+def test_a_filter_that_ignores_flushes(tmp_path: Path) -> None:
+    serial(tmp_path / "t.trace", WRITES)
+    driver = nbdkit(tmp_path, "--filter=cache", "file", "{image}", "cache=unsafe")
+    found = cut(tmp_path, "--driver", driver, "--states", "all", expect=1)
+    assert found["faults"][0]["promise"]["kind"] == "flush"
+
+
+def test_a_freed_cluster_is_used_again_too_early(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", REUSED)
+    arguments = ("--driver", "qcow2", "--through", "blklogwrites", "--states", "all")
+    found = cut(tmp_path, *arguments, expect=1)
+    assert found["verdict"] == "damaged"
+    (fault,) = found["faults"]
+    assert (fault["promise"]["seq"], fault["promise"]["kind"]) == (2, "flush")
+    assert fault["wrote"]["seq"] == 0
+    assert fault["damage"] == [
+        {"sector": 0, "sectors": 128, "holds": "other-sector", "seq": 4, "source": 256}
+    ]
+    assert fault["missing"] == []
+    assert fault["shrunk"]
+
+
+def test_a_cache_that_ignores_flushes_is_flagged(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", WRITES)
+    found = cut(tmp_path, "--driver", "raw", "--cache", "unsafe", "--states", "all", expect=1)
+    assert {fault["promise"]["seq"] for fault in found["faults"]} == {2, 4, 6}
+    assert all(len(fault["missing"]) == 1 for fault in found["faults"])
+
+
+@pytest.mark.parametrize("driver", ["raw", "qcow2"])
+def test_writethrough_makes_each_op_durable(tmp_path: Path, driver: str) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", [op for op in WRITES if op != FLUSH])
+    arguments = ("--driver", driver, "--cache", "writethrough", "--states", "all")
+    assert cut(tmp_path, *arguments, expect=0)["lower"]["flush"] > 4
+
+
+def test_a_kept_state_is_what_its_lower_ops_make(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", REUSED)
+    found = cut(tmp_path, "--driver", "qcow2", "--states", "all", "--keep", "kept", expect=1)
+    (fault,) = found["faults"]
+    kept = tmp_path / "kept"
+    lower = [event for event in read_lower(kept / "run.lower")[1] if isinstance(event, LowerOp)]
+    logged = iter(entries(kept / "log"))
+    whole = []
+    for op in lower:
+        if op.kind is LowerKind.TRUNCATE:
+            whole.append(op)
+            continue
+        found_op = next(logged)
+        assert (found_op.kind, found_op.offset, found_op.digest) == (op.kind, op.offset, op.digest)
+        whole.append(found_op)
+    missing = frozenset(one["number"] for one in fault["missing"])
+    crash = Crash(fault["point"], missing, fault["torn"])
+    held = naive(
+        (kept / "start.qcow2").read_bytes(), (kept / "log").read_bytes(), Points(whole), crash
+    )
+    assert (tmp_path / fault["image"]).read_bytes() == held
+
+
+def test_the_result_in_words(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", REUSED)
+    arguments = ("powercut", "t.trace", "--driver", "qcow2", "--states", "all")
+    shown = trace(*arguments, cwd=tmp_path, expect=1).stdout
+    assert "verdict:   damaged (qcow2): a power cut loses what was flushed" in shown
+    assert "#2 flush, which made #0 write at sector 0 (128 sectors) durable" in shown
+    assert "sectors 0 to 127 hold data of other sectors, which #4 wrote from sector 256 on" in shown
+
+
+def test_a_number_of_states(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", WRITES)
+    found = cut(tmp_path, "--driver", "raw", "--states", 7, expect=0)
+    assert found["judged"] == 7
+    assert not found["complete"]
+
+
+def test_the_rest_of_the_trace_after_a_power_cut(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", WRITES)
+    arguments = ("--driver", "qcow2", "--states", "all", "--then-continue")
+    found = cut(tmp_path, *arguments, expect=0)
+    assert found["continued"] > 0
+    assert found["later"] == []
+
+
+def test_a_trace_without_ops(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", [])
+    assert cut(tmp_path, "--driver", "qcow2", "--states", "all", expect=0)["judged"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--driver", "luks"), "noise"),
+        (("--driver", "qcow2", "--cache", "some"), "cache mode"),
+        (("--driver", "qcow2", "--states", "many"), "a number, or all"),
+        (("--driver", "nbd://localhost"), "its image is not a file of ours"),
+        (("--driver", "qcow2", "--through", "some"), "fuse, blklogwrites"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, arguments: tuple[str, ...], why: str) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", WRITES)
+    done = trace("powercut", "t.trace", *arguments, cwd=tmp_path, expect=200)
+    assert why in done.stderr

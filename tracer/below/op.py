@@ -1,0 +1,62 @@
+"""Lower ops: one operation of a driver on its own image file. No I/O."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from tracer.op import ZERO_DIGEST
+from tracer.text import many
+
+
+class LowerKind(IntEnum):
+    """What a lower op does. Numbers as those of guest ops (``tracer.op.Kind``); TRUNCATE has no
+    guest op like it."""
+
+    WRITE = 1
+    FLUSH = 3
+    DISCARD = 4
+    ZERO = 6
+    TRUNCATE = 65
+
+    @property
+    def label(self) -> str:
+        """The kind's name in reports and JSON."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class LowerOp:
+    """One operation on the image file.
+
+    ``offset`` and ``length`` are bytes of the file; a TRUNCATE's ``length`` is the file's new size.
+    ``digest`` covers what was written. ``error`` is an errno value, 0 for success. Its data is in
+    the log, in front of byte ``log_end``; an op read back from a NAME.lower has none.
+    """
+
+    number: int
+    kind: LowerKind
+    offset: int
+    length: int
+    fua: bool = False
+    digest: bytes = ZERO_DIGEST
+    error: int = 0
+    log_at: int = 0
+    log_end: int = 0
+
+    @property
+    def end(self) -> int:
+        """The byte after the op's last byte."""
+        return self.offset + self.length
+
+    @property
+    def data_at(self) -> int:
+        """Where the data begins in the log, in bytes."""
+        return self.log_end - self.length
+
+    def describe(self) -> str:
+        """Return the op in a line: ``lower op 12, write 4096 B at byte 65536``."""
+        text = f"lower op {self.number}, {self.kind.label}"
+        if self.kind is LowerKind.TRUNCATE:
+            text += f" to {many(self.length, 'byte')}"
+        elif self.kind is not LowerKind.FLUSH:
+            text += f" {self.length} B at byte {self.offset}"
+        return text + (" FUA" if self.fua else "")

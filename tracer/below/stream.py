@@ -1,0 +1,139 @@
+"""NAME.lower, the stream of lower ops beside a trace: its writer and its reader.
+
+A msgpack stream: a header map, then an array per event, in the order in which they happened
+(docs/trace-format.md). Any prefix of the file reads back.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from tracer import digest
+from tracer.below.events import Done, Event, Sent
+from tracer.below.op import LowerKind, LowerOp
+from tracer.errors import TraceError
+from tracer.files import open_file, write_whole
+from tracer.trace.header import MAX_HEADER, MAX_SIZE, unpack_header
+from tracer.trace.records import MAX_INT
+
+FORMAT = "blkbox-lower"
+VERSION = 1
+SUFFIX = ".lower"
+
+SENT, DONE, LOWER = 1, 2, 3
+"""The first element of an event's array."""
+
+FUA = 1
+"""The flag of a lower op."""
+
+MAX_RECORD = 1 << 12
+"""Bytes in an event: the largest of ours has about 60."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowerHeader:
+    """What a NAME.lower says about itself. ``trace`` is the id of the trace whose ops these are,
+    ``size`` that of the image file at the start, in bytes. ``driver`` is for information only."""
+
+    trace: str
+    size: int
+    driver: dict[str, Any] = field(default_factory=dict)
+
+
+def lower_path(trace: Path) -> Path:
+    """Return the path of a trace's lower ops: ``install.lower`` for ``install.trace``."""
+    return trace.with_suffix(SUFFIX)
+
+
+def write_lower(path: Path, header: LowerHeader, events: Iterable[Event]) -> None:
+    """Write a NAME.lower, which replaces what has that name. Raises StorageError."""
+    head = {
+        "format": FORMAT, "version": VERSION, "trace": header.trace, "size": header.size,
+        "driver": header.driver, "digest": digest.NAME,
+    }  # fmt: skip
+    write_whole(path, b"".join([msgpack.packb(head), *map(pack, events)]))
+
+
+def pack(event: Event) -> bytes:
+    """Return an event as it is in the file."""
+    match event:
+        case Sent():
+            fields: tuple[Any, ...] = (SENT, event.seq, event.time)
+        case Done():
+            fields = (DONE, event.seq, event.time, event.error)
+        case LowerOp():
+            fields = (
+                LOWER, event.number, int(event.kind), FUA if event.fua else 0, event.offset,
+                event.length, event.digest, event.error,
+            )  # fmt: skip
+    return bytes(msgpack.packb(fields))
+
+
+def read_lower(path: Path) -> tuple[LowerHeader, Iterator[Event]]:
+    """Return the header and the events of a NAME.lower, up to the last whole one.
+
+    Raises TraceError if it is not one; the iterator does where an event is not valid.
+    """
+    try:
+        fd = open_file(path)
+    except OSError as error:
+        raise TraceError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        head = os.pread(fd, MAX_HEADER, 0)
+        raw, at = unpack_header(path, head, kind="a stream of lower ops", name=FORMAT,
+                                version=VERSION)  # fmt: skip
+        if not (isinstance(raw.get("trace"), str) and _count(raw.get("size"), MAX_SIZE)):
+            raise TraceError(f"{path}: its header is damaged")
+    finally:
+        os.close(fd)
+    driver = raw.get("driver")
+    header = LowerHeader(raw["trace"], raw["size"], driver if isinstance(driver, dict) else {})
+    return header, _events(path, at)
+
+
+def _events(path: Path, at: int) -> Iterator[Event]:
+    with path.open("rb") as file:
+        file.seek(at)
+        unpacker = msgpack.Unpacker(file, max_buffer_size=1 << 20, max_array_len=16, max_map_len=0)
+        number = 0
+        while True:
+            try:
+                fields = unpacker.unpack()
+            except msgpack.OutOfData:
+                return
+            except (ValueError, msgpack.UnpackException) as error:
+                raise _invalid(path, number) from error
+            event = _event(fields)
+            if event is None:
+                raise _invalid(path, number)
+            yield event
+            number += 1
+
+
+def _invalid(path: Path, number: int) -> TraceError:
+    return TraceError(f"{path}: event {number} is not valid")
+
+
+def _event(fields: Any) -> Event | None:
+    """Return an event; None if it is not valid."""
+    match fields:
+        case [1, seq, time] if _count(seq) and _count(time):
+            return Sent(seq, time)
+        case [2, seq, time, error] if _count(seq) and _count(time) and _count(error, 0xFFFF):
+            return Done(seq, time, error)
+        case [3, number, kind, flags, offset, length, bytes() as key, error] if (
+            all(map(_count, (number, flags))) and _count(error, 0xFFFF) and len(key) == 16
+            and _count(offset, MAX_SIZE) and _count(length, MAX_SIZE)
+            and kind in list(LowerKind)
+        ):  # fmt: skip
+            return LowerOp(number, LowerKind(kind), offset, length, fua=bool(flags & FUA),
+                           digest=key, error=error)  # fmt: skip
+    return None
+
+
+def _count(value: object, most: int = MAX_INT) -> bool:
+    return type(value) is int and 0 <= value <= most
