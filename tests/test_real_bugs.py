@@ -54,6 +54,14 @@ SPANNING: list[Group] = [
     [(Kind.WRITE, 32 * KIB, 64 * KIB, 0), *[(Kind.READ, 32 * KIB, 32 * KIB, 0)] * 3],
 ]
 
+ALLOCATING: list[Group] = [
+    [(Kind.ZERO, 124 * KIB, 8 * KIB, 0), (Kind.WRITE, 0, 4 * KIB, 0)],
+]
+PREFETCH: list[Group] = [
+    [(Kind.WRITE, 0, 4 * KIB, 0)],
+    [(Kind.CACHE, 4 * KIB, 4 * KIB, 0)],
+]
+
 
 def content(number: int, length: int) -> bytes:
     """What the write of a number in a list of groups brings."""
@@ -210,6 +218,36 @@ def test_qemu_nbd_shows_zeroes_where_a_write_replaces_data(tmp_path: Path) -> No
     assert_confirmed(verdict, verdict["culprit"]["seq"], "read")
     assert verdict["company"] == 3
     assert_explained(verdict["damage"], [Damage(32 * KIB, 32 * KIB, "zeroed")])
+
+
+@pytest.mark.parametrize(
+    ("groups", "image", "said"),
+    [
+        (ALLOCATING, ["qed"], "allocating_acb == NULL"),
+        (PREFETCH, ["qcow2", "-o", "extended_l2=on"], "skip_bytes < pnum"),
+    ],
+    ids=["qed", "extended_l2"],
+)
+def test_qemu_nbd_dies_by_an_assertion(
+    tmp_path: Path, groups: list[Group], image: list[str], said: str
+) -> None:
+    """A zero over two clusters and a write that allocates a third, in flight together; and a
+    prefetch of what is not allocated in a cluster with subclusters, with nothing in flight."""
+    need("qemu-nbd", "qemu-img")
+    record(tmp_path, groups)
+    driver = driver_file(
+        tmp_path,
+        create=["qemu-img", "create", "-q", "-f", *image, "{image}", "{size}"],
+        serve=["qemu-nbd", "--persistent", "--shared=16", "--discard=unmap", "--socket={socket}",
+               f"--format={image[0]}", "{image}"],
+    )  # fmt: skip
+    done = trace("replay", "r.trace", "--driver", driver, "--json", "--no-plot", "--no-locate",
+                 "--runs", 4 * RUNS, cwd=tmp_path, expect=(0, 1))  # fmt: skip
+    verdict = json.loads(done.stdout)
+    if not done.returncode:
+        pytest.skip("this qemu-nbd has the fix: the sequence did no harm in any run")
+    assert (verdict["verdict"], verdict["symptom"]) == ("failed", "crash")
+    assert said in verdict["log"]
 
 
 def qcow2_shares_a_cluster() -> bool:
