@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -82,7 +82,7 @@ def write_scripts(
 ) -> None:
     """Write scripts, run those that can be run, and note in ``made`` how often each showed the
     fault. Raises StorageError."""
-    driver = _started(replaying, program)
+    driver, program = _started(replaying, program)
     for script in wanted:
         say(f"writing {script.path}")
         done = Written(str(script.path), script.kind.value)
@@ -104,18 +104,34 @@ def write_scripts(
                 done.shown = before[0]
 
 
-def _started(replaying: ReplayOptions, program: Program) -> Driver:
-    """Return the driver with commands that give a new image what the program starts with."""
+def _started(replaying: ReplayOptions, program: Program) -> tuple[Driver, Program]:
+    """Return the driver with commands that give a new image what the program starts with, and the
+    program; it has writes in place of start steps if the data is written through the driver."""
     driver = replaying.driver
     if not any(step.kind == Kind.START for step in program.steps):
-        return driver
-    how = replaying.start or alternatives(driver)[-1]
-    if replaying.start is None and StartKind.CONVERTED in alternatives(driver):
-        how = StartKind.CONVERTED
-    start = Path("{start}")
-    if how is StartKind.CONVERTED:
-        return driver.converting(start)
-    return driver.backed_by(Path("{base}")) if how is StartKind.BACKING else driver
+        return driver, program
+    possible = alternatives(driver)
+    usual = StartKind.CONVERTED if StartKind.CONVERTED in possible else StartKind.WRITTEN
+    match replaying.start or usual:
+        case StartKind.CONVERTED:
+            return driver.converting(Path("{start}")), program
+        case StartKind.BACKING:
+            return driver.backed_by(Path("{base}")), program
+    return driver, _writing_first(program)
+
+
+def _writing_first(program: Program) -> Program:
+    """Return the program with its start steps as writes, one after the other before all else."""
+    room = 2 * len(program.steps)
+    return replace(
+        program,
+        steps=tuple(
+            replace(step, kind=int(Kind.WRITE), begin=2 * at, end=2 * at + 1)
+            if step.kind == Kind.START
+            else replace(step, begin=step.begin + room, end=step.end + room)
+            for at, step in enumerate(program.steps)
+        ),
+    )
 
 
 def _texts(

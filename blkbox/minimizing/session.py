@@ -285,7 +285,8 @@ class _Job:
             with suppress(OutOfTime):
                 made.shown, made.shown_runs = lab.rate(self._best, CHECKS)
             with TraceWithData(self._options.out) as left:
-                last = replace(self._replaying, runs=TRIES, time=LEAST)
+                work = self._folder / "last"
+                last = replace(self._replaying, work=work, runs=TRIES, time=LEAST)
                 made.small_verdict = judge(left, last, lambda text: None)
 
     def _finish(self) -> Program | None:

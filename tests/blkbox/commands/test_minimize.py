@@ -202,3 +202,57 @@ def test_the_api(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert made.small_verdict.verdict is VerdictKind.DAMAGED
     assert lines
     assert not os.path.exists("w.min.trace")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["converted", "written"])
+def test_a_disk_that_starts_with_data(tmp_path: Path, start: str) -> None:
+    """Zeroes are ignored: that shows where the disk starts with data, and nowhere else."""
+    kib = 1024
+    requests = [
+        *((Kind.START, at * kib, 64 * kib, 0) for at in (0, 128, 256, 512)),
+        *((Kind.WRITE, at * kib, 4 * kib, 0) for at in range(640, 700, 4)),
+        (Kind.READ, 0, 64 * kib, 0),
+        (Kind.ZERO, 136 * kib, 8 * kib, 0),
+        (Kind.FLUSH, 0, 0, 0),
+    ]
+    make_trace(tmp_path / "w.trace", requests)
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(IGNORES_ZEROES)
+    (tmp_path / "d.toml").write_text(
+        'create = ["truncate", "-s", "{size}", "{image}"]\n'
+        'convert = ["cp", "{start}", "{image}"]\n'
+        'serve = ["nbdkit", "-f", "-U", "{socket}", "python", "{here}/plugin.py", '
+        '"path={image}"]\n'
+    )
+    need("nbdkit")
+    result = minimize(tmp_path, "--driver", "d.toml", "--start", start, "--script", "bug.py")
+    assert result["ops"] <= 2
+    assert any("start" in step or "write" in step for step in result["steps"])
+    (script,) = result["scripts"]
+    assert script["shown"] == script["runs"] > 0, script
+
+
+IGNORES_ZEROES = """
+import os
+API_VERSION = 2
+def config(key, value):
+    global path
+    path = value
+def open(readonly):
+    return os.open(path, os.O_RDWR)
+def get_size(disk):
+    return os.fstat(disk).st_size
+def pread(disk, buffer, offset, flags):
+    buffer[:] = os.pread(disk, len(buffer), offset)
+def pwrite(disk, buffer, offset, flags):
+    os.pwrite(disk, bytes(buffer), offset)
+def can_zero(disk):
+    return True
+def zero(disk, count, offset, flags):
+    pass
+def can_flush(disk):
+    return True
+def flush(disk, flags):
+    pass
+"""
