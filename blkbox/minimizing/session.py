@@ -107,8 +107,9 @@ def minimize_trace(
         else:
             whole_trace = source
         if verdict is None:
-            finding = replace(replaying, find=True, time=options.seconds / 2)
-            verdict = judge(source, finding, say)
+            with PrivateFolder(Use.REPLAY) as work:
+                finding = replace(replaying, work=work.path, find=True, time=options.seconds / 2)
+                verdict = judge(source, finding, say)
         made = Minimized(
             str(whole_trace.trace.path), verdict.driver, verdict.verdict.value, verdict.reason, ""
         )

@@ -94,18 +94,18 @@ class Part:
         header = replace(trace.header, start_image="recorded" if starts else "blank", cut={})
         if header.payloads == "full":
             payload_path(path).symlink_to(payload_path(trace.path.absolute()))
-        new_seq = {index.numbers[at]: seq for seq, at in enumerate(self.kept)}
+        kept, numbers = self.kept, index.numbers
+        by_number = sorted(range(len(kept)), key=lambda seq: numbers[kept[seq]])
         restarts = self._restarts()
         writer = TraceWriter(path, header)
         try:
             batch: list[bytes] = []
-            for number in sorted(new_seq):
-                seq = new_seq[number]
+            for seq in by_number:
                 if restarts and restarts[0].seq <= seq:
                     writer.write(batch)
                     batch = []
                     writer.restart(restarts.pop(0))
-                record = trace.read(number, 1)
+                record = trace.read(numbers[kept[seq]], 1)
                 batch.append(record[: _SEQ_AT.start] + _SEQ.pack(seq) + record[_SEQ_AT.stop :])
                 if len(batch) >= BATCH:
                     writer.write(batch)

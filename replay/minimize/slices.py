@@ -27,24 +27,39 @@ def slices(part: Part, focus: RangeSet) -> Iterator[Part]:
     ``focus`` has the byte ranges of what is known of the fault: the damage, and the culprit's.
     Raises TraceError.
     """
-    kept = list(part.kept)
-    found: dict[tuple[int, ...], None] = {tuple(kept[-last:]): None for last in LAST}
-    for chosen in _near(part, focus):
-        found[tuple(chosen)] = None
+    kept, most = part.kept, int(SHARE * len(part.kept))
+    found = [list(kept[-last:]) for last in LAST] + _near(part, focus, most)
     spent = 0
+    seen: set[int] = set()
     for one in sorted(found, key=len):
         spent += len(one)
-        if len(one) == len(kept) or spent > SHARE * len(kept):
+        if len(one) == len(kept) or spent > most:
             return
-        yield Part(part.index, one)
+        # of the slices of one length, most often all are the same ops
+        if len(one) not in seen:
+            seen.add(len(one))
+            yield Part(part.index, one)
 
 
-def _near(part: Part, focus: RangeSet) -> Iterator[list[int]]:
-    """Yield the ops near the focus: first those that change data, then with flushes, then all."""
+class _Slice:
+    """Ops that are gathered, as long as they are no more than ``most``."""
+
+    def __init__(self, most: int) -> None:
+        self._room = most
+        self.ops: list[int] = []
+
+    def add(self, position: int) -> None:
+        if len(self.ops) < self._room:
+            self.ops.append(position)
+        else:
+            self._room, self.ops = 0, []
+
+
+def _near(part: Part, focus: RangeSet, most: int) -> list[list[int]]:
+    """Return the ops near the focus: those that change data, those with flushes, and all. What has
+    more than ``most`` ops is left out."""
     areas = [focus.aligned(unit) for unit in AROUND]
-    changing: list[list[int]] = [[] for _ in areas]
-    flushed: list[list[int]] = [[] for _ in areas]
-    every: list[list[int]] = [[] for _ in areas]
+    changing, flushed, every = ([_Slice(most) for _ in areas] for _ in range(3))
     last = part.kept[-1]
     wanted = iter(part.kept)
     due = next(wanted, None)
@@ -57,13 +72,11 @@ def _near(part: Part, focus: RangeSet) -> Iterator[list[int]]:
         due = next(wanted, None)
         flush = op.kind == Kind.FLUSH
         for at, area in enumerate(areas):
-            near = flush or area.overlaps(op.offset, op.end) or position == last
-            if not near:
+            if not (flush or position == last or area.overlaps(op.offset, op.end)):
                 continue
-            every[at].append(position)
+            every[at].add(position)
             if flush or op.kind in MUTATING or position == last:
-                flushed[at].append(position)
+                flushed[at].add(position)
                 if not flush or position == last:
-                    changing[at].append(position)
-    for group in (changing, flushed, every):
-        yield from group
+                    changing[at].add(position)
+    return [one.ops for group in (changing, flushed, every) for one in group if one.ops]
