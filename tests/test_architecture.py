@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "replay": TRACER,
     "replay.generate": TRACER,
     "replay.locate": (*TRACER, "replay"),
-    "replay.below": (*TRACER, "replay"),
+    "replay.below.states": TRACER,
+    "replay.below": (*TRACER, "replay", "replay.below.states"),
     # explains
     "analysis": ("analysis.frames", "analysis.story", "tracer"),
     "analysis.frames": TRACER,

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracer.below.op import LowerKind, LowerOp
+from tracer.closing import Closing
 from tracer.digest import digest
+from tracer.disk import sparse
 from tracer.errors import Undecidable
 from tracer.op import SECTOR, ZERO_DIGEST
 
@@ -38,49 +40,72 @@ PIECE = 32 << 20
 
 
 def entries(log: Path) -> Iterator[LowerOp]:
-    """Yield the lower ops of a log in sectors of 512 bytes, up to the last whole one.
+    """Yield the lower ops of a log, as ``LogReader.more``."""
+    with LogReader(log) as reader:
+        yield from reader.more()
 
-    The superblock's number of entries does not count: QEMU writes it at flushes only. A write of
-    zeroes and a zero are the same in a log: both are yielded as ZERO. Raises Undecidable where the
-    log is torn: before 7.2.9, QEMU spoils it if lower zeroes overlap with other lower ops in time.
-    """
-    fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(fd).st_size
-        number, at = 0, SECTOR
-        while at + SECTOR <= size:
-            head = os.pread(fd, SECTOR, at)
+
+class LogReader(Closing):
+    """Reads a log in sectors of 512 bytes, which may still grow. Raises OSError."""
+
+    def __init__(self, log: Path) -> None:
+        self._fd = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+        self._number = 0
+        self._at = SECTOR
+
+    def more(self) -> Iterator[LowerOp]:
+        """Yield the lower ops that have come since the last time, up to the last whole one.
+
+        The superblock's number of entries does not count: QEMU writes it at flushes only. A write
+        of zeroes and a zero are the same in a log: both are yielded as ZERO. Raises Undecidable
+        where the log is torn: before 7.2.9, QEMU spoils it if lower zeroes overlap with other lower
+        ops in time.
+        """
+        size = os.fstat(self._fd).st_size
+        while self._at + SECTOR <= size:
+            head = os.pread(self._fd, SECTOR, self._at)
             sector, count, flags, named = ENTRY.unpack_from(head)
+            data_at = self._at + SECTOR
             if flags == MARK and not count:
-                size_now = _truncated(head[ENTRY.size : ENTRY.size + named], at)
-                yield LowerOp(number, LowerKind.TRUNCATE, 0, size_now, log_at=at,
-                              log_end=at + SECTOR)  # fmt: skip
-                number += 1
-                at += SECTOR
+                new = _truncated(head[ENTRY.size : ENTRY.size + named], self._at)
+                yield self._op(LowerKind.TRUNCATE, 0, new, data_at)
+                self._at = data_at
                 continue
             if flags & ~(FLUSH | FUA | DISCARD) or not (flags or count):
-                raise _torn(at)
-            data_at, offset, length = at + SECTOR, sector * SECTOR, count * SECTOR
-            fua = bool(flags & FUA)
+                raise _torn(self._at)
+            offset, length, fua = sector * SECTOR, count * SECTOR, bool(flags & FUA)
+            has_data = count and not flags & DISCARD
+            end = data_at + length if has_data else data_at
+            if end > size:
+                return
             if flags & FLUSH:  # it comes before the entry's own data
-                yield LowerOp(number, LowerKind.FLUSH, 0, 0, log_at=at, log_end=at + SECTOR)
-                number += 1
+                yield self._op(LowerKind.FLUSH, 0, 0, data_at)
             if flags & DISCARD:
-                yield LowerOp(number, LowerKind.DISCARD, offset, length, fua=fua,
-                              log_at=at, log_end=data_at)  # fmt: skip
-                number += 1
-            elif count:
-                if data_at + length > size:
-                    return
-                key = _digest(fd, data_at, length)
+                yield self._op(LowerKind.DISCARD, offset, length, data_at, fua=fua)
+            elif has_data:
+                key = _digest(self._fd, data_at, length)
                 kind = LowerKind.ZERO if key == ZERO_DIGEST else LowerKind.WRITE
-                yield LowerOp(number, kind, offset, length, fua=fua, digest=key,
-                              log_at=at, log_end=data_at + length)  # fmt: skip
-                number += 1
-                data_at += length
-            at = data_at
-    finally:
-        os.close(fd)
+                yield self._op(kind, offset, length, end, fua=fua, key=key)
+            self._at = end
+
+    def forget(self) -> None:
+        """Free the room of what was read."""
+        if self._at > SECTOR:
+            sparse.punch(self._fd, SECTOR, self._at - SECTOR)
+
+    def close(self) -> None:
+        """Close the log. A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _op(
+        self, kind: LowerKind, offset: int, length: int, end: int, *, fua: bool = False,
+        key: bytes = ZERO_DIGEST,
+    ) -> LowerOp:  # fmt: skip
+        self._number += 1
+        return LowerOp(self._number - 1, kind, offset, length, fua=fua, digest=key,
+                       log_at=self._at, log_end=end)  # fmt: skip
 
 
 TRUNCATE = b"truncate "
