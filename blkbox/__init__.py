@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         strip,
         verify,
     )
-    from blkbox.power import powercut
+    from blkbox.power import inject, powercut
     from tracer.errors import BlkboxError
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "damage",
     "draw_damage",
     "generate",
+    "inject",
     "load_verdict",
     "mark",
     "open",
@@ -80,7 +81,7 @@ def __getattr__(name: str) -> Any:
     from blkbox import draw, jobs, power
     from tracer.errors import BlkboxError
 
-    home = {"plot": draw, "powercut": power}.get(name, jobs)
+    home = {"plot": draw, "powercut": power, "inject": power}.get(name, jobs)
     return BlkboxError if name == "BlkboxError" else getattr(home, name)
 
 

@@ -26,6 +26,7 @@ VERBS = {
     "generate": "generate",
     "hunt": "hunt",
     "powercut": "powercut",
+    "inject": "inject",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "formats": "formats",

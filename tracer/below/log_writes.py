@@ -11,6 +11,7 @@ logs from anywhere.
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tracer.below.op import LowerKind, LowerOp
@@ -67,8 +68,7 @@ class LogReader(Closing):
             sector, count, flags, named = ENTRY.unpack_from(head)
             data_at = self._at + SECTOR
             if flags == MARK and not count:
-                new = _truncated(head[ENTRY.size : ENTRY.size + named], self._at)
-                yield self._op(LowerKind.TRUNCATE, 0, new, data_at)
+                yield self._marked(head[ENTRY.size : ENTRY.size + named], data_at)
                 self._at = data_at
                 continue
             if flags & ~(FLUSH | FUA | DISCARD) or not (flags or count):
@@ -99,6 +99,17 @@ class LogReader(Closing):
             os.close(self._fd)
             self._fd = -1
 
+    def _marked(self, name: bytes, end: int) -> LowerOp:
+        """Return what a mark of ours says. Raises Undecidable."""
+        word, *rest = name.split(b" ")
+        numbers = [int(part) for part in rest if part.isdigit()]
+        if word == TRUNCATE and len(numbers) == len(rest) == 1:
+            return self._op(LowerKind.TRUNCATE, 0, numbers[0], end)
+        if word == FAILED and len(numbers) == len(rest) == 4 and numbers[1] in list(LowerKind):
+            number, kind, offset, length = numbers
+            return replace(self._op(LowerKind(kind), offset, length, end), error=number)
+        raise _torn(self._at)
+
     def _op(
         self, kind: LowerKind, offset: int, length: int, end: int, *, fua: bool = False,
         key: bytes = ZERO_DIGEST,
@@ -108,8 +119,9 @@ class LogReader(Closing):
                        log_at=self._at, log_end=end)  # fmt: skip
 
 
-TRUNCATE = b"truncate "
-"""How a mark of ours begins that says which size the file got: the format has no such entry."""
+TRUNCATE, FAILED = b"truncate", b"failed"
+"""How a mark of ours begins that says which size the file got, or that an op failed: with errno,
+kind, offset and length. The format has no such entries."""
 
 
 class LogWriter:
@@ -119,6 +131,8 @@ class LogWriter:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.pwrite(self._fd, SUPER.pack(MAGIC, VERSION, 0, SECTOR).ljust(SECTOR, b"\0"), 0)
         self._at = SECTOR
+        self.count = 0
+        """Entries so far."""
 
     def write(self, offset: int, data: bytes) -> None:
         """A write of whole sectors."""
@@ -132,28 +146,27 @@ class LogWriter:
 
     def truncate(self, size: int) -> None:
         """The file got another size, in bytes."""
-        name = TRUNCATE + str(size).encode()
-        self._append(ENTRY.pack(0, 0, MARK, len(name)) + name)
+        self._mark(b"%b %d" % (TRUNCATE, size))
+
+    def failed(self, number: int, kind: LowerKind, offset: int, length: int) -> None:
+        """An op failed with errno ``number``, and did nothing."""
+        self._mark(b"%b %d %d %d %d" % (FAILED, number, kind, offset, length))
 
     def entry(self, start: int, end: int, flags: int, data: bytes = b"") -> None:
         """An entry for the bytes ``[start, end)`` of the file, with its data, if it has any."""
         head = ENTRY.pack(start // SECTOR, (end - start) // SECTOR, flags, 0)
         self._append(head.ljust(SECTOR, b"\0") + data)
 
+    def _mark(self, name: bytes) -> None:
+        self._append(ENTRY.pack(0, 0, MARK, len(name)) + name)
+
     def _append(self, entry: bytes) -> None:
+        self.count += 1
         entry = entry.ljust(SECTOR, b"\0")
         written = 0
         while written < len(entry):
             written += os.pwrite(self._fd, memoryview(entry)[written:], self._at + written)
         self._at += len(entry)
-
-
-def _truncated(name: bytes, at: int) -> int:
-    """Return the size in a mark of ours. Raises Undecidable."""
-    digits = name.removeprefix(TRUNCATE)
-    if not (name.startswith(TRUNCATE) and digits.isdigit()):
-        raise _torn(at)
-    return int(digits)
 
 
 def _torn(at: int) -> Undecidable:
