@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         verify,
     )
     from blkbox.minimizing.api import minimize
-    from blkbox.power import powercut
+    from blkbox.power import inject, powercut
     from tracer.errors import BlkboxError
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "draw_damage",
     "generate",
     "hunt",
+    "inject",
     "load_verdict",
     "mark",
     "minimize",
@@ -87,7 +88,9 @@ def __getattr__(name: str) -> Any:
 
     if name == "BlkboxError":
         return BlkboxError
-    return getattr({"plot": draw, "minimize": api, "powercut": power}.get(name, jobs), name)
+    return getattr(
+        {"plot": draw, "minimize": api, "powercut": power, "inject": power}.get(name, jobs), name
+    )
 
 
 def __dir__() -> list[str]:

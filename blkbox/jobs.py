@@ -68,6 +68,7 @@ def record(
     thorough: bool = False,
     allow_errno: str = "",
     sync: bool = False,
+    below: bool = False,
     force: bool = False,
     say: Say = _silent,
 ) -> "Recording":
@@ -97,6 +98,8 @@ def record(
     ``allow_errno``: names of errno values that the driver may return, like ``ENOSPC,EDQUOT``. The
     range of such an op then holds old or new data, and the guest gets the error.
     ``sync``: a flush or FUA of the guest also flushes the trace to disk.
+    ``below``: also record what the driver does to its image file, as ``NAME.lower`` beside the
+    trace. Needs FUSE.
     ``force``: replace an existing trace.
     ``say``: gets the first mismatches and warnings, a line at a time.
 
@@ -129,6 +132,7 @@ def record(
         scope=Scope(choice(Compare, compare), thorough),
         allowed=parse_errnos(allow_errno),
         sync=sync,
+        below=below,
         force=force,
     )
     if not command:
@@ -157,6 +161,7 @@ def replay(
     timeout: float = 30.0,
     allow_errno: str = "",
     keep: Pathlike | None = None,
+    below: bool = False,
     force: bool = False,
     say: Say = _silent,
 ) -> "Verdict":
@@ -184,7 +189,10 @@ def replay(
     ``timeout``: the time limit for an op, in seconds.
     ``allow_errno``: errors that the driver may return, as for ``record``.
     ``keep``: a new folder that keeps the images of every run; None: the images are removed.
-    ``force``: allow the replay to overwrite the data of a server or a block device.
+    ``below``: also write what the driver does to its image file in one more run, as ``NAME.lower``
+    beside the trace.
+    ``force``: allow the replay to overwrite the data of a server or a block device, and an existing
+    ``NAME.lower``.
     ``say``: gets a line for each step of the search.
 
     A driver that cannot be judged gives an undecidable verdict, not an error. Raises UsageError if
@@ -238,6 +246,10 @@ def replay(
             keep=keep is not None,
             force=force,
         )
+        if below:
+            from replay.below.writing import write_below
+
+            write_below(source, options, force=force)
         return judge(source, options, say)
 
 

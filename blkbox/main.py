@@ -27,6 +27,7 @@ VERBS = {
     "hunt": "hunt",
     "minimize": "minimize",
     "powercut": "powercut",
+    "inject": "inject",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "formats": "formats",

@@ -9,6 +9,7 @@ from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from replay.below.found import PowerCut
+    from replay.below.inject import Injected
 
 
 def powercut(
@@ -94,3 +95,71 @@ def powercut(
             go_on=options if then_continue else None,
         )  # fmt: skip
         return cut(source, run, cutting, folder.path, source.trace.header.size)
+
+
+def inject(
+    trace: Pathlike,
+    *,
+    driver: Pathlike,
+    errors: str = "EIO,ENOSPC",
+    at: int | str | None = None,
+    cache: str | None = None,
+    time: float | None = 60.0,
+    seed: int = 0,
+    depth: int | None = None,
+    upto: str | None = None,
+    timeout: float = 30.0,
+    keep: Pathlike | None = None,
+) -> "Injected":
+    """Run a trace again and again on a driver, each time with one failing op on its image file, and
+    say what it does wrong then.
+
+    ``errors``: the errors that lower ops fail with. ENOSPC lasts until something is freed.
+    ``at``: the lower op that fails: a number, ``"all"`` for all in turn, ``"every N"`` for every
+    N-th; None: a random sample of all, as the time allows.
+    ``time``: the seconds that this may take; None: no limit.
+    ``seed``: selects the sample.
+    ``driver``, ``cache``, ``depth``, ``upto``, ``timeout``: as for ``powercut``.
+    ``keep``: a new folder that gets the images of failing runs.
+
+    Needs FUSE. Raises as ``powercut``.
+    """
+    from dataclasses import replace
+
+    from replay.below.inject import InjectOptions, parse_at
+    from replay.below.inject import inject as fail
+    from replay.options import Order, ReplayOptions
+    from tracer.below.qemu import CACHES, by_qemu
+    from tracer.disk.private import PrivateFolder, Use, sweep
+    from tracer.driver.spec import parse_driver
+    from tracer.text import parse_errnos
+    from tracer.trace.data import TraceWithData
+    from tracer.trace.marks import count_upto
+
+    if cache is not None and cache not in CACHES:
+        raise UsageError(f"{cache!r} is no cache mode: give {', '.join(CACHES)}")
+    if keep is not None and Path(keep).exists():
+        raise UsageError(f"{keep} exists: --keep wants a new folder")
+    build = by_qemu(parse_driver(fspath(driver)))
+    if not build.owns_image:
+        raise UsageError(f"{build.name}: its image is not a file of ours, so nothing goes below it")
+    wanted = InjectOptions(
+        errors=tuple(sorted(parse_errnos(errors))), seconds=time, seed=seed, cache=cache,
+    )  # fmt: skip
+    if not wanted.errors:
+        raise UsageError("--errors names no error")
+    wanted = parse_at(wanted, at)
+    with (
+        only_our_errors(),
+        TraceWithData(Path(trace)) as source,
+        PrivateFolder(Use.REPLAY) as folder,
+    ):
+        sweep()
+        if keep is not None:
+            Path(keep).mkdir()
+            wanted = replace(wanted, keep=Path(keep))
+        options = ReplayOptions(
+            driver=build, work=folder.path, order=Order(0, depth), timeout=timeout,
+            upto=count_upto(source.trace, upto) if upto is not None else None,
+        )  # fmt: skip
+        return fail(source, options, wanted)

@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "replay.locate": (*TRACER, "replay"),
     "replay.minimize": (*TRACER, "replay"),
     "replay.script": ("tracer", "replay.minimize"),
-    "replay.below": (*TRACER, "replay"),
+    "replay.below.states": TRACER,
+    "replay.below": (*TRACER, "replay", "replay.below.states"),
     # explains
     "analysis": ("analysis.frames", "analysis.story", "tracer"),
     "analysis.frames": TRACER,

@@ -81,6 +81,13 @@ def record(
         bool,
         typer.Option("--sync", help="Flush the trace to disk at each flush or FUA of the guest."),
     ] = False,
+    below: Annotated[
+        bool,
+        typer.Option(
+            "--below",
+            help="Also record what the driver does to its image, as OUT.lower (needs FUSE).",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing trace.")] = False,
     report: ReportTo = None,
     as_json: JsonTo = None,
@@ -123,6 +130,7 @@ def record(
         allowed=parse_errnos(allow_errno),
         sync=sync,
         force=force,
+        below=below,
         command=tuple(command or ()),
         guest_stdout=sys.stderr.fileno() if places.on_stdout else None,
         handle_signals=True,

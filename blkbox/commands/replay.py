@@ -108,6 +108,13 @@ def replay(
     timeout: Annotated[
         float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
     ] = 30.0,
+    below: Annotated[
+        bool,
+        typer.Option(
+            "--below",
+            help="Also write what the driver does to its image in one more run, as TRACE.lower.",
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option("--force", help="Replace existing files, or a server's or device's data."),
@@ -164,6 +171,7 @@ def replay(
         timeout=timeout,
         allow_errno=allow_errno,
         keep=keep,
+        below=below,
         force=force,
         say=progress.step,
     )

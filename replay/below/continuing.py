@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from replay.below.opened import CannotOpen
 from replay.below.reading import data_ranges, read
 from replay.below.recorded import LowerRun
+from replay.below.states.opened import CannotOpen
 from replay.options import AS_RECORDED, ReplayOptions
 from replay.player import Player, PlayOptions, Sides
 from replay.run import Run

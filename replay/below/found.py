@@ -39,6 +39,15 @@ class Lower:
         """Return what a result says of a lower op."""
         return cls(op.number, op.kind.label, op.offset, op.length)
 
+    def text(self) -> str:
+        """Say it in words."""
+        where = f" of {self.length} B at byte {self.offset}"
+        if self.kind == "flush":
+            where = ""
+        elif self.kind == "truncate":
+            where = f" to {self.length} B"
+        return f"lower op {self.number}, {self.kind}{where}"
+
 
 class Holds(StrEnum):
     """What a damaged sector holds."""

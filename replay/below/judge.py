@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from replay.below.opened import CannotOpen
 from replay.below.promises import Promised, Promises
 from replay.below.reading import data_ranges, read
+from replay.below.states.opened import CannotOpen
 from tracer.candidates.durable import broken_promises
 from tracer.candidates.evidence import Evidence
 from tracer.closing import Closing

@@ -14,15 +14,15 @@ from pathlib import Path
 from replay.below.bytes_of import Origins
 from replay.below.continuing import goes_wrong
 from replay.below.found import CheckFound, Fault, GuestOp, Later, Lower, PowerCut
-from replay.below.image import CrashImage, lower_ops
 from replay.below.judge import Judge, Judged, newest_promise
-from replay.below.opened import CannotOpen, Opener, opener
-from replay.below.points import Crash, Points
 from replay.below.promises import NEVER, Promises
 from replay.below.recorded import LowerRun
-from replay.below.repair import Check, is_dirty, repaired, repaired_path
-from replay.below.sample import batches
 from replay.below.shrink import shrunk
+from replay.below.states.image import CrashImage, lower_ops
+from replay.below.states.opened import CannotOpen, Opener, opener
+from replay.below.states.points import Crash, Points
+from replay.below.states.repair import Check, is_dirty, repaired, repaired_path
+from replay.below.states.sample import batches
 from replay.options import ReplayOptions
 from tracer.below.qemu import THROUGH, cache_of
 from tracer.below.stream import LowerHeader, write_lower

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from replay.below.opened import CannotOpen
+from replay.below.states.opened import CannotOpen
 from tracer.disk.device import Data, Device
 from tracer.disk.loop import Loop
 from tracer.disk.waiter import Waiter, ask

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from replay.below.points import Crash
+from replay.below.states.points import Crash
 
 T = TypeVar("T")
 

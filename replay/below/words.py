@@ -1,6 +1,6 @@
 """The result of power cuts in words."""
 
-from replay.below.found import Fault, GuestOp, Lower, PowerCut
+from replay.below.found import Fault, GuestOp, PowerCut
 from tracer.op import sectors
 from tracer.text import many, ops
 from tracer.verdict import VerdictKind
@@ -81,7 +81,7 @@ def _fault(fault: Fault, number: int, count: int) -> list[tuple[str, str]]:
         lines.append((name, "no flush: the sectors hold what they may at no time"))
     if fault.opens is not None:
         lines.append((name if not lines else "", f"the image does not open: {fault.opens}"))
-    last = f", after {_lower(fault.last)}" if fault.last is not None else ""
+    last = f", after {fault.last.text()}" if fault.last is not None else ""
     lines.append(("state", f"{fault.state}: {many(fault.point, 'lower op')} issued{last}"))
     if fault.torn is not None:
         lines.append(("", f"of that only the first {many(fault.torn, 'byte')} are on the disk"))
@@ -90,7 +90,7 @@ def _fault(fault: Fault, number: int, count: int) -> list[tuple[str, str]]:
     if fault.missing:
         least = ", none of which can be put back" if fault.shrunk else ""
         lines.append(("missing", f"{many(len(fault.missing), 'lower op')}{least}"))
-        lines += [("", _lower(one)) for one in fault.missing[:MAX_LINES]]
+        lines += [("", one.text()) for one in fault.missing[:MAX_LINES]]
         if len(fault.missing) > MAX_LINES:
             lines.append(("", f"and {len(fault.missing) - MAX_LINES:,} more"))
     if fault.in_flight:
@@ -112,12 +112,3 @@ def _op(op: GuestOp) -> str:
         touched = sectors(op.offset, op.offset + op.length)
         text += f" at sector {touched.start} ({many(len(touched), 'sector')})"
     return " ".join([text, *op.flags])
-
-
-def _lower(op: Lower) -> str:
-    where = f" of {op.length} B at byte {op.offset}"
-    if op.kind == "flush":
-        where = ""
-    elif op.kind == "truncate":
-        where = f" to {op.length} B"
-    return f"lower op {op.number}, {op.kind}{where}"

@@ -44,6 +44,11 @@ class Clock(Closing):
         """A guest op is done."""
         self._note(seq, error)
 
+    def take(self) -> list[Moment]:
+        """Return the moments that were noted since the last time."""
+        taken, self.moments = self.moments, []
+        return taken
+
     def close(self) -> None:
         """Close the log. A second call does nothing."""
         if self._log >= 0:

@@ -11,10 +11,13 @@ logs from anywhere.
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tracer.below.op import LowerKind, LowerOp
+from tracer.closing import Closing
 from tracer.digest import digest
+from tracer.disk import sparse
 from tracer.errors import Undecidable
 from tracer.op import SECTOR, ZERO_DIGEST
 
@@ -38,53 +41,87 @@ PIECE = 32 << 20
 
 
 def entries(log: Path) -> Iterator[LowerOp]:
-    """Yield the lower ops of a log in sectors of 512 bytes, up to the last whole one.
+    """Yield the lower ops of a log, as ``LogReader.more``."""
+    with LogReader(log) as reader:
+        yield from reader.more()
 
-    The superblock's number of entries does not count: QEMU writes it at flushes only. A write of
-    zeroes and a zero are the same in a log: both are yielded as ZERO. Raises Undecidable where the
-    log is torn: before 7.2.9, QEMU spoils it if lower zeroes overlap with other lower ops in time.
-    """
-    fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(fd).st_size
-        number, at = 0, SECTOR
-        while at + SECTOR <= size:
-            head = os.pread(fd, SECTOR, at)
+
+class LogReader(Closing):
+    """Reads a log in sectors of 512 bytes, which may still grow. Raises OSError."""
+
+    def __init__(self, log: Path) -> None:
+        self._fd = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+        self._number = 0
+        self._at = SECTOR
+
+    def more(self) -> Iterator[LowerOp]:
+        """Yield the lower ops that have come since the last time, up to the last whole one.
+
+        The superblock's number of entries does not count: QEMU writes it at flushes only. A write
+        of zeroes and a zero are the same in a log: both are yielded as ZERO. Raises Undecidable
+        where the log is torn: before 7.2.9, QEMU spoils it if lower zeroes overlap with other lower
+        ops in time.
+        """
+        size = os.fstat(self._fd).st_size
+        while self._at + SECTOR <= size:
+            head = os.pread(self._fd, SECTOR, self._at)
             sector, count, flags, named = ENTRY.unpack_from(head)
+            data_at = self._at + SECTOR
             if flags == MARK and not count:
-                size_now = _truncated(head[ENTRY.size : ENTRY.size + named], at)
-                yield LowerOp(number, LowerKind.TRUNCATE, 0, size_now, log_at=at,
-                              log_end=at + SECTOR)  # fmt: skip
-                number += 1
-                at += SECTOR
+                yield self._marked(head[ENTRY.size : ENTRY.size + named], data_at)
+                self._at = data_at
                 continue
             if flags & ~(FLUSH | FUA | DISCARD) or not (flags or count):
-                raise _torn(at)
-            data_at, offset, length = at + SECTOR, sector * SECTOR, count * SECTOR
-            fua = bool(flags & FUA)
+                raise _torn(self._at)
+            offset, length, fua = sector * SECTOR, count * SECTOR, bool(flags & FUA)
+            has_data = count and not flags & DISCARD
+            end = data_at + length if has_data else data_at
+            if end > size:
+                return
             if flags & FLUSH:  # it comes before the entry's own data
-                yield LowerOp(number, LowerKind.FLUSH, 0, 0, log_at=at, log_end=at + SECTOR)
-                number += 1
+                yield self._op(LowerKind.FLUSH, 0, 0, data_at)
             if flags & DISCARD:
-                yield LowerOp(number, LowerKind.DISCARD, offset, length, fua=fua,
-                              log_at=at, log_end=data_at)  # fmt: skip
-                number += 1
-            elif count:
-                if data_at + length > size:
-                    return
-                key = _digest(fd, data_at, length)
+                yield self._op(LowerKind.DISCARD, offset, length, data_at, fua=fua)
+            elif has_data:
+                key = _digest(self._fd, data_at, length)
                 kind = LowerKind.ZERO if key == ZERO_DIGEST else LowerKind.WRITE
-                yield LowerOp(number, kind, offset, length, fua=fua, digest=key,
-                              log_at=at, log_end=data_at + length)  # fmt: skip
-                number += 1
-                data_at += length
-            at = data_at
-    finally:
-        os.close(fd)
+                yield self._op(kind, offset, length, end, fua=fua, key=key)
+            self._at = end
+
+    def forget(self) -> None:
+        """Free the room of what was read."""
+        if self._at > SECTOR:
+            sparse.punch(self._fd, SECTOR, self._at - SECTOR)
+
+    def close(self) -> None:
+        """Close the log. A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _marked(self, name: bytes, end: int) -> LowerOp:
+        """Return what a mark of ours says. Raises Undecidable."""
+        word, *rest = name.split(b" ")
+        numbers = [int(part) for part in rest if part.isdigit()]
+        if word == TRUNCATE and len(numbers) == len(rest) == 1:
+            return self._op(LowerKind.TRUNCATE, 0, numbers[0], end)
+        if word == FAILED and len(numbers) == len(rest) == 4 and numbers[1] in list(LowerKind):
+            number, kind, offset, length = numbers
+            return replace(self._op(LowerKind(kind), offset, length, end), error=number)
+        raise _torn(self._at)
+
+    def _op(
+        self, kind: LowerKind, offset: int, length: int, end: int, *, fua: bool = False,
+        key: bytes = ZERO_DIGEST,
+    ) -> LowerOp:  # fmt: skip
+        self._number += 1
+        return LowerOp(self._number - 1, kind, offset, length, fua=fua, digest=key,
+                       log_at=self._at, log_end=end)  # fmt: skip
 
 
-TRUNCATE = b"truncate "
-"""How a mark of ours begins that says which size the file got: the format has no such entry."""
+TRUNCATE, FAILED = b"truncate", b"failed"
+"""How a mark of ours begins that says which size the file got, or that an op failed: with errno,
+kind, offset and length. The format has no such entries."""
 
 
 class LogWriter:
@@ -94,6 +131,8 @@ class LogWriter:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.pwrite(self._fd, SUPER.pack(MAGIC, VERSION, 0, SECTOR).ljust(SECTOR, b"\0"), 0)
         self._at = SECTOR
+        self.count = 0
+        """Entries so far."""
 
     def write(self, offset: int, data: bytes) -> None:
         """A write of whole sectors."""
@@ -107,28 +146,27 @@ class LogWriter:
 
     def truncate(self, size: int) -> None:
         """The file got another size, in bytes."""
-        name = TRUNCATE + str(size).encode()
-        self._append(ENTRY.pack(0, 0, MARK, len(name)) + name)
+        self._mark(b"%b %d" % (TRUNCATE, size))
+
+    def failed(self, number: int, kind: LowerKind, offset: int, length: int) -> None:
+        """An op failed with errno ``number``, and did nothing."""
+        self._mark(b"%b %d %d %d %d" % (FAILED, number, kind, offset, length))
 
     def entry(self, start: int, end: int, flags: int, data: bytes = b"") -> None:
         """An entry for the bytes ``[start, end)`` of the file, with its data, if it has any."""
         head = ENTRY.pack(start // SECTOR, (end - start) // SECTOR, flags, 0)
         self._append(head.ljust(SECTOR, b"\0") + data)
 
+    def _mark(self, name: bytes) -> None:
+        self._append(ENTRY.pack(0, 0, MARK, len(name)) + name)
+
     def _append(self, entry: bytes) -> None:
+        self.count += 1
         entry = entry.ljust(SECTOR, b"\0")
         written = 0
         while written < len(entry):
             written += os.pwrite(self._fd, memoryview(entry)[written:], self._at + written)
         self._at += len(entry)
-
-
-def _truncated(name: bytes, at: int) -> int:
-    """Return the size in a mark of ours. Raises Undecidable."""
-    digits = name.removeprefix(TRUNCATE)
-    if not (name.startswith(TRUNCATE) and digits.isdigit()):
-        raise _torn(at)
-    return int(digits)
 
 
 def _torn(at: int) -> Undecidable:

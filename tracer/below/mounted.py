@@ -28,6 +28,9 @@ to the next run (``tracer.disk.private.sweep``)."""
 TIMEOUT = 15.0
 """Seconds in which the file system must be there."""
 
+CALM = "calm"
+"""The name that ends all failures if somebody looks for it."""
+
 FUSE = Path("/dev/fuse")
 
 
@@ -45,10 +48,11 @@ def missing() -> str | None:
 class Mounted(Closing):
     """A file seen through the file system. Raises DriverError if it cannot be mounted.
 
-    ``path`` is the file to use. What is done to it is in ``log``.
+    ``path`` is the file to use. What is done to it is in ``log``. ``fails`` is the number of a
+    lower op and the errno with which it fails.
     """
 
-    def __init__(self, file: Path, log: Path) -> None:
+    def __init__(self, file: Path, log: Path, fails: tuple[int, int] | None = None) -> None:
         why = missing()
         if why is not None:
             raise DriverError(f"no FUSE file: {why}")
@@ -66,7 +70,7 @@ class Mounted(Closing):
                 )  # fmt: skip
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "tracer.below.fuse_file", str(file.absolute()),
-                     str(log.absolute()), str(self._mount)],
+                     str(log.absolute()), str(self._mount), *map(str, fails or ())],
                     stdin=subprocess.DEVNULL, stdout=self._output.writer,
                     stderr=self._output.writer, process_group=self._guard.pid, cwd=root,
                 )  # fmt: skip
@@ -75,6 +79,10 @@ class Mounted(Closing):
         except BaseException:
             self.close()
             raise
+
+    def calm(self) -> None:
+        """End all failures."""
+        (self._mount / CALM).exists()
 
     def close(self) -> None:
         """Unmount, and wait for the program. A second call does nothing."""

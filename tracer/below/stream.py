@@ -51,11 +51,16 @@ def lower_path(trace: Path) -> Path:
 
 def write_lower(path: Path, header: LowerHeader, events: Iterable[Event]) -> None:
     """Write a NAME.lower, which replaces what has that name. Raises StorageError."""
+    write_whole(path, b"".join([pack_header(header), *map(pack, events)]))
+
+
+def pack_header(header: LowerHeader) -> bytes:
+    """Return a header as it is in the file."""
     head = {
         "format": FORMAT, "version": VERSION, "trace": header.trace, "size": header.size,
         "driver": header.driver, "digest": digest.NAME,
     }  # fmt: skip
-    write_whole(path, b"".join([msgpack.packb(head), *map(pack, events)]))
+    return bytes(msgpack.packb(head))
 
 
 def pack(event: Event) -> bytes:

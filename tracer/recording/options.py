@@ -68,6 +68,8 @@ class RecordOptions:
     """On each flush and FUA of the guest, flush the trace to the disk too."""
     force: bool = False
     """Replace an existing trace."""
+    below: bool = False
+    """Whether the driver's own ops on its image are recorded too, beside the trace."""
     command: tuple[str, ...] = ()
     """The guest's command; empty: serve until interrupted."""
     guest_stdout: int | None = None

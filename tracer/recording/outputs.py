@@ -2,12 +2,17 @@
 recording does not start."""
 
 import time
+import uuid
 from contextlib import ExitStack
+from pathlib import Path
 
+from tracer.below.following import Following
+from tracer.below.stream import LowerHeader, lower_path
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.driver import environment
+from tracer.errors import UsageError
 from tracer.files import check_free
 from tracer.interrupts import held as signals_wait
 from tracer.op import Conflicts, OnConflict
@@ -41,10 +46,13 @@ class NewTrace:
         self._locks = locks
         self._undo = undo
         paths = options.trace, new_payload_path(options.trace)
+        if options.below:
+            check_free(lower_path(options.trace), options.force)
         for path in paths:
             locks.take(path)
             check_free(path, options.force)
         self._path = options.trace
+        self._id = uuid.uuid4().hex
         if any(path.exists() for path in paths):
             self._path = options.trace.with_name(f".{options.trace.stem}.new{options.trace.suffix}")
         for path in paths if options.payloads is Payloads.FULL else paths[:1]:
@@ -67,10 +75,23 @@ class NewTrace:
             trim=options.trim,
             conflicts=Conflicts.HELD if options.conflicts is OnConflict.HOLD else Conflicts.SENT,
             start_image="recorded" if start else "blank",
+            id=self._id,
         )
         with signals_wait():
             self._undo.callback(self._remove)
             return TraceOutput(self._path, header, hurry=True)
+
+    def follow(self, image: Path) -> Following:
+        """Record what the driver does to its image, beside the trace. Raises DriverError,
+        StorageError."""
+        options = self._options
+        if not options.driver.owns_image:
+            raise UsageError(f"--below: {options.driver.name} has no image file of ours")
+        header = LowerHeader(self._id, image.stat().st_size, options.driver.describe())
+        path = lower_path(options.trace)
+        if not path.exists():
+            self._undo.callback(path.unlink, missing_ok=True)
+        return Following(image, path, header)
 
     def begin(self, output: TraceOutput) -> None:
         """Replace the older trace, if there is one: the recording has begun. Raises

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tracer.below.following import Following
 from tracer.digest import digest
 from tracer.disk.device import CONNECTION_LOST, Device
 from tracer.disk.file import FileDevice
@@ -77,6 +78,7 @@ class Recorder:
         hold: bool = False,
         allowed: frozenset[int] = frozenset(),
         export_name: str = "",
+        following: Following | None = None,
     ) -> None:
         offered = reference.export if test is None else test.export
         self.export = p.Export(
@@ -132,6 +134,7 @@ class Recorder:
         self.seq = 0
         """The seq of the next op."""
         self._loop = loop
+        self._following = following
         self._output = output
         self._payloads = output.payloads
         self._stop_on_mismatch = stop_on_mismatch
@@ -251,6 +254,8 @@ class Recorder:
         op.seq = self.seq
         self.seq += 1
         op.submitted = self._submission()
+        if self._following is not None:
+            self._following.clock.submitted(op.seq)
         self.mirror.submit(Flight(op, data, None))
 
     def record_start(self, offset: int, data: bytes) -> None:
@@ -326,6 +331,8 @@ class Recorder:
         guest.in_flight += 1
         if op.kind <= Kind.WRITE:
             self._bytes_in_flight += op.length
+        if self._following is not None:
+            self._following.clock.submitted(op.seq)
         self.mirror.submit(Flight(op, request.data, (guest, request)))
 
     # ---------------------------------------------------------------- the mirror's callbacks
@@ -342,6 +349,8 @@ class Recorder:
         """Both sides have done an op."""
         op = flight.op
         op.completed = self._last_completed = self._now()
+        if self._following is not None:
+            self._following.clock.completed(op.seq, op.test_status)
         if flight.contested and op.kind == Kind.READ and not op.test_status:
             assert isinstance(flight.data, bytes | bytearray)
             op.digest = digest(flight.data)  # the guest gets what the test side returned
@@ -389,6 +398,8 @@ class Recorder:
             if op.reference_status and not op.refused and not flight.forgiven:
                 broken = op
         self._output.write(records)
+        if self._following is not None:
+            self._following.turn()
         self._record_settled()
         if broken is not None:  # the reference is our own file: the driver is not to blame
             reason = os.strerror(broken.reference_status)

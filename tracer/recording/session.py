@@ -64,7 +64,11 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
         check = partial(check_room, place, REMEDY) if place is not None else _nothing
         try:
             reference = stack.enter_context(FileDevice(images.raw, durable=False))
-            served = stack.enter_context(Served(images.driver, loop, images.test, images.size))
+            following = None
+            if options.below:
+                following = stack.enter_context(trace.follow(images.test))
+            image = images.test if following is None else following.path
+            served = stack.enter_context(Served(images.driver, loop, image, images.size))
             running = served.running
             if running.note:
                 say(f"blkbox: {running.note}")
@@ -91,7 +95,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             stop_on_mismatch=options.on_mismatch is OnMismatch.STOP, sync=options.sync, say=say,
             check_room=check, served=None if alone else served,
             hold=options.conflicts is OnConflict.HOLD, allowed=options.allowed,
-            export_name=options.export_name,
+            export_name=options.export_name, following=following,
         )  # fmt: skip
         record_start(recorder, reference, start)
         signals = stack.enter_context(Signals(loop)) if options.handle_signals else None

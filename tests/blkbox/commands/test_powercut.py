@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from replay.below.points import Crash, Points
+from replay.below.states.points import Crash, Points
 from tests.kit.command import trace
 from tests.kit.drivers import NBDKIT, toml
 from tests.kit.peers import need, need_fuse
 from tests.kit.powercuts import FLUSH, KIB, Request, serial
-from tests.replay.below.test_image import naive
+from tests.replay.below.states.test_image import naive
 from tracer.below.log_writes import entries
 from tracer.below.op import LowerKind, LowerOp
 from tracer.below.stream import read_lower

@@ -1,5 +1,6 @@
 """A FUSE file: what is done to it is logged, and done to the file behind it."""
 
+import errno
 import os
 import random
 import signal
@@ -118,3 +119,38 @@ def test_nothing_stays_when_we_are_killed(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.stdout.close()
+
+
+def test_an_op_fails_when_its_turn_has_come(tmp_path: Path) -> None:
+    file, log = tmp_path / "a.img", tmp_path / "log"
+    file.write_bytes(bytes(4096))
+    with Mounted(file, log, (1, errno.EIO)) as mounted:
+        fd = os.open(mounted.path, os.O_RDWR)
+        os.pwrite(fd, b"a" * 512, 0)
+        with pytest.raises(OSError, match="Input/output"):
+            os.fsync(fd)
+        os.fsync(fd)
+        os.close(fd)
+    assert [(op.kind, op.error) for op in entries(log)] == [
+        (K.WRITE, 0), (K.FLUSH, errno.EIO), (K.FLUSH, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("freed", [True, False])
+def test_a_disk_is_full_until_something_is_freed(tmp_path: Path, freed: bool) -> None:
+    file, log = tmp_path / "a.img", tmp_path / "log"
+    file.write_bytes(bytes(4096))
+    with Mounted(file, log, (0, errno.ENOSPC)) as mounted:
+        fd = os.open(mounted.path, os.O_RDWR)
+        os.fsync(fd)  # it needs no room
+        for offset in (4096, 8192):
+            with pytest.raises(OSError, match="No space"):
+                os.pwrite(fd, b"a" * 512, offset)
+        os.pwrite(fd, b"a" * 512, 0)
+        if freed:
+            sparse.punch(fd, 0, 512)
+        else:
+            mounted.calm()
+        os.pwrite(fd, b"b" * 512, 4096)
+        os.close(fd)
+    assert file.read_bytes() == (bytes(512) if freed else b"a" * 512) + bytes(3584) + b"b" * 512

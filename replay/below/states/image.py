@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from replay.below.points import Crash, Points
+from replay.below.states.points import Crash, Points
 from tracer.below.op import LowerKind, LowerOp
 from tracer.closing import Closing
 from tracer.digest import is_zero

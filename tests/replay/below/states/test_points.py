@@ -2,9 +2,9 @@
 
 from itertools import islice
 
-from replay.below.points import LAST, RANDOM, Crash, Points
-from replay.below.sample import batches
 from replay.below.shrink import shrunk
+from replay.below.states.points import LAST, RANDOM, Crash, Points
+from replay.below.states.sample import batches
 from tracer.below.op import LowerKind, LowerOp
 from tracer.op import SECTOR
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from replay.below.image import CrashImage
-from replay.below.points import Crash, Points
+from replay.below.states.image import CrashImage
+from replay.below.states.points import Crash, Points
 from tracer.below.op import LowerKind, LowerOp
 from tracer.op import SECTOR
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from replay.below.points import Points
+from replay.below.states.points import Points
 
 BATCH = 128
 """States in a batch. They come in ascending order, since building an image goes forward; each batch

@@ -1,0 +1,76 @@
+"""``trace inject``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blkbox.commands.options import AsJson
+
+
+def inject(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to run.")],
+    driver: Annotated[
+        str,
+        typer.Option(
+            metavar="DRIVER",
+            help="The driver under test: qcow2, raw, ..., FORMAT@DIR, or a .toml file.",
+        ),
+    ],
+    errors: Annotated[
+        str, typer.Option(metavar="NAME,...", help="The errors that lower ops fail with.")
+    ] = "EIO,ENOSPC",
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all|'every N'", help="Which lower ops fail, one a run [a random sample]."
+        ),
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(metavar="MODE", help="The cache mode of qemu-nbd.")
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long, like 90s or 10m [60s; with --at no limit]."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Selects the sample.")] = 0,
+    depth: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The most ops in flight [as recorded].")
+    ] = None,
+    upto: Annotated[
+        str | None, typer.Option(metavar="OP|MARK", help="Run up to this op or mark [all].")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder for images of failing runs.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="The time limit for an op.")
+    ] = 30.0,
+    as_json: AsJson = False,
+) -> int:
+    """Make the host's disk fail, and see whether the driver survives it.
+
+    The trace is run once for each lower op (an op of the driver on its image file) and each error.
+    The guest's op may fail. Everything else must hold: the data, the check, a restart.
+
+    Example: trace inject install.trace --driver qcow2 --errors EIO --at "every 10"
+
+    Exits with 0 (it survives), 1 (it does not), 125 (undecidable). Needs FUSE.
+    """
+    import blkbox
+    from replay.below.inject import words
+    from tracer.text import parse_duration
+
+    limit = parse_duration(time) if time is not None else None if at is not None else 60.0
+    found = blkbox.inject(
+        trace, driver=driver, errors=errors, at=at, cache=cache, time=limit, seed=seed,
+        depth=depth, upto=upto, timeout=timeout, keep=keep,
+    )  # fmt: skip
+    print(
+        json.dumps({"schema": 1, **asdict(found)}, indent=2, default=str)
+        if as_json
+        else words(found)
+    )
+    return found.verdict.exit_code

@@ -1,0 +1,85 @@
+"""``trace inject`` on real drivers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.command import trace
+from tests.kit.peers import need, need_fuse
+from tests.kit.powercuts import FLUSH, KIB, Request, serial
+from tracer.op import Kind
+
+pytestmark = pytest.mark.slow
+
+REQUESTS: list[Request] = [
+    (Kind.WRITE, 0, 64 * KIB, 0),
+    FLUSH,
+    (Kind.WRITE, 32 * KIB, 64 * KIB, 0),
+    FLUSH,
+]
+
+
+@pytest.fixture(autouse=True)
+def _peers() -> None:
+    need("qemu-nbd")
+    need_fuse()
+
+
+def inject(folder: Path, *arguments: object, expect: int) -> dict[str, Any]:
+    done = trace("inject", "t.trace", *arguments, "--json", cwd=folder, expect=expect)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("driver", ["raw", "qcow2"])
+def test_a_driver_that_survives_each_error(tmp_path: Path, driver: str) -> None:
+    serial(tmp_path / "t.trace", REQUESTS)
+    found = inject(tmp_path, "--driver", driver, "--at", "all", expect=0)
+    assert found["complete"]
+    assert found["runs"] == 2 * found["lower"]
+    assert found["reached"] >= found["lower"]
+    assert found["refused"] > 0
+
+
+def test_a_driver_that_forgets_what_it_could_not_write(tmp_path: Path) -> None:
+    # vdi allocates a block in memory, fails to write that down, and does not try again
+    serial(tmp_path / "t.trace", REQUESTS)
+    arguments = ("--driver", "vdi", "--errors", "EIO", "--at", "all", "--keep", "kept")
+    found = inject(tmp_path, *arguments, expect=1)
+    assert found["verdict"] == "damaged"
+    fault = next(fault for fault in found["faults"] if fault["verdict"] == "damaged")
+    assert (fault["error"], fault["in_flight"], fault["refused"]) == ("EIO", [0], [0])
+    assert fault["lower"]["kind"] == "write"
+    assert (tmp_path / fault["image"]).stat().st_size > 0
+
+
+def test_every_second_op_and_a_single_one(tmp_path: Path) -> None:
+    serial(tmp_path / "t.trace", REQUESTS)
+    whole = inject(tmp_path, "--driver", "raw", "--errors", "EIO", "--at", "every 2", expect=0)
+    assert whole["runs"] == -(-whole["lower"] // 2)
+    one = inject(tmp_path, "--driver", "raw", "--errors", "EIO", "--at", 0, expect=0)
+    assert (one["runs"], one["reached"]) == (1, 1)
+
+
+def test_an_op_that_never_comes(tmp_path: Path) -> None:
+    serial(tmp_path / "t.trace", REQUESTS)
+    found = inject(tmp_path, "--driver", "raw", "--at", 999, expect=125)
+    assert found["reason"] == "no lower op could be made to fail"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--at", "some"), "--at some"),
+        (("--at", "every 0"), "--at every 0"),
+        (("--errors", ""), "names no error"),
+        (("--errors", "EWHAT"), "EWHAT"),
+        (("--cache", "some"), "cache mode"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, arguments: tuple[str, ...], why: str) -> None:
+    serial(tmp_path / "t.trace", REQUESTS)
+    done = trace("inject", "t.trace", "--driver", "raw", *arguments, cwd=tmp_path, expect=200)
+    assert why in done.stderr
