@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         strip,
         verify,
     )
+    from blkbox.matrix.api import matrix
     from tracer.errors import BlkboxError
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "generate",
     "load_verdict",
     "mark",
+    "matrix",
     "open",
     "plot",
     "record",
@@ -75,6 +77,10 @@ def __getattr__(name: str) -> Any:
     # Python looks into the current folder first, where a user may have a folder "tracer" too.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "matrix":
+        import blkbox.matrix as package  # it can be called
+
+        return package
     from blkbox import draw, jobs
     from tracer.errors import BlkboxError
 

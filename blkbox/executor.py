@@ -17,7 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
@@ -50,12 +51,18 @@ class Executor(Protocol[T]):
     def idle(self) -> bool:
         """Whether no job runs."""
 
+    @property
+    def begun(self) -> Mapping[str, int]:
+        """By the name of a job, how often it was begun: a cluster begins a job again if the worker
+        that ran it is lost."""
+
     def submit(
         self,
         function: Callable[..., T],
         *arguments: object,
         died: Died[T],
         seconds: float | None = None,
+        name: str = "",
     ) -> None:
         """Start a job. ``seconds``: the most that it may take."""
 
@@ -90,6 +97,7 @@ class Processes(Closing, Generic[T]):
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
+        self.begun: Counter[str] = Counter()
         self._spare: list[_Worker] = []
         self._running: dict[Connection, _Job[T]] = {}
 
@@ -107,7 +115,9 @@ class Processes(Closing, Generic[T]):
         *arguments: object,
         died: Died[T],
         seconds: float | None = None,
+        name: str = "",
     ) -> None:
+        self.begun[name] += 1
         with held():
             worker = self._spare.pop() if self._spare else _start()
             limit = float("inf") if seconds is None else time.monotonic() + seconds

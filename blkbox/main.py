@@ -25,6 +25,7 @@ VERBS = {
     "serve": "serve",
     "generate": "generate",
     "hunt": "hunt",
+    "matrix": "matrix",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "formats": "formats",

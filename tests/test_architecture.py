@@ -18,6 +18,8 @@ TRACER = ("tracer", "tracer.candidates", "tracer.nbd", "tracer.disk", "tracer.tr
           "tracer.driver", "tracer.mirror")  # fmt: skip
 FRAMES = (*TRACER, "analysis.frames")
 
+API = "blkbox/__init__.py"
+
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # what sits in the I/O path
     "tracer": (),
@@ -46,10 +48,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "blkbox": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving", "replay",
                "replay.generate", "replay.locate", "analysis", "analysis.story",
                "analysis.provenance", "analysis.plots", "analysis.report", "analysis.interop"),
+    API: ("tracer", "blkbox", "blkbox.matrix"),
     "blkbox.hunt": (*TRACER, "replay", "replay.generate", "blkbox"),
+    "blkbox.matrix": (*FRAMES, "replay", "replay.generate", "analysis", "analysis.plots",
+                      "analysis.report", "blkbox"),
     "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
                         "replay.generate", "analysis", "analysis.story", "analysis.plots",
-                        "analysis.report", "analysis.interop", "blkbox", "blkbox.hunt"),
+                        "analysis.report", "analysis.interop", "blkbox", "blkbox.hunt",
+                        "blkbox.matrix"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""
 
@@ -73,7 +79,10 @@ MODULES = modules()
 
 
 def room_of(module: str) -> str:
-    """The room that a module is in: a package is in itself."""
+    """The room that a module is in: a package is in itself. The public API, which offers what is
+    in any room, is in one of its own."""
+    if module == "blkbox":
+        return API
     return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import blkbox
+from tests.kit.builds import killing
 from tests.kit.command import trace
 from tests.kit.drivers import toml
 from tests.kit.peers import need
@@ -140,19 +141,14 @@ def test_a_hunt_of_other_options_is_not_mixed_in(tmp_path: Path) -> None:
     assert "h has a hunt with --ops 50" in done.stderr
 
 
-KILLS = 'truncate -s "$2" "$1"; if grep -q executor "/proc/$PPID/cmdline"; then kill -9 "$PPID"; fi'
-"""Makes an image, and kills the process that asked for it if that one runs a trial."""
-
-
 def test_a_trial_whose_process_dies_is_no_end_of_the_hunt(tmp_path: Path) -> None:
     need("nbdkit")
-    name = toml(tmp_path, create=["sh", "-c", KILLS, "sh", "{image}", "{size}"],
-                serve=["nbdkit", "-f", "-U", "{socket}", "file", "{image}"])  # fmt: skip
+    name = killing(tmp_path)
     done = trace("hunt", "--driver", name, "--driver", "raw", "--time", "4s", "-o", "h", "--ops",
                  50, "--jobs", 1, cwd=tmp_path)  # fmt: skip
     assert "died: killed by SIGKILL" in done.stdout
     targets = found(tmp_path / "h")["targets"]
     assert isinstance(targets, dict)
-    assert targets["mine.toml"]["seeds"] == targets["mine.toml"]["undecidable"] > 0
+    assert targets[name]["seeds"] == targets[name]["undecidable"] > 0
     assert targets["raw"]["undecidable"] == 0
     assert targets["raw"]["seeds"] > 0
