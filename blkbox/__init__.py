@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         strip,
         verify,
     )
+    from blkbox.matrices.api import matrix
     from blkbox.minimizing.api import minimize
     from blkbox.power import inject, powercut
     from tracer.errors import BlkboxError
@@ -63,6 +64,7 @@ __all__ = [
     "inject",
     "load_verdict",
     "mark",
+    "matrix",
     "minimize",
     "open",
     "plot",
@@ -83,14 +85,14 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from blkbox import draw, jobs, power
+    from blkbox.matrices import api as matrices
     from blkbox.minimizing import api
     from tracer.errors import BlkboxError
 
     if name == "BlkboxError":
         return BlkboxError
-    return getattr(
-        {"plot": draw, "minimize": api, "powercut": power, "inject": power}.get(name, jobs), name
-    )
+    homes = {"plot": draw, "matrix": matrices, "minimize": api, "powercut": power, "inject": power}
+    return getattr(homes.get(name, jobs), name)
 
 
 def __dir__() -> list[str]:

@@ -28,6 +28,7 @@ VERBS = {
     "minimize": "minimize",
     "powercut": "powercut",
     "inject": "inject",
+    "matrix": "matrix",
     "import": "import_",  # import is a keyword: no module or function can have that name
     "export": "export",
     "formats": "formats",

@@ -18,6 +18,8 @@ TRACER = ("tracer", "tracer.candidates", "tracer.nbd", "tracer.disk", "tracer.tr
           "tracer.driver", "tracer.below", "tracer.mirror")  # fmt: skip
 FRAMES = (*TRACER, "analysis.frames")
 
+API = "blkbox/__init__.py"
+
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # what sits in the I/O path
     "tracer": (),
@@ -48,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "analysis.report": (*FRAMES, "analysis.plots", "analysis.story"),
     "analysis.interop": FRAMES,
     # what a user types and what a program imports
-    "blkbox.executors": ("tracer",),
+    "blkbox.executors": ("tracer", "tracer.driver"),
     "blkbox.judging": (*FRAMES, "replay", "replay.locate", "analysis", "analysis.provenance",
                        "analysis.report"),
     "blkbox.minimizing": (*TRACER, "replay", "replay.minimize", "replay.script",
@@ -59,10 +61,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
                "replay", "replay.generate", "replay.below", "analysis", "analysis.story",
                "analysis.plots", "analysis.interop", "blkbox.judging", "blkbox.hunting",
                "blkbox.minimizing"),
+    "blkbox.matrices": (*FRAMES, "replay", "replay.generate", "analysis", "analysis.plots",
+                        "analysis.report", "blkbox", "blkbox.executors", "blkbox.judging"),
+    API: ("tracer", "blkbox", "blkbox.hunting", "blkbox.matrices", "blkbox.minimizing"),
     "blkbox.commands": (*FRAMES, "tracer.recording", "tracer.rework", "tracer.serving",
                         "replay.generate", "replay.below", "analysis", "analysis.story",
                         "analysis.plots", "analysis.report", "analysis.interop", "blkbox",
-                        "blkbox.hunting", "blkbox.minimizing"),
+                        "blkbox.hunting", "blkbox.matrices", "blkbox.minimizing"),
 }  # fmt: skip
 """Each room, and the other rooms that its modules may import."""
 
@@ -86,7 +91,10 @@ MODULES = modules()
 
 
 def room_of(module: str) -> str:
-    """The room that a module is in: a package is in itself."""
+    """The room that a module is in: a package is in itself. The public API, which offers what is
+    in any room, is in one of its own."""
+    if module == "blkbox":
+        return API
     return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
 
 

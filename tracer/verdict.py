@@ -495,8 +495,11 @@ class Recording(Struct, frozen=True, kw_only=True):
 
 
 HOW = frozenset(
-    {"schema", "trace", "driver", "start", "hint", "plot", "log", "command", "environment"}
-)
+    {
+        "schema", "trace", "driver", "start", "hint", "plot", "log", "command", "environment",
+        "cell",
+    }
+)  # fmt: skip
 """Keys of a verdict's JSON that say what was judged and where files are, not what was found."""
 
 EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted", "compared"})

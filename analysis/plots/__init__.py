@@ -8,6 +8,7 @@ They need no display: nothing here uses pyplot. docs/plots.md says how to read e
 """
 
 from analysis.plots.damage import damage
+from analysis.plots.grid import grid
 from analysis.plots.heatmap import heatmap
 from analysis.plots.latency import latency
 from analysis.plots.sizes import sizes
@@ -16,7 +17,7 @@ from analysis.plots.throughput import throughput
 from analysis.plots.timeline import timeline
 
 __all__ = [
-    "READS", "check_dpi", "damage", "heatmap", "latency", "save", "sizes", "small_png",
+    "READS", "check_dpi", "damage", "grid", "heatmap", "latency", "save", "sizes", "small_png",
     "throughput", "timeline",
 ]  # fmt: skip
 

@@ -59,12 +59,12 @@ def inject(
 
     Exits with 0 (it survives), 1 (it does not), 125 (undecidable). Needs FUSE.
     """
-    import blkbox
+    from blkbox import power
     from replay.below.inject import words
     from tracer.text import parse_duration
 
     limit = parse_duration(time) if time is not None else None if at is not None else 60.0
-    found = blkbox.inject(
+    found = power.inject(
         trace, driver=driver, errors=errors, at=at, cache=cache, time=limit, seed=seed,
         depth=depth, upto=upto, timeout=timeout, keep=keep,
     )  # fmt: skip

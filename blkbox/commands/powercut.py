@@ -72,12 +72,12 @@ def powercut(
     Exits with 0 (no promise broken), 1 (damaged), 125 (undecidable). With --states and without
     --time, there is no time limit.
     """
-    import blkbox
+    from blkbox import power
     from replay.below.words import words
     from tracer.text import parse_duration
 
     limit = parse_duration(time) if time is not None else None if states is not None else 60.0
-    found = blkbox.powercut(
+    found = power.powercut(
         trace, driver=driver, cache=cache, through=through, time=limit, seed=seed, depth=depth,
         upto=upto, states=int(states) if states is not None and states.isdigit() else states,
         timeout=timeout, allow_errno=allow_errno, keep=keep,

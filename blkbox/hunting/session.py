@@ -3,11 +3,22 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from blkbox.executors.pool import Executor
+from blkbox.executors.pool import Executor, Processes
 from blkbox.hunting.folder import FAULTS, Fault, State, Tally, new_fault, open_folder, save
-from blkbox.hunting.trial import Kept, Target, Trial, Tried, keep, run, smallest_block
+from blkbox.hunting.trial import (
+    Kept,
+    Target,
+    Trial,
+    Tried,
+    died,
+    keep,
+    run,
+    search_died,
+    smallest_block,
+)
 from blkbox.hunting.variants import variants_of
 from tracer.disk.private import sweep
 from tracer.driver.spec import parse_driver
@@ -63,7 +74,7 @@ def hunt(
         for target in targets:
             state.targets.setdefault(target.name, Tally())
         save(options.folder, state)
-        with Executor[Tried | Kept](options.jobs) as executor:
+        with Processes[Tried | Kept](options.jobs) as executor:
             hunting = _Hunting(options, state, targets, executor, say, watch)
             try:
                 hunting.run()
@@ -157,10 +168,13 @@ class _Hunting:
         trial. Return whether there was one."""
         if self._searches:
             tried, fault = self._searches.pop(0)
-            self._executor.submit(keep, tried, self._options.folder / fault.folder, SEARCH)
+            self._executor.submit(
+                keep, tried, self._options.folder / fault.folder, SEARCH,
+                died=partial(search_died, tried),
+            )  # fmt: skip
             return True
         if self._corpus:
-            self._executor.submit(run, self._corpus.pop(0))
+            self._submit(self._corpus.pop(0))
             return True
         if not more:
             return False
@@ -169,8 +183,11 @@ class _Hunting:
         trial = Trial(target, state.next, state.ops, state.profile)
         self._seeds.add(state.next)
         state.next += 1
-        self._executor.submit(run, trial)
+        self._submit(trial)
         return True
+
+    def _submit(self, trial: Trial) -> None:
+        self._executor.submit(run, trial, died=partial(died, trial))
 
     def _found_before(self) -> list[Trial]:
         """Return the trials of the corpus: each trace on each target."""

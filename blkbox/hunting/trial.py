@@ -130,6 +130,18 @@ def run(trial: Trial) -> Tried:
     )  # fmt: skip
 
 
+def died(trial: Trial, how: str) -> Tried:
+    """Return what came of a trial whose process died, ``how``: nothing is known of the driver."""
+    reason = f"the process that ran seed {trial.seed} died: {how}"
+    return Tried(trial, VerdictKind.UNDECIDABLE, reason, None, 0.0)
+
+
+def search_died(tried: Tried, _how: str) -> Kept:
+    """Return what came of a search whose process died: the verdict of the first run stands."""
+    assert tried.key is not None
+    return Kept(tried.key, None)
+
+
 def make(trial: Trial, trace: Path) -> None:
     """Write the trace of a trial. Raises StorageError, OSError."""
     if trial.trace is not None:

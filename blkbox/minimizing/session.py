@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from blkbox.executors.pool import Executor
+from blkbox.executors.pool import Processes
 from blkbox.judging.judge import judge
 from blkbox.judging.signs import Sign, sign_of
 from blkbox.minimizing.result import Minimized, Other, in_lines
@@ -362,14 +363,15 @@ def _tester(jobs: int, sought: Sought) -> Iterator[Callable[[Sequence[Path]], Se
     if jobs == 1:
         yield lambda paths: [run(path, sought) for path in paths]
         return
-    with Executor[tuple[int, Shown]](jobs) as executor:
+    with Processes[tuple[int, Shown]](jobs) as executor:
 
         def test(paths: Sequence[Path]) -> Sequence[Shown]:
             results: dict[int, Shown] = {}
             waiting = list(enumerate(paths))
             while waiting or not executor.idle:
                 while waiting and executor.has_room:
-                    executor.submit(_numbered, *waiting.pop(0), sought)
+                    number, path = waiting.pop(0)
+                    executor.submit(_numbered, number, path, sought, died=partial(_died, number))
                 results.update(executor.wait(1.0))
             return [results[number] for number in range(len(paths))]
 
@@ -378,3 +380,8 @@ def _tester(jobs: int, sought: Sought) -> Iterator[Callable[[Sequence[Path]], Se
 
 def _numbered(number: int, path: Path, sought: Sought) -> tuple[int, Shown]:
     return number, run(path, sought)
+
+
+def _died(number: int, how: str) -> tuple[int, Shown]:
+    """What a run comes to whose process ended before it was done: nothing is known of it."""
+    return number, Shown(False, undecidable=f"the process that ran it ended: {how}")

@@ -28,6 +28,7 @@ class Use(StrEnum):
     REPLAY = "replay"
     READER = "reader"
     REPORT = "report"
+    FETCHED = "fetched"
 
 
 NAME = re.compile(rf"blkbox-({'|'.join(Use)})-[0-9a-f]{{16}}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import blkbox
+from tests.kit.builds import killing
 from tests.kit.command import trace
 from tests.kit.drivers import toml
 from tests.kit.peers import need
@@ -141,3 +142,16 @@ def test_a_hunt_of_other_options_is_not_mixed_in(tmp_path: Path) -> None:
     done = trace("hunt", "--driver", "raw", "--time", "1s", "-o", "h", "--ops", 51, cwd=tmp_path,
                  expect=Exit.USAGE)  # fmt: skip
     assert "h has a hunt with --ops 50" in done.stderr
+
+
+def test_a_trial_whose_process_dies_is_no_end_of_the_hunt(tmp_path: Path) -> None:
+    need("nbdkit")
+    name = killing(tmp_path)
+    done = trace("hunt", "--driver", name, "--driver", "raw", "--time", "4s", "-o", "h", "--ops",
+                 50, "--jobs", 1, cwd=tmp_path)  # fmt: skip
+    assert "died: killed by SIGKILL" in done.stdout
+    targets = found(tmp_path / "h")["targets"]
+    assert isinstance(targets, dict)
+    assert targets[name]["seeds"] == targets[name]["undecidable"] > 0
+    assert targets["raw"]["undecidable"] == 0
+    assert targets["raw"]["seeds"] > 0

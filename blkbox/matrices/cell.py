@@ -1,0 +1,180 @@
+"""One cell: a trace on a build, in a process of its own. All that it takes and returns is data.
+
+Whatever goes wrong is the verdict of this cell and not the end of the matrix.
+"""
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+from msgspec.structs import replace
+
+from blkbox import jobs
+from blkbox.matrices.fingerprint import fingerprint
+from blkbox.matrices.model import BAD, BuildRow, TraceRow
+from blkbox.matrices.places import local_driver, local_trace
+from blkbox.matrices.survey import stamp_of
+from replay.generate.profiles import Profile
+from replay.generate.writing import generate
+from tracer.disk.private import PrivateFolder, Use
+from tracer.disk.room import ROOM
+from tracer.errors import BlkboxError, StorageError, TraceError, Undecidable
+from tracer.text import size as in_words
+from tracer.verdict import Verdict, VerdictKind, to_json
+
+COPIES = 2
+"""Images of a run: the reference and the driver's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell to run."""
+
+    trace: TraceRow
+    build: BuildRow
+    profile: Profile
+    ops: int
+    size: int
+    """Of a trace that is generated: ops, and bytes of the disk."""
+    replay: Mapping[str, Any] = field(default_factory=dict)
+    """More arguments for ``blkbox.replay``."""
+
+    @property
+    def key(self) -> str:
+        """What tells the cell from all others, of this and other matrices. The result of a cell
+        without a fingerprint is not kept, so that its name does."""
+        parts = [self.trace.digest, self.build.fingerprint or f"at {self.build.name}"]
+        text = json.dumps([*parts, dict(self.replay)], sort_keys=True, default=str)
+        return blake3(text.encode()).hexdigest(16)
+
+    @property
+    def room(self) -> int:
+        """Bytes of scratch space that it may take."""
+        return COPIES * self.trace.written + ROOM
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a cell."""
+
+    key: str
+    verdict: Verdict
+    seconds: float
+    where: str
+    """The host that ran it."""
+    counts: bool
+    """Whether the verdict is about the driver: not if our disk was full, or our process died."""
+    report: bytes | None = None
+    """The page, if the driver is bad."""
+
+    def page(self) -> bytes:
+        """Return the verdict as JSON, with what else is known of the cell."""
+        more = {"seconds": round(self.seconds, 3), "host": self.where}
+        found = {**to_json(self.verdict), "cell": more}
+        return f"{json.dumps(found, indent=2)}\n".encode()
+
+
+def run(task: Task) -> Ran:
+    """Run a cell. Raises nothing: what goes wrong is in the result."""
+    started = time.monotonic()
+    counts, report = True, None
+    try:
+        with PrivateFolder(Use.REPLAY) as folder:
+            verdict, report = _run(task, folder.path)
+    except Exception as error:  # noqa: BLE001  even a bug of ours is one cell's alone
+        counts = False
+        log = "" if isinstance(error, BlkboxError) else traceback.format_exc()
+        reason = str(error) if not log else f"this is a bug in blkbox: {error!r}"
+        verdict = undecided(task, reason, log)
+    counts = counts and verdict.verdict is not VerdictKind.UNDECIDABLE
+    seconds = time.monotonic() - started
+    return Ran(task.key, verdict, seconds, os.uname().nodename, counts, report)
+
+
+def lost(task: Task, how: str) -> Ran:
+    """Return what came of a cell whose process died, ``how``."""
+    verdict = undecided(task, f"the process that ran this cell died: {how}")
+    return Ran(task.key, verdict, 0.0, os.uname().nodename, counts=False)
+
+
+def undecided(task: Task, reason: str, log: str = "") -> Verdict:
+    """Return the verdict of a cell that says nothing of the driver."""
+    return Verdict(
+        verdict=VerdictKind.UNDECIDABLE, reason=reason, driver=task.build.name,
+        trace=task.trace.where or task.trace.name, size=task.trace.size, damage=[],
+        culprit_damage=[], log=log,
+    )  # fmt: skip
+
+
+def _run(task: Task, folder: Path) -> tuple[Verdict, bytes | None]:
+    """Replay the trace, and write the page if the driver is bad. Raises BlkboxError, OSError."""
+    trace = _trace(task, folder)
+    driver = local_driver(task.build.name)
+    here = fingerprint(task.build.name)
+    if here.problem or here.fingerprint != task.build.fingerprint:
+        raise Undecidable(
+            here.problem
+            or f"{task.build.name} is another build than when the matrix began, or on "
+            "another machine: give all workers the same programs and libraries"
+        )
+    check_free(folder, task.room)
+    verdict = jobs.replay(trace, driver=driver, **task.replay)
+    verdict = replace(
+        verdict, driver=task.build.name, trace=task.trace.where or trace.name,
+        command=_command(task, trace),
+    )  # fmt: skip
+    if verdict.verdict not in BAD:
+        return verdict, None
+    page = folder / "report.html"
+    try:
+        jobs.report(verdict, page, trace=trace)
+        return verdict, page.read_bytes()
+    except BlkboxError:  # the verdict is what counts
+        return verdict, None
+
+
+def _command(task: Task, trace: Path) -> list[str]:
+    """Return the words of a command that repeats the cell."""
+    words = ["trace", "replay", task.trace.where or trace.name, "--driver", task.build.name]
+    for name, value in task.replay.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is False:
+            option = f"--no-{option[2:]}"
+        words += [option] if isinstance(value, bool) else [option, str(value)]
+    return words
+
+
+def _trace(task: Task, folder: Path) -> Path:
+    """Return the trace's file, made or fetched if need be. Raises TraceError, StorageError."""
+    row = task.trace
+    if row.where is None:
+        assert row.seed is not None
+        path = folder / f"seed-{row.seed}.trace"
+        generate(path, task.profile, seed=row.seed, ops=task.ops, size=task.size, force=False)
+        return path
+    path = local_trace(row.where, row.digest)
+    if stamp_of(row.where) != row.stamp:
+        raise TraceError(f"{row.where} has changed since the matrix began")
+    return path
+
+
+def check_free(folder: Path, needed: int) -> None:
+    """Raise StorageError unless the folder's file system has room for a cell."""
+    free = free_room(folder)
+    if free is not None and free < needed:
+        raise StorageError(
+            f"{folder.parent} has {in_words(free)} free, and this cell may need "
+            f"{in_words(needed)}: make room, or set TMPDIR"
+        )
+
+
+def free_room(folder: Path) -> int | None:
+    """Return the free bytes of a folder's file system; None if it has no size, as some tmpfs."""
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize if stat.f_blocks else None
