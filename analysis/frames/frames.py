@@ -36,6 +36,7 @@ from analysis.frames.columns import (
 )
 from analysis.frames.layout import Batch
 from analysis.frames.lifetimes import expected, to_op, versions
+from analysis.frames.lower import amplification, caused, lower
 from analysis.frames.records import OpRecords
 from analysis.frames.shown import in_a_line, in_html
 from tracer.closing import Closing
@@ -256,6 +257,39 @@ class Frames(Closing):
         Raises TraceError if the trace is damaged.
         """
         return self._frame((asdict(restart) for restart in self._opened.restarts()), RESTARTS)
+
+    @property
+    def lower(self) -> pl.DataFrame:
+        """What the driver did to its image file, from the NAME.lower beside the trace, in order.
+
+        ============  ============  ===========================================================
+        number        Int64         the lower op's number, from 0
+        kind          Enum          write, flush, discard, zero, truncate
+        offset_bytes  Int64         the first byte in the image file
+        length_bytes  Int64         how many bytes; of truncate, the file's new size
+        fua           Boolean       whether it is durable once it is done
+        error         UInt16        the errno, 0 for success
+        digest        Binary        of the data written
+        after         Duration(ns)  the last event before it: an op of the guest sent or done
+        before        Duration(ns)  the first event after it
+        in_flight     List(Int64)   the guest's ops in flight, by seq
+        cause         Int64         the only one of these; null if there are several or none
+        ============  ============  ===========================================================
+
+        Raises TraceError if there is no such file, or it is another trace's.
+        """
+        return lower(self.path, self.header.id)
+
+    def amplification(self) -> pl.DataFrame:
+        """Return a row: what the guest and the driver wrote (bytes), and the ratio. Raises as
+        ``lower``."""
+        return amplification(self.ops, self.lower)
+
+    def caused(self) -> pl.DataFrame:
+        """Return what each op of the guest made the driver do, as far as it alone was in flight: a
+        row per op with ``seq``, ``lower_ops``, ``lower_bytes``, ``lower_flushes``. Raises as
+        ``lower``."""
+        return caused(self.lower)
 
     def check_sector(self, sector: int) -> None:
         """Raise UsageError if the disk has no such sector."""
