@@ -13,6 +13,7 @@ from msgspec.structs import replace as changed
 from blkbox.executor import Executor, Processes
 from blkbox.matrix import artifacts
 from blkbox.matrix.cell import Ran, Task, free_room, lost, run
+from blkbox.matrix.cluster import Cluster
 from blkbox.matrix.fingerprint import fingerprint
 from blkbox.matrix.folder import keep, kept, opened, report_name, save
 from blkbox.matrix.model import BAD, BuildRow, CellRow, Matrix, MatrixOptions, TraceRow
@@ -84,8 +85,8 @@ def run_matrix(
     return matrix
 
 
-def _executor(options: MatrixOptions) -> "Processes[Result]":
-    return Processes(options.jobs)
+def _executor(options: MatrixOptions) -> Processes[Result] | Cluster[Result]:
+    return Processes(options.jobs) if options.dask is None else Cluster(options.dask)
 
 
 def _replay(options: MatrixOptions, build: BuildRow) -> dict[str, object]:
