@@ -1,7 +1,8 @@
 """How well a matrix uses the machine: the sum of the times of its cells, against the time that its
 processes had (jobs x wall).
 
-    python -m benchmarks.matrix [--cells 200] [--jobs 2] [--ops 2000] [--driver D]... [--dask ADDRESS]
+    python -m benchmarks.matrix [--cells 200] [--jobs 2] [--ops 2000] [--driver D]...
+        [--dask ADDRESS]
 
 The rest is what it costs to start processes, to look at builds, to hand out cells and to keep
 results, and that at the end one process has nothing left to do. The goal is 0.9.

@@ -15,6 +15,7 @@ from tests.kit.dask import cluster
 from tests.kit.peers import background, need
 from tests.kit.system import PATIENCE
 from tracer.errors import Exit
+from tracer.rework.pack import pack
 
 SHORT = ["--ops", "60", "--size", "4M", "--profile", "serial", "--timeout", "4"]
 
@@ -78,6 +79,7 @@ def test_traces_and_builds_by_url(tmp_path: Path) -> None:
     blkbox.record(tmp_path / "shelf" / "real.trace", driver="raw", size=1 << 20,
                   command=["qemu-io", "-f", "raw", "-c", "write -P 7 4k 8k", "{nbd}"],
                   raw=tmp_path / "r.raw")  # fmt: skip
+    pack(tmp_path / "shelf")
     build(tmp_path, "loses")
     shelf, url = f"file://{tmp_path}/shelf", f"file://{tmp_path}/loses/mine.toml"
     with cluster(tmp_path) as (address, _):
