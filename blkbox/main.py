@@ -35,6 +35,7 @@ VERBS = {
     "mark": "mark",
     "cut": "cut",
     "strip": "strip",
+    "pack": "pack",
     "diff": "diff",
     "report": "report",
     "doctor": "doctor",

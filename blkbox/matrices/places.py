@@ -16,6 +16,8 @@ from tracer.driver.spec import FORMATS
 from tracer.errors import StorageError, TraceError, UsageError
 from tracer.nbd.uri import is_uri
 from tracer.trace.file import Trace
+from tracer.trace.packed import PackedReader, block_path, is_packed
+from tracer.trace.payloads import SUFFIX as PAYLOADS
 from tracer.trace.payloads import payload_path
 
 TRACES_KEPT = 4
@@ -77,7 +79,7 @@ def local_trace(where: str, digest: str = "") -> Path:
         with Trace(trace) as opened:
             real = opened.header.payloads == "full"
         if real:
-            _get(str(where)[: -len(trace.suffix)] + ".payloads", payload_path(trace))
+            _get_payloads(where, trace)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
@@ -112,6 +114,17 @@ def _new_place() -> Path:
     import tempfile
 
     return Path(tempfile.mkdtemp(dir=_folder()))
+
+
+def _get_payloads(url: str, trace: Path) -> None:
+    """Fetch the payloads of a trace, with the blocks that it shares if they are packed."""
+    store = payload_path(trace)
+    _get(f"{url.removesuffix(trace.suffix)}{PAYLOADS}", store)
+    if is_packed(store):
+        for name in PackedReader(store, None).names:
+            block = block_path(place := trace.parent, name)
+            block.parent.mkdir(parents=True, exist_ok=True)
+            _get(f"{url.rpartition('/')[0]}/{block.relative_to(place)}", block)
 
 
 def _get(url: str, target: Path) -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace as changed
 from blkbox.executors.pool import Executor, Processes
 from blkbox.matrices import artifacts
 from blkbox.matrices.cell import Ran, Task, free_room, lost, run
+from blkbox.matrices.cluster import Cluster
 from blkbox.matrices.fingerprint import fingerprint
 from blkbox.matrices.folder import keep, kept, opened, report_name, save
 from blkbox.matrices.model import BAD, BuildRow, CellRow, Matrix, MatrixOptions, TraceRow
@@ -84,8 +85,8 @@ def run_matrix(
     return matrix
 
 
-def _executor(options: MatrixOptions) -> "Processes[Result]":
-    return Processes(options.jobs)
+def _executor(options: MatrixOptions) -> Processes[Result] | Cluster[Result]:
+    return Processes(options.jobs) if options.dask is None else Cluster(options.dask)
 
 
 def _replay(options: MatrixOptions, build: BuildRow) -> dict[str, object]:

@@ -37,9 +37,12 @@ DEFECTS = {
     "good": "pass",
     "loses": "if offset % 65536 == 0: return",
     "crashes": "if offset > 65536: os.kill(os.getpid(), 11)",
+    "waits": """os.close(os.open(f"HOME/waits-{os.getpid()}", os.O_CREAT | os.O_RDWR))
+    while not os.path.exists("HOME/go"): time.sleep(0.01)""",
     "hangs": "if offset > 65536: time.sleep(3600)",
 }
-"""By the name of a build, what its writes do first, in Python."""
+"""By the name of a build, what its writes do first, in Python. One that waits says so in its own
+folder, and goes on when ``go`` is there."""
 
 CREATE = ["truncate", "-s", "{size}", "{image}"]
 
@@ -52,7 +55,7 @@ def build(folder: Path, name: str, defect: str | None = None) -> str:
     home = folder / name
     home.mkdir()
     plugin = home / "plugin.py"
-    plugin.write_text(PLUGIN.replace("DEFECT", DEFECTS[defect or name]))
+    plugin.write_text(PLUGIN.replace("DEFECT", DEFECTS[defect or name]).replace("HOME", str(home)))
     toml(home, name=name, create=CREATE,
          serve=["nbdkit", "-f", "-U", "{socket}", "python", "{here}/plugin.py", "image={image}"],
          )  # fmt: skip

@@ -11,9 +11,12 @@ from tracer.op import CARRIES_DATA, MUTATING, NO_PAYLOAD, ZERO_DIGEST, Op
 from tracer.progress import bar
 from tracer.text import many, ops
 from tracer.trace.file import Trace
+from tracer.trace.packed import PackedReader, open_payloads
 from tracer.trace.payload_reader import PayloadReader
 from tracer.trace.payloads import payload_path
 from tracer.trace.records import Settle
+
+Reader = PayloadReader | PackedReader
 
 
 @dataclass(slots=True)
@@ -46,17 +49,18 @@ def verify(path: Path) -> Verification:
     result = Verification(str(path))
     with ExitStack() as stack:
         trace = stack.enter_context(Trace(path))
-        reader = None
+        reader: Reader | None = None
         if trace.header.payloads == "full":
             try:
-                reader = stack.enter_context(PayloadReader(payload_path(path), trace.header.id))
+                reader = open_payloads(payload_path(path), trace.header.id)
+                stack.callback(reader.close)
             except TraceError as error:
                 result.add(str(error))
         _verify(trace, reader, result)
     return result
 
 
-def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) -> None:
+def _verify(trace: Trace, reader: Reader | None, result: Verification) -> None:
     """Check the records and payloads, and add all problems to the result."""
     highest, first_bad = -1, ""
     winners: dict[int, Op] = {}
@@ -97,7 +101,7 @@ def _verify(trace: Trace, reader: PayloadReader | None, result: Verification) ->
 def _check_settles(
     settles: list[Settle],
     winners: dict[int, Op],
-    reader: PayloadReader | None,
+    reader: Reader | None,
     result: Verification,
 ) -> None:
     """Check and count settles against the ops that they name, whose seqs ``winners`` has."""
@@ -114,7 +118,7 @@ def _check_settles(
         result.add(f"{counts} not as the trace's ops; the first: {first}")
 
 
-def _unlike(settle: Settle, op: Op, reader: PayloadReader | None) -> str:
+def _unlike(settle: Settle, op: Op, reader: Reader | None) -> str:
     """Return why a settle cannot be about its winner, or an empty string, also if that cannot be
     checked."""
     end = settle.offset + settle.length
@@ -138,7 +142,7 @@ def _unlike(settle: Settle, op: Op, reader: PayloadReader | None) -> str:
     return "" if right else "these bytes are not what it wrote"
 
 
-def _check_payload(result: Verification, reader: PayloadReader, op: Op) -> str:
+def _check_payload(result: Verification, reader: Reader, op: Op) -> str:
     """Check and count an op's payload. Return the problem, or an empty string."""
     if op.digest == ZERO_DIGEST:
         return ""

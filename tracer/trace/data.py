@@ -11,6 +11,7 @@ from tracer.digest import digest, stand_in
 from tracer.errors import TraceError
 from tracer.op import CARRIES_DATA, NO_PAYLOAD, ZERO_DIGEST, Buffer, Op
 from tracer.trace.file import Trace
+from tracer.trace.packed import PackedReader, open_payloads
 from tracer.trace.payload_reader import PayloadReader
 from tracer.trace.payloads import payload_path
 from tracer.trace.records import MAX_LENGTH, Mismatch
@@ -28,11 +29,11 @@ class TraceWithData(Closing):
         self.real = self.trace.header.payloads == "full"
         """Whether the payloads are the guest's; otherwise they are stand-ins made from the
         digests."""
-        self.payloads: PayloadReader | None = None
+        self.payloads: PayloadReader | PackedReader | None = None
         """The payload store; None if the trace has digests alone."""
         if self.real:
             try:
-                self.payloads = PayloadReader(payload_path(path), self.trace.header.id)
+                self.payloads = open_payloads(payload_path(path), self.trace.header.id)
             except BaseException:
                 self.trace.close()
                 raise
