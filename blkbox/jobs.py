@@ -5,13 +5,13 @@ Each function imports the packages that load slowly (polars, matplotlib) only wh
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tracer.errors import StorageError, UsageError
 from tracer.op import OnConflict, TrimRule
+from tracer.text import choice
 
 if TYPE_CHECKING:
     import polars as pl
@@ -200,52 +200,24 @@ def replay(
     cannot be read, StorageError if our own disk fails or is full.
     """
     from blkbox.judging.judge import judge
-    from replay.options import Order, ReplayOptions
+    from blkbox.judging.options import check_numbers, replay_options
     from tracer.disk.private import PrivateFolder, Use, sweep
-    from tracer.driver.driver import MAX_CONNECTIONS
-    from tracer.driver.spec import parse_driver
-    from tracer.mirror.scope import Compare, Scope
-    from tracer.text import parse_errnos
     from tracer.trace.data import TraceWithData
-    from tracer.trace.marks import count_upto
-    from tracer.verdict import StartKind
 
-    if connections is not None and not 1 <= connections <= MAX_CONNECTIONS:
-        raise UsageError(f"--connections: give a number from 1 to {MAX_CONNECTIONS}")
-    if restart_every is not None and restart_every < 1:
-        raise UsageError("--restart-every must be above 0")
-    if timeout <= 0:
-        raise UsageError("--timeout must be above 0")
+    check_numbers(connections=connections, restart_every=restart_every, timeout=timeout)
     if keep is not None and Path(keep).exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
     with only_our_errors(), ExitStack() as stack:
         source = stack.enter_context(TraceWithData(Path(trace)))
-        ops = count_upto(source.trace, upto) if upto is not None else None
         sweep()
         work = keep or stack.enter_context(PrivateFolder(Use.REPLAY)).path
-        scope = Scope(choice(Compare, compare), thorough)
-        build = parse_driver(fspath(driver))
-        if scope.leaves_noise(source.trace.header.size):
-            build = build.left_noisy()
-        options = ReplayOptions(
-            driver=build,
-            work=Path(work),
-            reader=parse_driver(fspath(reopen_with)) if reopen_with is not None else None,
-            start=None if start == "auto" else choice(StartKind, start, "auto", name="--start "),
-            order=Order(seed, depth),
-            conflicts=None if conflicts is None else choice(OnConflict, conflicts),
-            connections=connections,
-            restart_every=restart_every,
-            upto=ops,
-            runs=runs,
-            find=locate,
-            time=time,
-            timeout=timeout,
-            allowed=parse_errnos(allow_errno),
-            scope=scope,
-            keep=keep is not None,
+        options = replay_options(
+            source, Path(work), driver=driver, locate=locate, start=start, depth=depth,
+            conflicts=conflicts, connections=connections, restart_every=restart_every, runs=runs,
+            seed=seed, reopen_with=reopen_with, upto=upto, compare=compare, thorough=thorough,
+            time=time, timeout=timeout, allow_errno=allow_errno, keep=keep is not None,
             force=force,
-        )
+        )  # fmt: skip
         if below:
             from replay.below.writing import write_below
 
@@ -551,15 +523,3 @@ def serve(
         with only_our_errors():
             served = stack.enter_context(serving(options, say))
         yield served
-
-
-Choice = TypeVar("Choice", bound=StrEnum)
-
-
-def choice(kind: type[Choice], value: str, *others: str, name: str = "") -> Choice:
-    """Return the enum member with this value. Raises UsageError if there is none, with the option's
-    name. ``others`` are further values that the user may give."""
-    try:
-        return kind(value)
-    except ValueError:
-        raise UsageError(f"{name}{value!r}: give one of {', '.join([*others, *kind])}") from None

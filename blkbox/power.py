@@ -4,8 +4,9 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blkbox.jobs import Pathlike, choice, only_our_errors
+from blkbox.jobs import Pathlike, only_our_errors
 from tracer.errors import UsageError
+from tracer.text import choice
 
 if TYPE_CHECKING:
     from replay.below.found import PowerCut

@@ -4,6 +4,8 @@ import errno
 import re
 import shlex
 from collections.abc import Iterable
+from enum import StrEnum
+from typing import TypeVar
 
 from tracer.errors import UsageError
 
@@ -44,6 +46,18 @@ def parse_share(text: str) -> float:
     if match is None or float(match[1]) > 100:
         raise UsageError(f"{text[:SHOWN]!r} is no percentage: write one like 99%")
     return float(match[1]) / 100
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def choice(kind: type[Choice], value: str, *others: str, name: str = "") -> Choice:
+    """Return the enum member with this value. Raises UsageError if there is none, with the option's
+    name. ``others`` are further values that the user may give."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise UsageError(f"{name}{value!r}: give one of {', '.join([*others, *kind])}") from None
 
 
 def parse_errnos(text: str) -> frozenset[int]:

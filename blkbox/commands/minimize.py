@@ -67,6 +67,26 @@ def minimize(
         OnConflict | None,
         typer.Option(help="As for trace replay: send, or hold [as recorded]."),
     ] = None,
+    connections: Annotated[
+        int | None,
+        typer.Option(
+            help="Spread the ops over so many connections to the driver [as recorded].",
+            metavar="N",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, metavar="S", help="The order of ops in flight, as for trace replay."),
+    ] = 0,
+    reopen_with: Annotated[
+        str | None,
+        typer.Option(help="Reopen the images with this build, as for trace replay.",
+                     metavar="DRIVER"),
+    ] = None,
+    upto: Annotated[
+        str | None, typer.Option(help="Up to this op, or to this mark [the end].",
+                                 metavar="OP|MARK")
+    ] = None,
     allow_errno: AllowErrno = "",
     timeout: Annotated[
         float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
@@ -96,7 +116,8 @@ def minimize(
             trace, driver=driver, out=out, scripts=script or [], time=parse_duration(time),
             jobs=jobs if jobs is not None else len(os.sched_getaffinity(0)),
             sure=parse_share(sure), runs=runs, start=start,
-            conflicts=conflicts, allow_errno=allow_errno, timeout=timeout, force=force,
+            conflicts=conflicts, connections=connections, seed=seed, reopen_with=reopen_with,
+            upto=upto, allow_errno=allow_errno, timeout=timeout, force=force,
             say=progress.step, watch=watch,
         )  # fmt: skip
     if as_json:

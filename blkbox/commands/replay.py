@@ -1,7 +1,7 @@
 """``trace replay``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -194,8 +194,13 @@ def replay(
         verdict = msgspec.structs.replace(verdict, plot=_draw(verdict, picture))
     left: list[str] = []
     if minimize and verdict.verdict.exit_code == Exit.BAD_DRIVER:
-        verdict, page = _minimized(verdict, trace, driver, runs, start, conflicts, allow_errno,
-                                   timeout, force)  # fmt: skip
+        verdict, page = _minimized(
+            verdict, trace, driver=driver, start=start,
+            depth=None if depth == "recorded" else int(depth), conflicts=conflicts,
+            connections=connections, restart_every=restart_every, runs=runs, seed=seed,
+            reopen_with=reopen_with, upto=upto, compare=compare, thorough=thorough,
+            allow_errno=allow_errno, timeout=timeout, force=force,
+        )  # fmt: skip
         left.append(page)
     results.deliver(
         verdict,
@@ -211,17 +216,10 @@ def replay(
 
 
 def _minimized(
-    verdict: "Verdict",
-    trace: Path,
-    driver: str,
-    runs: int,
-    start: str,
-    conflicts: OnConflict | None,
-    allow_errno: str,
-    timeout: float,
-    force: bool,
+    verdict: "Verdict", trace: Path, *, driver: str, **options: Any
 ) -> "tuple[Verdict, str]":
-    """Minimise the trace. Return the verdict with the name of what is left, and that as text."""
+    """Minimise the trace, replayed with these options. Return the verdict with the name of what is
+    left, and that as text."""
     import os
 
     import msgspec
@@ -233,9 +231,8 @@ def _minimized(
     with progress.line("minimizing") as watch:
         made = api.minimize(
             trace, driver=driver, scripts=[trace.with_name(f"{trace.stem}.min{suffix}")],
-            jobs=len(os.sched_getaffinity(0)), runs=runs, start=start, conflicts=conflicts,
-            allow_errno=allow_errno, timeout=timeout, verdict=verdict, force=force,
-            say=progress.step, watch=watch,
+            jobs=len(os.sched_getaffinity(0)), verdict=verdict, say=progress.step, watch=watch,
+            **options,
         )  # fmt: skip
     return msgspec.structs.replace(verdict, small=made.small), page(made)
 

@@ -2,23 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 
+from blkbox.judging.options import check_numbers, replay_options
 from blkbox.minimizing.result import Minimized
 from blkbox.minimizing.script import check_scripts, write_scripts
 from blkbox.minimizing.session import MinimizeOptions, earlier, minimize_trace
-from replay.options import ReplayOptions
 from tracer.disk.private import PrivateFolder, Use, sweep
-from tracer.driver.spec import parse_driver
 from tracer.errors import StorageError, UsageError
 from tracer.files import check_new
-from tracer.op import OnConflict
-from tracer.text import parse_errnos
 from tracer.trace.data import TraceWithData
 from tracer.trace.file import SUFFIX
 from tracer.trace.payloads import new_payload_path
-from tracer.verdict import StartKind, Verdict
+from tracer.verdict import Verdict
 
 Pathlike = str | PathLike[str]
 
@@ -38,7 +35,15 @@ def minimize(
     sure: float = 0.99,
     runs: int = 1,
     start: str = "auto",
+    depth: int | None = None,
     conflicts: str | None = None,
+    connections: int | None = None,
+    restart_every: int | None = None,
+    seed: int = 0,
+    reopen_with: Pathlike | None = None,
+    upto: str | None = None,
+    compare: str = "touched",
+    thorough: bool = False,
     allow_errno: str = "",
     timeout: float = 30.0,
     verdict: Verdict | None = None,
@@ -57,7 +62,8 @@ def minimize(
     ``jobs``: runs side by side.
     ``sure``: how sure a test must be, from 0 to 1, if the fault does not show in every run.
     ``runs``: how many runs of the whole trace to do at most until the fault shows.
-    ``start``, ``conflicts``, ``allow_errno``, ``timeout``: as for ``replay``.
+    ``start`` to ``timeout``: as for ``replay``. What is left has its connections itself; it needs
+    the same ``depth``, ``seed``, ``conflicts`` and ``restart_every``, if they were given.
     ``verdict``: that of a replay of the trace on the driver; None: it is replayed first.
     ``force``: replace existing files, and the data of a server or a block device.
     ``say``, ``watch``: get a line for each step, and before each test how far it is.
@@ -68,17 +74,11 @@ def minimize(
     path = Path(trace)
     target = Path(out) if out is not None else path.with_name(f"{path.stem}.min{SUFFIX}")
     options = MinimizeOptions(out=target, seconds=time, jobs=jobs, sure=sure)
-    for name, value, right in (
-        ("--jobs", jobs, jobs >= 1), ("--timeout", timeout, timeout > 0),
-        ("--sure", sure, 0.5 < sure < 1),
-    ):  # fmt: skip
+    check_numbers(connections=connections, restart_every=restart_every, timeout=timeout)
+    for name, value, right in (("--jobs", jobs, jobs >= 1), ("--sure", sure, 0.5 < sure < 1)):
         if not right:
             raise UsageError(f"{name} {value} is out of range")
     kinds = check_scripts([Path(script) for script in scripts], force=force)
-    try:
-        starting = None if start == "auto" else StartKind(start)
-    except ValueError:
-        raise UsageError(f"--start {start!r}: give one of auto, {', '.join(StartKind)}") from None
     try:
         with ExitStack() as stack:
             source = stack.enter_context(TraceWithData(path))
@@ -88,16 +88,13 @@ def minimize(
             if target.absolute() == path.absolute():
                 raise UsageError(f"{target} is the trace itself: name another file with --out")
             sweep()
-            replaying = ReplayOptions(
-                driver=parse_driver(fspath(driver)),
-                work=stack.enter_context(PrivateFolder(Use.REPLAY)).path,
-                start=starting,
-                conflicts=None if conflicts is None else OnConflict(conflicts),
-                runs=runs,
-                timeout=timeout,
-                allowed=parse_errnos(allow_errno),
-                force=force,
-            )
+            work = stack.enter_context(PrivateFolder(Use.REPLAY)).path
+            replaying = replay_options(
+                source, work, driver=driver, start=start, depth=depth, conflicts=conflicts,
+                connections=connections, restart_every=restart_every, runs=runs, seed=seed,
+                reopen_with=reopen_with, upto=upto, compare=compare, thorough=thorough,
+                timeout=timeout, allow_errno=allow_errno, force=force,
+            )  # fmt: skip
             made, program = minimize_trace(
                 source, replaying, options, say, watch=watch, verdict=verdict
             )

@@ -212,13 +212,17 @@ class _Job:
     def _base(self) -> tuple[Part, Sought]:
         """Return the shortest prefix that is known to lead to the fault, and what it shows. Raises
         NotAgain."""
-        index = Index.of(self._source.trace, self._replaying.upto)
+        replaying = self._replaying
+        index = Index.of(self._source.trace, replaying.upto, replaying.connections)
         positions = range(len(index.numbers))
         ends = {len(positions)}
         for seq in (self._verdict.culprit, self._verdict.first_bad_read):
             if seq is not None:
                 ends.add(index.seqs.index(seq.seq) + 1)
-        options = replace(self._replaying, part=True, find=False, upto=None, runs=1)
+        # parts have their connections themselves
+        options = replace(
+            replaying, part=True, find=False, upto=None, runs=1, connections=None
+        )  # fmt: skip
         if self._sign.what is SymptomKind.HANG:
             options = replace(options, timeout=min(options.timeout, HUNG))
         tries = 1 if self._rate() is None else TRIES
@@ -288,7 +292,9 @@ class _Job:
                 made.shown, made.shown_runs = lab.rate(self._best, CHECKS)
             with TraceWithData(self._options.out) as left:
                 work = self._folder / "last"
-                last = replace(self._replaying, work=work, runs=TRIES, time=LEAST)
+                last = replace(
+                    self._replaying, work=work, runs=TRIES, time=LEAST, upto=None, connections=None
+                )  # fmt: skip
                 made.small_verdict = judge(left, last, lambda text: None)
 
     def _finish(self) -> Program | None:

@@ -13,7 +13,7 @@ from tracer.op import Kind, Op
 from tracer.trace.file import Trace, TraceWriter
 from tracer.trace.order import numbered_by_seq
 from tracer.trace.payloads import payload_path
-from tracer.trace.records import End, Restart
+from tracer.trace.records import End, Restart, pack_op
 
 _SEQ = struct.Struct(">Q")
 _SEQ_AT = slice(3, 11)
@@ -33,9 +33,11 @@ class Index:
     numbers: "array[int]"
     seqs: "array[int]"
     kinds_: bytes
+    connections: int | None = None
+    """Spread the ops of a part over so many connections; None: as recorded."""
 
     @classmethod
-    def of(cls, trace: Trace, upto: int | None = None) -> "Index":
+    def of(cls, trace: Trace, upto: int | None = None, connections: int | None = None) -> "Index":
         """Read the first ``upto`` ops of a trace; None: all. Raises TraceError."""
         numbers, seqs, kinds = array("Q"), array("Q"), bytearray()
         for number, op in numbered_by_seq(_numbered(trace), trace.recorded):
@@ -44,7 +46,7 @@ class Index:
             numbers.append(number)
             seqs.append(op.seq)
             kinds.append(op.kind)
-        return cls(trace, numbers, seqs, bytes(kinds))
+        return cls(trace, numbers, seqs, bytes(kinds), connections)
 
 
 def _numbered(trace: Trace) -> Iterator[tuple[int, Op]]:
@@ -80,9 +82,21 @@ class Part:
 
     def program(self) -> Program:
         """Return the part as a program. Raises TraceError."""
-        trace, numbers = self.index.trace, self.index.numbers
-        ops = ((numbers[at], trace.op(numbers[at])) for at in self.kept)
-        return from_ops(ops, self.size, (restart.seq for restart in trace.restarts()))
+        return from_ops(self._ops(), self.size, (restart.seq for restart in self._restarts()))
+
+    def _ops(self) -> Iterator[tuple[int, Op]]:
+        """Yield the ops, numbered from 0, each with the number of its record."""
+        trace, index = self.index.trace, self.index
+        for seq, at in enumerate(self.kept):
+            op = trace.op(index.numbers[at])
+            yield index.numbers[at], self._placed(op, seq)
+
+    def _placed(self, op: Op, seq: int) -> Op:
+        """Return an op as number ``seq`` of the part."""
+        op.seq = seq
+        if self.index.connections is not None:
+            op.connection = seq % self.index.connections + 1
+        return op
 
     def write(self, path: Path) -> None:
         """Write the part to a new trace that shares the payload store of the whole.
@@ -105,6 +119,9 @@ class Part:
                     writer.write(batch)
                     batch = []
                     writer.restart(restarts.pop(0))
+                if index.connections is not None:
+                    batch.append(pack_op(self._placed(trace.op(numbers[kept[seq]]), seq)))
+                    continue
                 record = trace.read(numbers[kept[seq]], 1)
                 batch.append(record[: _SEQ_AT.start] + _SEQ.pack(seq) + record[_SEQ_AT.stop :])
                 if len(batch) >= BATCH:
