@@ -3,6 +3,7 @@
 # make check  format, lint, types and the fast tests (under a minute): before every commit
 # make bench  measure the data path against its peers (about 5 minutes, an idle machine)
 # make soak   long checks of what blkbox promises (some hours; docs/reliability.md)
+# make docs   the documentation's site, in build/site
 # make notebook, make clean
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ READY  := $(VENV)/.ready
 # (qemu-system-common has qemu-storage-daemon)
 PEERS  := openssl qemu-utils qemu-system-common nbdkit nbdkit-plugin-python libnbd-bin python3-libnbd fio blktrace fuse3
 
-.PHONY: demo test check lint peers bench soak notebook clean
+.PHONY: demo test check lint peers bench soak docs notebook clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -52,6 +53,10 @@ soak: $(READY) peers
 	$(BIN)/python -m benchmarks.soak overlap --driver raw
 	$(BIN)/python -m benchmarks.soak overlap --driver qcow2
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo build/site/index.html
+
 notebook: $(READY)
 	$(BIN)/pip install --quiet notebook
 	cd notebooks && ../$(BIN)/jupyter notebook --allow-root
@@ -64,4 +69,4 @@ $(READY): requirements-dev.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo/out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) demo/out build/site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,12 +1,14 @@
-"""The manual pages, trace(1) and one per verb, made from the same source as ``--help``.
+"""The manual, trace(1) and a page per verb, made from the same source as ``--help``.
 
-``python -m blkbox.manual docs/man`` writes them. click-man cannot: Typer brings its own copy of
+``python -m blkbox.manual docs/man`` writes the manual pages; the documentation's site has the same
+as Markdown (docs/site/hooks.py). click-man cannot: Typer brings its own copy of
 Click, and click-man leaves out the options of what is not its own Click's.
 """
 
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,21 +37,42 @@ STATUS = {
 PROG = "trace"
 
 
-def pages() -> dict[str, str]:
-    """Return every manual page in roff, by its file's name."""
+Terms = list[tuple[str, str]]
+"""Terms, and what each means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page of the manual says, whatever it is written in."""
+
+    name: str
+    """The page's name, like trace-replay."""
+    path: str
+    """The command, like "trace replay"."""
+    usage: str
+    summary: str
+    prose: list[str]
+    sections: list[tuple[str, Terms]]
+    examples: list[str]
+    see: tuple[str, ...]
+    """The names of other pages."""
+
+
+def manual() -> list[Page]:
+    """Return every page, that of ``trace`` itself first."""
     command = get_command(app)
     assert isinstance(command, TyperGroup)
     names = {verb: f"{PROG}-{verb}" for verb in VERBS}
-    made = {f"{PROG}.1": _overview(command, names)}
+    made = [_overview(command, names)]
     for verb, name in names.items():
         # the options of trace itself (--version, completion) are on its own page alone
         inner = command.commands[verb]
         assert isinstance(inner, TyperCommand)
-        made[f"{name}.1"] = _page(name, f"{PROG} {verb}", inner, see=(PROG,))
+        made.append(_page(name, f"{PROG} {verb}", inner, see=(PROG,)))
     return made
 
 
-def _overview(command: TyperGroup, names: dict[str, str]) -> str:
+def _overview(command: TyperGroup, names: dict[str, str]) -> Page:
     """Return the page of ``trace`` itself."""
     verbs = command.commands
     listed = [(f"{name}(1)", verbs[verb].get_short_help_str(200)) for verb, name in names.items()]
@@ -68,46 +91,60 @@ def _page(
     command: TyperCommand | TyperGroup,
     *,
     see: tuple[str, ...],
-    extra: tuple[tuple[str, list[tuple[str, str]]], ...] = (),
-) -> str:
+    extra: tuple[tuple[str, Terms], ...] = (),
+) -> Page:
     """Return the page of a command. ``extra`` are more sections, each with its terms."""
     context = typer.Context(command, info_name=path)
     first, *rest = [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
-    examples = [part.removeprefix("Example: ") for part in rest if part.startswith("Example: ")]
-    prose = [part for part in rest if not part.startswith("Example: ")]
-    usage = re.sub("[{}]", "", " ".join(command.collect_usage_pieces(context)))
-    arguments: list[tuple[str, str]] = []
-    options: list[tuple[str, str]] = []
+    arguments: Terms = []
+    options: Terms = []
     for param in command.get_params(context):
         record = param.get_help_record(context)
         if record is not None:
             (options if param.param_type_name == "option" else arguments).append(record)
     status = [(str(int(code)), text) for code, text in STATUS.items()]
+    sections = [("ARGUMENTS", arguments), ("OPTIONS", options), *extra, ("EXIT STATUS", status)]
+    return Page(
+        name=name,
+        path=path,
+        usage=re.sub("[{}]", "", " ".join(command.collect_usage_pieces(context))),
+        summary=first,
+        prose=[part for part in rest if not part.startswith("Example: ")],
+        sections=[(title, terms) for title, terms in sections if terms],
+        examples=[part.removeprefix("Example: ") for part in rest if part.startswith("Example: ")],
+        see=see,
+    )
+
+
+def pages() -> dict[str, str]:
+    """Return every manual page in roff, by its file's name."""
+    return {f"{page.name}.1": _roff(page) for page in manual()}
+
+
+def _roff(page: Page) -> str:
+    """Return a page for man(1)."""
+    summary = page.summary[0].lower() + page.summary[1:].rstrip(".")
     lines = [
-        f'.TH {name.upper()} 1 "" "blkbox {version("blkbox")}" "blkbox"',
+        f'.TH {page.name.upper()} 1 "" "blkbox {version("blkbox")}" "blkbox"',
         ".SH NAME",
-        f"{_text(name)} \\- {_text(first[0].lower() + first[1:].rstrip('.'))}",
+        f"{_text(page.name)} \\- {_text(summary)}",
         ".SH SYNOPSIS",
-        f".B {_text(path)}",
-        _text(usage),
+        f".B {_text(page.path)}",
+        _text(page.usage),
         ".SH DESCRIPTION",
-        _text(first),
-        *(line for part in prose for line in (".PP", _text(part))),
-        *_terms("ARGUMENTS", arguments),
-        *_terms("OPTIONS", options),
-        *(line for title, terms in extra for line in _terms(title, terms)),
-        *_terms("EXIT STATUS", status),
-        *_examples(examples),
+        _text(page.summary),
+        *(line for part in page.prose for line in (".PP", _text(part))),
+        *(line for title, terms in page.sections for line in _terms(title, terms)),
+        *_examples(page.examples),
         ".SH SEE ALSO",
-        *_see(see),
+        *_see(page.see),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _terms(title: str, terms: list[tuple[str, str]]) -> Iterator[str]:
+def _terms(title: str, terms: Terms) -> Iterator[str]:
     """Yield a section with terms and what each means."""
-    if terms:
-        yield f".SH {title}"
+    yield f".SH {title}"
     for term, meaning in terms:
         yield from (".TP", f".B {_text(term)}", _text(meaning))
 
