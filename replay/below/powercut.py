@@ -230,7 +230,7 @@ class _Cutting:
         """Judge the image, which is built, and run the check command on it meanwhile. What is
         repaired first is checked after that. Return what the check says, too."""
         driver, image = self.run.driver, self.image.path
-        check = None if is_dirty(driver.suffix, image) else Check(driver, image)
+        check = None if is_dirty(image) else Check(driver, image)
         try:
             seen = self._look(crash)
             if seen.repaired:
@@ -246,8 +246,8 @@ class _Cutting:
 
     def _look(self, crash: Crash) -> Seen:
         """Open the image, which is built, and judge what it holds."""
-        image, form = self.image.path, self.run.driver.suffix
-        fixed = repaired(self.run.driver, image) if is_dirty(form, image) else None
+        image = self.image.path
+        fixed = repaired(self.run.driver, image) if is_dirty(image) else None
         try:
             return Seen(self._read(fixed or image, crash.point), repaired=fixed is not None)
         except CannotOpen as problem:
