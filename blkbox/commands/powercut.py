@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from signal import Signals
 from typing import Annotated
 
 import typer
@@ -84,4 +85,6 @@ def powercut(
         then_continue=then_continue,
     )  # fmt: skip
     print(json.dumps({"schema": 1, **asdict(found)}, indent=2) if as_json else words(found))
+    if found.interrupted is not None and not found.damaged:
+        return 128 + Signals[found.interrupted]
     return found.verdict.exit_code

@@ -13,6 +13,10 @@ MAX_DAMAGE = 100
 """The most ranges of sectors that a fault lists."""
 
 
+PROBE, LEAST = 32, 8
+"""Bytes by which a piece of a write is recognised, if there are so many, and at least."""
+
+
 class Origins:
     """Tells where bytes come from. Reads all that the guest wrote, once it is needed."""
 
@@ -40,12 +44,25 @@ class Origins:
             return Damage(sector, 1, Holds.ZEROES)
         if not self._written:
             self._read_all()
-        origin = self._written.get(digest(piece.actual))
+        origin = self._written.get(digest(piece.actual)) or self._part_of(piece.actual)
         if origin is None:
             return Damage(sector, 1, Holds.UNKNOWN)
         seq, source = origin
         holds = Holds.OLD if source == sector else Holds.OTHER_SECTOR
         return Damage(sector, 1, holds, seq, source)
+
+    def _part_of(self, actual: bytes) -> tuple[int, int] | None:
+        """Return the op that wrote the first bytes of a sector that are not zero, and where: it may
+        have written no whole sector, or to another place in one. The latest such op is meant."""
+        probe = actual.strip(b"\0")[:PROBE]
+        if len(probe) < LEAST:
+            return None
+        for change in reversed(self._promises.changes):
+            data = self._promises.data(change)
+            at = bytes(data).find(probe) if data is not None else -1
+            if at >= 0:
+                return change.op.seq, (change.op.offset + at) // SECTOR
+        return None
 
     def _read_all(self) -> None:
         for change in self._promises.changes:

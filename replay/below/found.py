@@ -113,6 +113,8 @@ class Fault:
     """The last of them."""
     missing: list[Lower]
     """Those that are not on the disk."""
+    present: list[Lower]
+    """Those that are on the disk and that no completed lower flush covers: the last of them."""
     torn: int | None
     """Of the last lower op, only so many bytes are on the disk; None: all of it."""
     in_flight: list[int]
@@ -187,6 +189,8 @@ class PowerCut:
     """What judging took."""
     complete: bool = False
     """Whether all states were tried."""
+    interrupted: str | None = None
+    """The signal that ended it early."""
     seed: int = 0
     faults: list[Fault] = field(default_factory=list)
     """Failing states with different broken promises, the first of each kind."""

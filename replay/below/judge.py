@@ -59,6 +59,8 @@ class Judge(Closing):
         """Sectors that were judged at this moment: whether they are right."""
         self._moment = -1
         self._reads = 0
+        self._held = RangeSet()
+        """Where the disk may have to hold data."""
 
     def judge(self, device: Device, moment: int) -> Judged:
         """Read the disk and judge it. Raises CannotOpen where the driver does not answer,
@@ -66,16 +68,8 @@ class Judge(Closing):
         if device.export.size < self._size:
             raise CannotOpen(f"the disk has {device.export.size} bytes in place of {self._size}")
         self._advance(moment)
-        where = self._touched.copy()
-        more = data_ranges(self._loop, device, self._size).without(where)
-        if more.total() > MUCH:
-            more = sample(more.aligned(GRAIN), SAMPLES, self._reads)
-            self._reads += 1
-        for start, end in more:
-            where.add(start, end)
         found: list[Evidence] = []
-        inside = RangeSet(where.within(0, self._size))
-        for start, data in read(self._loop, device, inside):
+        for start, data in read(self._loop, device, self._places(device)):
             newest = self._newest.read(start, len(data))
             if data == newest:
                 continue
@@ -85,15 +79,37 @@ class Judge(Closing):
         broken = RangeSet((one.offset, one.end) for one in found)
         return Judged(broken.aligned(SECTOR), tuple(found))
 
+    def _places(self, device: Device) -> RangeSet:
+        """Return what to read: what ops touched and what the driver calls data, as far as that is
+        not too much. What must be zeroes and what the driver calls zeroes is skipped then."""
+        where = self._touched.copy()
+        if device.has_block_status:
+            data = data_ranges(self._loop, device, self._size)
+            known = RangeSet(part for one in data for part in self._touched.within(*one))
+            for start, end in self._held:
+                known.add(start, end)
+            if where.without(known).total() > MUCH:
+                where = known
+            where = _joined_sets(where, self._some(data.without(self._touched)))
+        return RangeSet(where.within(0, self._size))
+
+    def _some(self, data: RangeSet) -> RangeSet:
+        """Return ranges where no op came, or a sample of them."""
+        if data.total() <= MUCH:
+            return data
+        self._reads += 1
+        return sample(data.aligned(GRAIN), SAMPLES, self._reads)
+
     def close(self) -> None:
         self._newest.close()
         self._oldest.close()
 
     def _advance(self, moment: int) -> None:
         """Do what was submitted until a moment."""
-        if moment != self._moment:
-            self._known.clear()
-            self._moment = moment
+        if moment == self._moment:
+            return
+        self._known.clear()
+        self._moment = moment
         changes = self._promises.changes
         while self._sent < len(changes) and changes[self._sent].sent <= moment:
             change = changes[self._sent]
@@ -112,6 +128,7 @@ class Judge(Closing):
                 if later.op.seq > change.op.seq and later.durable <= moment:
                     where.remove(later.op.offset, later.op.end)
             self._do(self._oldest, change, where)
+        self._held = _joined_sets(_data_of(self._newest), _data_of(self._oldest))
 
     def _do(self, image: FileDevice, change: Promised, where: Iterable[tuple[int, int]]) -> None:
         """Do those parts of a change that are in ``where``."""
@@ -158,6 +175,24 @@ def _blank(path: Path, size: int) -> FileDevice:
     path.unlink(missing_ok=True)
     make_raw(path, size)
     return FileDevice(path, durable=False)
+
+
+def _data_of(image: FileDevice) -> RangeSet:
+    """Return the ranges of an image that are no holes."""
+    _, _, extents = image.execute(Kind.BLOCK_STATUS, 0, 0, image.export.size, None)
+    found, at = RangeSet(), 0
+    for length, state in extents:
+        if not state:
+            found.add(at, at + length)
+        at += length
+    return found
+
+
+def _joined_sets(one: RangeSet, other: RangeSet) -> RangeSet:
+    found = one.copy()
+    for start, end in other:
+        found.add(start, end)
+    return found
 
 
 def _joined(pieces: Iterable[Evidence]) -> Iterator[Evidence]:

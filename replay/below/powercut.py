@@ -7,6 +7,7 @@ opened as the format prescribes, and compared with what the guest was promised.
 import time
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,15 +29,20 @@ from tracer.below.qemu import THROUGH, cache_of
 from tracer.below.stream import LowerHeader, write_lower
 from tracer.disk import sparse
 from tracer.disk.loop import Loop
+from tracer.interrupts import Interrupted
 from tracer.mirror.difference import describe
 from tracer.op import SECTOR
-from tracer.progress import bar, step
+from tracer.progress import bar, detail, step
 from tracer.ranges import RangeSet
+from tracer.text import many
 from tracer.trace.data import TraceWithData
 from tracer.verdict import VerdictKind
 
 ENOUGH = 50
 """Failing states after which no more are looked for: they have the same few causes."""
+
+MAX_PRESENT = 100
+"""The most lower ops that a fault lists as being on the disk without having to: the last."""
 
 MAX_FAULTS = 10
 """Failing states that are shrunk and reported: the first of each kind."""
@@ -162,28 +168,34 @@ class _Cutting:
 
     def go(self, found: PowerCut) -> PowerCut:
         """Judge states until all are judged, the time is up, or enough have failed."""
-        options = self.options
         started = time.monotonic()
-        over = False
-        with bar("cutting the power", min(options.states or found.states, found.states),
-                 "states") as progress:  # fmt: skip
-            for batch in batches(
-                self.points, self.promises.flushed, options.seed, all_=options.all_
+        over, interrupted = False, None
+        wanted = min(self.options.states or found.states, found.states)
+        try:
+            with bar("cutting the power", wanted, "states") as progress:
+                over = self._judge_all(started, progress)
+        except Interrupted as signal:
+            over, interrupted = True, signal.name
+        result = self._result(found, time.monotonic() - started, complete=not over)
+        return replace(result, interrupted=interrupted)
+
+    def _judge_all(self, started: float, progress: Callable[[int], None]) -> bool:
+        """Judge states. Return whether that ended before all were judged."""
+        options, run = self.options, self.run
+        for batch in batches(self.points, self.promises.flushed, options.seed, all_=options.all_):
+            detail(f"judging a batch of {many(len(batch), 'state')}")
+            with (
+                CrashImage(
+                    run.start, run.log, self.points, self.work, run.driver.suffix
+                ) as self.image,
+                Judge(self.promises, self.size, self.work, self.loop) as self.judge,
             ):
-                with (
-                    CrashImage(self.run.start, self.run.log, self.points, self.work,
-                               self.run.driver.suffix) as self.image,
-                    Judge(self.promises, self.size, self.work, self.loop) as self.judge,
-                ):  # fmt: skip
-                    for number in batch:
-                        over = self._is_over(started)
-                        if over:
-                            break
-                        self._try(number)
-                        progress(1)
-                if over:
-                    break
-        return self._result(found, time.monotonic() - started, complete=not over)
+                for number in batch:
+                    if self._is_over(started):
+                        return True
+                    self._try(number)
+                    progress(1)
+        return False
 
     def _is_over(self, started: float) -> bool:
         options = self.options
@@ -230,7 +242,7 @@ class _Cutting:
         """Judge the image, which is built, and run the check command on it meanwhile. What is
         repaired first is checked after that. Return what the check says, too."""
         driver, image = self.run.driver, self.image.path
-        check = None if is_dirty(driver.suffix, image) else Check(driver, image)
+        check = None if is_dirty(image) else Check(driver, image)
         try:
             seen = self._look(crash)
             if seen.repaired:
@@ -246,8 +258,8 @@ class _Cutting:
 
     def _look(self, crash: Crash) -> Seen:
         """Open the image, which is built, and judge what it holds."""
-        image, form = self.image.path, self.run.driver.suffix
-        fixed = repaired(self.run.driver, image) if is_dirty(form, image) else None
+        image = self.image.path
+        fixed = repaired(self.run.driver, image) if is_dirty(image) else None
         try:
             return Seen(self._read(fixed or image, crash.point), repaired=fixed is not None)
         except CannotOpen as problem:
@@ -308,6 +320,11 @@ class _Cutting:
             point=crash.point,
             last=Lower.of(ops[crash.point - 1]) if crash.point else None,
             missing=[Lower.of(ops[one]) for one in sorted(crash.missing)],
+            present=[
+                Lower.of(ops[one])
+                for one in self.points.open(crash.point)
+                if one not in crash.missing
+            ][-MAX_PRESENT:],
             torn=crash.torn,
             in_flight=self.promises.in_flight(crash.point),
             promise=GuestOp.of(change.promise) if change and change.promise else None,

@@ -8,6 +8,7 @@ from tracer.disk.device import Data, Device
 from tracer.disk.loop import Loop
 from tracer.disk.waiter import Waiter, ask
 from tracer.errors import DriverHung
+from tracer.mirror.walk import LAST_STEP
 from tracer.nbd.protocol import State
 from tracer.op import SECTOR, Extents, Kind
 from tracer.ranges import RangeSet
@@ -35,7 +36,7 @@ def data_ranges(loop: Loop, device: Device, size: int) -> RangeSet:
     while at < size:
         try:
             error, _, extents = ask(wait, device, Kind.BLOCK_STATUS, at,
-                                    min(size - at, 1 << 30), "block status")  # fmt: skip
+                                    min(size - at, LAST_STEP), "block status")  # fmt: skip
         except DriverHung as hung:
             raise CannotOpen(str(hung)) from hung
         if error or not extents:

@@ -32,7 +32,7 @@ def words(found: PowerCut) -> str:
                       f"first state {check.first}")
         )  # fmt: skip
     if found.faults and found.faults[0].image is None:
-        lines.append(("next", f"trace powercut {found.trace} --driver {found.driver} --keep DIR"))
+        lines.append(("next", "with --keep DIR, images like these stay"))
     return "\n".join(f"{f'{key}:' if key else '':10} {text}" for key, text in lines)
 
 
@@ -62,6 +62,8 @@ def _states(found: PowerCut) -> list[tuple[str, str]]:
         ("states", text),
         ("", f"{found.seconds:.1f} s, {rate:.0f} a second, seed {found.seed}"),
     ]
+    if found.interrupted is not None:
+        lines.append(("", f"ended by {found.interrupted}"))
     if found.repaired:
         lines.append(("", f"{found.repaired:,} were repaired first, as the format prescribes"))
     if found.damaged:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tracer.below.op import LowerKind, LowerOp
 from tracer.closing import Closing
-from tracer.digest import digest
+from tracer.digest import digest, is_zero
 from tracer.disk import sparse
 from tracer.errors import Undecidable
 from tracer.op import SECTOR, ZERO_DIGEST
@@ -177,12 +177,12 @@ def _torn(at: int) -> Undecidable:
 
 
 def _digest(fd: int, at: int, length: int) -> bytes:
-    """Return the digest of the log's bytes. A larger entry than PIECE is a zero in all drivers that
-    we know: that is looked at piece by piece."""
-    if length <= PIECE:
-        return digest(os.pread(fd, length, at))
-    zeroes = all(
-        digest(os.pread(fd, min(PIECE, length - done), at + done)) == ZERO_DIGEST
+    """Return the digest of the log's bytes. Zeroes are mostly holes, and may be long."""
+    if not any(is_data for _, _, is_data in sparse.extents(fd, at, at + length)):
+        return ZERO_DIGEST
+    if length <= PIECE or any(
+        not is_zero(os.pread(fd, min(PIECE, length - done), at + done))
         for done in range(0, length, PIECE)
-    )
-    return ZERO_DIGEST if zeroes else digest(os.pread(fd, length, at))
+    ):
+        return digest(os.pread(fd, length, at))
+    return ZERO_DIGEST

@@ -138,13 +138,26 @@ class CrashImage(Closing):
     def _digest_again(self, where: RangeSet) -> None:
         """Bring the digest in line with what the file holds in a range."""
         for start, end in where.aligned(GRAIN):
-            for number, data in self._state.grains(start, end):
-                new = 0
-                if not is_zero(data):
-                    new = int.from_bytes(blake3(number.to_bytes(8, "big") + data).digest(16), "big")
-                self._digest ^= self._digests.pop(number, 0) ^ new
-                if new:
-                    self._digests[number] = new
+            for first, last, is_data in self._state.extents(start, end):
+                if not is_data:
+                    for number in self._with_digest(first // GRAIN, last // GRAIN):
+                        self._digest ^= self._digests.pop(number)
+                    continue
+                for number, data in self._state.grains(first, last):
+                    new = 0
+                    if not is_zero(data):
+                        key = blake3(number.to_bytes(8, "big") + data).digest(16)
+                        new = int.from_bytes(key, "big")
+                    self._digest ^= self._digests.pop(number, 0) ^ new
+                    if new:
+                        self._digests[number] = new
+
+    def _with_digest(self, first: int, last: int) -> list[int]:
+        """Return the grains from ``first`` up to ``last`` that have a digest. A hole may be far
+        larger than all that was written."""
+        if last - first < len(self._digests):
+            return [number for number in range(first, last) if number in self._digests]
+        return [number for number in self._digests if first <= number < last]
 
 
 def _range(op: LowerOp, end: int) -> tuple[int, int]:
@@ -198,6 +211,21 @@ class _File:
             for at in range(first, last, PIECE):
                 other.write(at, os.pread(self.fd, min(PIECE, last - at), at))
         other.zero(max(start, self.size), min(end, other.size))
+
+    def extents(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """Yield a range as pieces of whole grains, each with whether it may hold data. What lies
+        behind the end is a hole. ``start`` and ``end`` are multiples of GRAIN."""
+        at = start
+        for first, last, is_data in sparse.extents(self.fd, start, min(end, self.size)):
+            if is_data:
+                first, last = max(at, first // GRAIN * GRAIN), -(-last // GRAIN) * GRAIN
+                if at < first:
+                    yield at, first, False
+                if first < last:
+                    yield first, last, True
+                at = max(at, last)
+        if at < end:
+            yield at, end, False
 
     def grains(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Yield the grains of a range, each with its number. Behind the end there are zeroes."""

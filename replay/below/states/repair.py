@@ -27,26 +27,27 @@ class Dirty:
     bits: int
 
 
-DIRTY = {
+DIRTY = (
     # docs/interop/qcow2.txt: bit 0 of the incompatible features, big-endian from byte 72
-    "qcow2": Dirty(b"QFI\xfb\0\0\0\3", 79, 0x01),
+    Dirty(b"QFI\xfb\0\0\0\3", 79, 0x01),
     # docs/interop/qed_spec.txt: bit 1 of the features, little-endian from byte 16
-    "qed": Dirty(b"QED\0", 16, 0x02),
+    Dirty(b"QED\0", 16, 0x02),
     # docs/interop/parallels.txt: "in use" is 0x746f6e59 at byte 44, otherwise 0 or 0x312e3276
-    "parallels": Dirty(b"With", 47, 0x74),
-}
-"""By format: such an image must be repaired before it is used."""
+    Dirty(b"With", 47, 0x74),
+)
+"""Such images must be repaired before they are used: qcow2, qed, parallels."""
 
 
-def is_dirty(form: str, image: Path) -> bool:
+def is_dirty(image: Path) -> bool:
     """Whether an image must be repaired before it is used, by its own header."""
-    dirty = DIRTY.get(form)
-    if dirty is None:
-        return False
     with image.open("rb") as file:
         head = file.read(HEAD)
-    whole = head.startswith(dirty.magic) and len(head) > dirty.at
-    return whole and head[dirty.at] & dirty.bits == dirty.bits
+    return any(
+        head.startswith(dirty.magic)
+        and len(head) > dirty.at
+        and head[dirty.at] & dirty.bits == dirty.bits
+        for dirty in DIRTY
+    )
 
 
 def repair_command(driver: Driver) -> tuple[str, ...] | None:

@@ -1,15 +1,16 @@
 """``trace powercut`` on real drivers."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from replay.below.states.points import Crash, Points
-from tests.kit.command import trace
+from tests.kit.command import finish, trace
 from tests.kit.drivers import NBDKIT, toml
-from tests.kit.peers import need, need_fuse
+from tests.kit.peers import background, need, need_fuse
 from tests.kit.powercuts import FLUSH, KIB, Request, serial
 from tests.replay.below.states.test_image import naive
 from tracer.below.log_writes import entries
@@ -187,6 +188,23 @@ def test_a_number_of_states(tmp_path: Path) -> None:
     serial(tmp_path / "t.trace", WRITES)
     found = cut(tmp_path, "--driver", "raw", "--states", 7, expect=0)
     assert found["judged"] == 7
+    assert not found["complete"]
+
+
+def test_an_interrupted_run_shows_what_it_has_found(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    requests = [(Kind.WRITE, at * 4096, 4096, 0) for at in range(400)]
+    serial(tmp_path / "t.trace", requests)
+    arguments = ("powercut", "t.trace", "--driver", "raw", "--states", "all", "--json", "-v")
+    with background(sys.executable, "-m", "blkbox", *arguments, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "judging" in line:
+                break
+        code, out, _ = finish(process)
+    assert code == 130
+    found = json.loads(out)
+    assert found["interrupted"] == "SIGINT"
     assert not found["complete"]
 
 
