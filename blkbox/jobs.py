@@ -156,6 +156,7 @@ def replay(
     timeout: float = 30.0,
     allow_errno: str = "",
     keep: Pathlike | None = None,
+    observe: Callable[[str, int], None] | None = None,
     force: bool = False,
     say: Say = _silent,
 ) -> "Verdict":
@@ -183,6 +184,8 @@ def replay(
     ``timeout``: the time limit for an op, in seconds.
     ``allow_errno``: errors that the driver may return, as for ``record``.
     ``keep``: a new folder that keeps the images of every run; None: the images are removed.
+    ``observe``: gets the kind of each op of the first run, and how long the driver took for it, in
+    ns.
     ``force``: allow the replay to overwrite the data of a server or a block device.
     ``say``: gets a line for each step of the search.
 
@@ -196,6 +199,7 @@ def replay(
     from tracer.driver.driver import MAX_CONNECTIONS
     from tracer.driver.spec import parse_driver
     from tracer.mirror.scope import Compare, Scope
+    from tracer.op import KIND_BY_NUMBER
     from tracer.text import parse_errnos
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import count_upto
@@ -234,6 +238,9 @@ def replay(
             timeout=timeout,
             allowed=parse_errnos(allow_errno),
             scope=scope,
+            observe=None
+            if observe is None
+            else lambda op: observe(KIND_BY_NUMBER[op.kind].label, op.test_ns),
             keep=keep is not None,
             force=force,
         )

@@ -81,6 +81,8 @@ class PlayOptions:
     """Restart the driver after every so many ops, too."""
     hold: bool = False
     """Whether an op that conflicts with ops in flight waits for them."""
+    observe: Callable[[Op], None] | None = None
+    """Gets each op once both sides are done with it."""
 
 
 OURS_CONNECTION = 0
@@ -397,6 +399,8 @@ class Player:
             return
         if step is None:
             return
+        if self._options.observe is not None:
+            self._options.observe(op)
         if flight.forgiven and op.kind in MUTATING:
             self._partial.add(position)
             self._open.add(op.offset, op.end)

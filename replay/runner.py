@@ -174,6 +174,7 @@ class Runner:
             connections=self.options.connections,
             restart_every=self.options.restart_every,
             hold=self._holds,
+            observe=self.options.observe if self._cost.runs == 1 else None,
         )
         total = max(min(self.source.trace.count, run.upto) - first, 0)
         played = 0
