@@ -162,6 +162,7 @@ def replay(
     allow_errno: str = "",
     keep: Pathlike | None = None,
     below: bool = False,
+    observe: Callable[[str, int], None] | None = None,
     force: bool = False,
     say: Say = _silent,
 ) -> "Verdict":
@@ -189,6 +190,8 @@ def replay(
     ``timeout``: the time limit for an op, in seconds.
     ``allow_errno``: errors that the driver may return, as for ``record``.
     ``keep``: a new folder that keeps the images of every run; None: the images are removed.
+    ``observe``: gets the kind of each op of the first run, and how long the driver took for it, in
+    ns.
     ``below``: also write what the driver does to its image file in one more run, as ``NAME.lower``
     beside the trace.
     ``force``: allow the replay to overwrite the data of a server or a block device, and an existing
@@ -202,6 +205,7 @@ def replay(
     from blkbox.judging.judge import judge
     from blkbox.judging.options import check_numbers, replay_options
     from tracer.disk.private import PrivateFolder, Use, sweep
+    from tracer.op import KIND_BY_NUMBER
     from tracer.trace.data import TraceWithData
 
     check_numbers(connections=connections, restart_every=restart_every, timeout=timeout)
@@ -216,6 +220,9 @@ def replay(
             conflicts=conflicts, connections=connections, restart_every=restart_every, runs=runs,
             seed=seed, reopen_with=reopen_with, upto=upto, compare=compare, thorough=thorough,
             time=time, timeout=timeout, allow_errno=allow_errno, keep=keep is not None,
+            observe=None
+            if observe is None
+            else lambda op: observe(KIND_BY_NUMBER[op.kind].label, op.test_ns),
             force=force,
         )  # fmt: skip
         if below:

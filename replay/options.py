@@ -4,12 +4,13 @@ Both are frozen values that are passed as arguments. To change an order, make an
 ``dataclasses.replace``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.driver.driver import Driver
 from tracer.mirror.scope import USUAL, Scope
-from tracer.op import OnConflict
+from tracer.op import OnConflict, Op
 from tracer.verdict import StartKind
 
 TIMEOUT = 30.0
@@ -80,5 +81,8 @@ class ReplayOptions:
     they did then."""
     scope: Scope = USUAL
     """What comparisons of the images read."""
+    observe: Callable[[Op], None] | None = None
+    """Gets each op of the first whole run once the driver has answered it: ``test_ns`` is how long
+    that took."""
     force: bool = False
     """Whether a replay may overwrite the data of a server or a block device."""

@@ -88,6 +88,8 @@ class PlayOptions:
     """Whether the driver is restarted, where the recording did that too."""
     as_recorded: bool = True
     """Whether reads return what they returned while recording."""
+    observe: Callable[[Op], None] | None = None
+    """Gets each op once both sides are done with it."""
 
 
 OURS_CONNECTION = 0
@@ -411,6 +413,8 @@ class Player:
             return
         if step is None:
             return
+        if self._options.observe is not None:
+            self._options.observe(op)
         if flight.forgiven and op.kind in MUTATING:
             self._partial.add(position)
             self._open.add(op.offset, op.end)

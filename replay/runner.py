@@ -175,6 +175,7 @@ class Runner:
             restart_every=self.options.restart_every,
             hold=self._holds,
             as_recorded=not self.options.part,
+            observe=self.options.observe if self._cost.runs == 1 else None,
         )
         total = max(min(self.source.trace.count, run.upto) - first, 0)
         played = 0

@@ -8,6 +8,7 @@ They need no display: nothing here uses pyplot. docs/plots.md says how to read e
 """
 
 from analysis.plots.damage import damage
+from analysis.plots.ecdf import ecdf
 from analysis.plots.grid import grid
 from analysis.plots.heatmap import heatmap
 from analysis.plots.latency import latency
@@ -17,8 +18,8 @@ from analysis.plots.throughput import throughput
 from analysis.plots.timeline import timeline
 
 __all__ = [
-    "READS", "check_dpi", "damage", "grid", "heatmap", "latency", "save", "sizes", "small_png",
-    "throughput", "timeline",
+    "READS", "check_dpi", "damage", "ecdf", "grid", "heatmap", "latency", "save", "sizes",
+    "small_png", "throughput", "timeline",
 ]  # fmt: skip
 
 READS = {"damage": 3, "heatmap": 4, "latency": 4, "sizes": 1, "throughput": 4, "timeline": 2}

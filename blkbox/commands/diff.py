@@ -16,28 +16,63 @@ WIDTH = 64
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A trace, or a verdict as JSON.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another file of the same kind.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A trace, a verdict as JSON, or a matrix.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another of the same kind.")],
     timing: Annotated[
         bool,
         typer.Option("--timing", help="Also compare the times of ops, or the cost of verdicts."),
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the latencies of two matrices (.png, .svg, .pdf)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing picture.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Find the first op that differs in two recordings.
 
-    For two verdicts of "trace replay --json", list the fields that differ.
+    For two verdicts of "trace replay --json", list the fields that differ. For the folders of two
+    matrices, say what got better or worse.
 
     Example: trace diff monday.trace tuesday.trace
 
     Ops are compared in the order of submission: kind, flags, offset, length, digest and outcome.
-    Exits with 0 if there is no difference and with 1 if there is one, as diff does.
+    Exits with 0 if there is no difference and with 1 if there is one, as diff does; for two
+    matrices with 1 if anything got worse.
     """
+    from blkbox.matrices.folder import is_matrix
+    from tracer.errors import UsageError
+
+    matrices = [is_matrix(path) for path in (a, b)]
+    if all(matrices):
+        return _matrices(a, b, plot, force, as_json)
+    if any(matrices):
+        odd = b if matrices[0] else a
+        raise UsageError(f"{odd} is not a matrix: give two matrices, two traces or two verdicts")
+    if plot is not None:
+        raise UsageError("--plot draws the latencies of two matrices")
     from analysis.story.diff import as_json as to_json
     from analysis.story.diff import diff
 
     result = diff(a, b, timing=timing)
     print(json.dumps(to_json(result), indent=2) if as_json else _page(result))
+    return result.exit_code
+
+
+def _matrices(a: Path, b: Path, plot: Path | None, force: bool, as_json: bool) -> int:
+    """Compare two matrices."""
+    from blkbox.matrices.compare import compare
+    from blkbox.matrices.differences import draw, page, to_json
+    from tracer.files import PICTURES, check_new
+
+    if plot is not None:
+        check_new(plot, force, PICTURES)
+    result, pairs = compare(a, b)
+    if plot is not None:
+        draw(result, pairs, plot)
+    print(json.dumps(to_json(result), indent=2) if as_json else page(result))
     return result.exit_code
 
 

@@ -1,5 +1,6 @@
 """The options of a replay, from the arguments of the public API."""
 
+from collections.abc import Callable
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from tracer.driver.driver import MAX_CONNECTIONS
 from tracer.driver.spec import parse_driver
 from tracer.errors import UsageError
 from tracer.mirror.scope import Compare, Scope
-from tracer.op import OnConflict
+from tracer.op import OnConflict, Op
 from tracer.text import choice, parse_errnos
 from tracer.trace.data import TraceWithData
 from tracer.trace.marks import count_upto
@@ -37,6 +38,7 @@ def replay_options(
     time: float | None = None,
     timeout: float = 30.0,
     allow_errno: str = "",
+    observe: Callable[[Op], None] | None = None,
     keep: bool = False,
     force: bool = False,
 ) -> ReplayOptions:
@@ -65,6 +67,7 @@ def replay_options(
         timeout=timeout,
         allowed=parse_errnos(allow_errno),
         scope=scope,
+        observe=observe,
         keep=keep,
         force=force,
     )

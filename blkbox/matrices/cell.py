@@ -7,6 +7,7 @@ import json
 import os
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,12 @@ from tracer.disk.room import ROOM
 from tracer.errors import BlkboxError, StorageError, TraceError, Undecidable
 from tracer.text import size as in_words
 from tracer.verdict import Verdict, VerdictKind, to_json
+
+Latency = dict[str, list[int]]
+"""By kind, how long the driver took for ops of the first run, in ns: a sample, in their order."""
+
+SAMPLES = 500
+"""The most ops of a kind in a sample is twice that: enough for a median and its spread."""
 
 COPIES = 2
 """Images of a run: the reference and the driver's."""
@@ -72,21 +79,48 @@ class Ran:
     """Whether the verdict is about the driver: not if our disk was full, or our process died."""
     report: bytes | None = None
     """The page, if the driver is bad."""
+    latency: Latency = field(default_factory=dict)
 
     def page(self) -> bytes:
         """Return the verdict as JSON, with what else is known of the cell."""
-        more = {"seconds": round(self.seconds, 3), "host": self.where}
+        more = {"seconds": round(self.seconds, 3), "host": self.where,
+                "latency": self.latency}  # fmt: skip
         found = {**to_json(self.verdict), "cell": more}
-        return f"{json.dumps(found, indent=2)}\n".encode()
+        return f"{json.dumps(found)}\n".encode()
+
+
+class Times:
+    """Samples times, evenly over the run: each op at first, then every second, every fourth, ..."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, list[int]] = {}
+        self._every: dict[str, int] = {}
+        self._seen: Counter[str] = Counter()
+
+    def add(self, kind: str, ns: int) -> None:
+        """Note how long an op took."""
+        kept = self._kinds.setdefault(kind, [])
+        every = self._every.setdefault(kind, 1)
+        if self._seen[kind] % every == 0:
+            kept.append(ns)
+            if len(kept) >= 2 * SAMPLES:
+                del kept[1::2]
+                self._every[kind] = 2 * every
+        self._seen[kind] += 1
+
+    def samples(self) -> Latency:
+        """Return the samples."""
+        return self._kinds
 
 
 def run(task: Task) -> Ran:
     """Run a cell. Raises nothing: what goes wrong is in the result."""
     started = time.monotonic()
     counts, report = True, None
+    latency: Latency = {}
     try:
         with PrivateFolder(Use.REPLAY) as folder:
-            verdict, report = _run(task, folder.path)
+            verdict, latency, report = _run(task, folder.path)
     except Exception as error:  # noqa: BLE001  even a bug of ours is one cell's alone
         counts = False
         log = "" if isinstance(error, BlkboxError) else traceback.format_exc()
@@ -94,7 +128,7 @@ def run(task: Task) -> Ran:
         verdict = undecided(task, reason, log)
     counts = counts and verdict.verdict is not VerdictKind.UNDECIDABLE
     seconds = time.monotonic() - started
-    return Ran(task.key, verdict, seconds, os.uname().nodename, counts, report)
+    return Ran(task.key, verdict, seconds, os.uname().nodename, counts, report, latency)
 
 
 def lost(task: Task, how: str) -> Ran:
@@ -112,7 +146,7 @@ def undecided(task: Task, reason: str, log: str = "") -> Verdict:
     )  # fmt: skip
 
 
-def _run(task: Task, folder: Path) -> tuple[Verdict, bytes | None]:
+def _run(task: Task, folder: Path) -> tuple[Verdict, Latency, bytes | None]:
     """Replay the trace, and write the page if the driver is bad. Raises BlkboxError, OSError."""
     trace = _trace(task, folder)
     driver = local_driver(task.build.name)
@@ -124,19 +158,20 @@ def _run(task: Task, folder: Path) -> tuple[Verdict, bytes | None]:
             "another machine: give all workers the same programs and libraries"
         )
     check_free(folder, task.room)
-    verdict = jobs.replay(trace, driver=driver, **task.replay)
+    times = Times()
+    verdict = jobs.replay(trace, driver=driver, observe=times.add, **task.replay)
     verdict = replace(
         verdict, driver=task.build.name, trace=task.trace.where or trace.name,
         command=_command(task, trace),
     )  # fmt: skip
     if verdict.verdict not in BAD:
-        return verdict, None
+        return verdict, times.samples(), None
     page = folder / "report.html"
     try:
         jobs.report(verdict, page, trace=trace)
-        return verdict, page.read_bytes()
+        return verdict, times.samples(), page.read_bytes()
     except BlkboxError:  # the verdict is what counts
-        return verdict, None
+        return verdict, times.samples(), None
 
 
 def _command(task: Task, trace: Path) -> list[str]:

@@ -23,7 +23,7 @@ from blkbox.matrices.model import SCHEMA, Matrix
 from tracer.errors import StorageError, UsageError
 from tracer.files import write_whole
 from tracer.verdict import Verdict, from_json
-from tracer.verdict_file import read_object
+from tracer.verdict_file import is_json, read_object
 
 STATE = "matrix.json"
 CELLS = "cells"
@@ -113,3 +113,13 @@ def load(path: Path) -> Matrix:
     if len(matrix.cells) != len(matrix.traces) * len(matrix.builds):
         raise UsageError(f"{path} is not a matrix: it has {len(matrix.cells)} cells")
     return matrix
+
+
+def is_matrix(path: Path) -> bool:
+    """Whether a path is a matrix's folder or file. What cannot be read is none."""
+    try:
+        if path.is_dir():
+            return (path / STATE).is_file()
+        return is_json(path) and bool(load(path))  # a trace may be too large to read
+    except (OSError, UsageError):
+        return False
