@@ -33,15 +33,19 @@ class Lower:
     kind: str
     offset: int
     length: int
+    structure: str | None = None
+    """What it writes to in a qcow2 image, as that is at the end of the run (``L2 table``)."""
 
     @classmethod
-    def of(cls, op: LowerOp) -> "Lower":
+    def of(cls, op: LowerOp, structure: str | None = None) -> "Lower":
         """Return what a result says of a lower op."""
-        return cls(op.number, op.kind.label, op.offset, op.length)
+        return cls(op.number, op.kind.label, op.offset, op.length, structure)
 
     def text(self) -> str:
         """Say it in words."""
         where = f" of {self.length} B at byte {self.offset}"
+        if self.structure is not None:
+            where += f" ({self.structure})"
         if self.kind == "flush":
             where = ""
         elif self.kind == "truncate":

@@ -25,6 +25,8 @@ from replay.below.states.points import Crash, Points
 from replay.below.states.repair import Check, is_dirty, repaired, repaired_path
 from replay.below.states.sample import batches
 from replay.options import ReplayOptions
+from tracer.below.op import LowerKind
+from tracer.below.qcow2 import Structures
 from tracer.below.qemu import THROUGH, cache_of
 from tracer.below.stream import LowerHeader, write_lower
 from tracer.disk import sparse
@@ -149,6 +151,7 @@ class _Cutting:
         self.work = work
         self.size = size
         self.origins = Origins(promises)
+        self.structures = Structures(run.image)
         self.versions = sorted(
             change.durable for change in promises.changes if change.durable != NEVER
         )
@@ -305,7 +308,6 @@ class _Cutting:
     def _fault(
         self, number: int, crash: Crash, seen: Seen, *, shrunk: bool, image: str | None
     ) -> Fault:
-        ops = self.points.ops
         broken = seen.judged.broken
         change = None
         for start, end in broken:
@@ -318,10 +320,10 @@ class _Cutting:
         return Fault(
             state=number,
             point=crash.point,
-            last=Lower.of(ops[crash.point - 1]) if crash.point else None,
-            missing=[Lower.of(ops[one]) for one in sorted(crash.missing)],
+            last=self._lower(crash.point - 1) if crash.point else None,
+            missing=[self._lower(one) for one in sorted(crash.missing)],
             present=[
-                Lower.of(ops[one])
+                self._lower(one)
                 for one in self.points.open(crash.point)
                 if one not in crash.missing
             ][-MAX_PRESENT:],
@@ -335,6 +337,11 @@ class _Cutting:
             shrunk=shrunk,
             image=image,
         )
+
+    def _lower(self, number: int) -> Lower:
+        op = self.points.ops[number]
+        moves = op.kind not in (LowerKind.FLUSH, LowerKind.TRUNCATE)
+        return Lower.of(op, self.structures.name(op.offset) if moves else None)
 
     def _keep(self, number: int, what: str = "") -> str | None:
         """Copy the state's image to the folder for it. Return its path."""
