@@ -130,6 +130,8 @@ class Fault:
     damage: list[Damage]
     opens: str | None
     """Why the image does not open; None: it does."""
+    check: str | None
+    """What the check command says, if it never must of this format."""
     repaired: bool
     """Whether the image was repaired before it was read, as its format prescribes."""
     shrunk: bool
@@ -187,6 +189,8 @@ class PowerCut:
     shrinking: int = 0
     """How many more were opened to shrink failing states."""
     damaged: int = 0
+    broken: int = 0
+    """States that hold what they must, but of which the check says what it never must."""
     repaired: int = 0
     """How many were repaired before they were read, as their format prescribes."""
     seconds: float = 0.0
