@@ -55,26 +55,20 @@ def powercut(
     from replay.below.powercut import powercut as cut
     from replay.below.recorded import Through, run_logged
     from replay.options import Order, ReplayOptions
-    from tracer.below.qemu import CACHES, by_qemu
+    from tracer.below.qemu import cuttable
     from tracer.disk.private import PrivateFolder, Use, sweep
     from tracer.driver.spec import parse_driver
     from tracer.text import parse_errnos
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import count_upto
 
-    if cache is not None and cache not in CACHES:
-        raise UsageError(f"{cache!r} is no cache mode: give {', '.join(CACHES)}")
     if isinstance(states, str) and states != "all":
         raise UsageError(f"--states {states}: give a number, or all")
     if isinstance(states, int) and states < 1:
         raise UsageError("--states must be above 0")
     if keep is not None and Path(keep).exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
-    build = by_qemu(parse_driver(fspath(driver)))
-    if not build.owns_image:
-        raise UsageError(f"{build.name}: its image is not a file of ours, so nothing goes below it")
-    if not build.starts_blank:
-        raise UsageError(f"{build.name}: its new images hold noise, so nothing can be compared")
+    build = cuttable(parse_driver(fspath(driver)), cache)
     with (
         only_our_errors(),
         TraceWithData(Path(trace)) as source,

@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "blkbox.executors": ("tracer", "tracer.driver"),
     "blkbox.judging": (*FRAMES, "replay", "replay.locate", "analysis", "analysis.provenance",
                        "analysis.report"),
-    "blkbox.minimizing": (*TRACER, "replay", "replay.minimize", "replay.script",
+    "blkbox.minimizing": (*TRACER, "replay", "replay.below", "replay.minimize", "replay.script",
                           "analysis.provenance", "blkbox.executors", "blkbox.judging"),
     "blkbox.hunting": (*TRACER, "replay", "replay.generate", "blkbox.executors", "blkbox.judging",
                        "blkbox.minimizing"),

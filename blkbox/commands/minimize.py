@@ -87,6 +87,16 @@ def minimize(
         str | None, typer.Option(help="Up to this op, or to this mark [the end].",
                                  metavar="OP|MARK")
     ] = None,
+    power: Annotated[
+        bool,
+        typer.Option(
+            "--power", help="Look for what only a power cut shows, as trace powercut does."
+        ),
+    ] = False,
+    cache: Annotated[
+        str | None,
+        typer.Option(metavar="MODE", help="The cache mode of qemu-nbd, with --power."),
+    ] = None,
     allow_errno: AllowErrno = "",
     timeout: Annotated[
         float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
@@ -117,7 +127,8 @@ def minimize(
             jobs=jobs if jobs is not None else len(os.sched_getaffinity(0)),
             sure=parse_share(sure), runs=runs, start=start,
             conflicts=conflicts, connections=connections, seed=seed, reopen_with=reopen_with,
-            upto=upto, allow_errno=allow_errno, timeout=timeout, force=force,
+            upto=upto, power=power, cache=cache, allow_errno=allow_errno, timeout=timeout,
+            force=force,
             say=progress.step, watch=watch,
         )  # fmt: skip
     if as_json:

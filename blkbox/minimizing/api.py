@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 from blkbox.judging.options import check_numbers, replay_options
+from blkbox.minimizing.power import Cut
 from blkbox.minimizing.result import Minimized
 from blkbox.minimizing.script import check_scripts, write_scripts
 from blkbox.minimizing.session import MinimizeOptions, earlier, minimize_trace
+from tracer.below.qemu import cuttable
 from tracer.disk.private import PrivateFolder, Use, sweep
 from tracer.errors import StorageError, UsageError
 from tracer.files import check_new
@@ -46,6 +49,8 @@ def minimize(
     thorough: bool = False,
     allow_errno: str = "",
     timeout: float = 30.0,
+    power: bool = False,
+    cache: str | None = None,
     verdict: Verdict | None = None,
     force: bool = False,
     say: Callable[[str], None] = _silent,
@@ -64,6 +69,9 @@ def minimize(
     ``runs``: how many runs of the whole trace to do at most until the fault shows.
     ``start`` to ``timeout``: as for ``replay``. What is left has its connections itself; it needs
     the same ``depth``, ``seed``, ``conflicts`` and ``restart_every``, if they were given.
+    ``power``: look for what only a power cut shows, as ``powercut`` does, in place of what a replay
+    shows. There is no script for that.
+    ``cache``: the cache mode of qemu-nbd then, as for ``powercut``.
     ``verdict``: that of a replay of the trace on the driver; None: it is replayed first.
     ``force``: replace existing files, and the data of a server or a block device.
     ``say``, ``watch``: get a line for each step, and before each test how far it is.
@@ -78,6 +86,8 @@ def minimize(
     for name, value, right in (("--jobs", jobs, jobs >= 1), ("--sure", sure, 0.5 < sure < 1)):
         if not right:
             raise UsageError(f"{name} {value} is out of range")
+    if power and scripts:
+        raise UsageError("a power cut is no request: there is no script for it")
     kinds = check_scripts([Path(script) for script in scripts], force=force)
     try:
         with ExitStack() as stack:
@@ -95,8 +105,12 @@ def minimize(
                 reopen_with=reopen_with, upto=upto, compare=compare, thorough=thorough,
                 timeout=timeout, allow_errno=allow_errno, force=force,
             )  # fmt: skip
+            cut = None
+            if power:
+                replaying = replace(replaying, driver=cuttable(replaying.driver, cache))
+                cut = Cut(replaying, cache)
             made, program = minimize_trace(
-                source, replaying, options, say, watch=watch, verdict=verdict
+                source, replaying, options, say, watch=watch, verdict=verdict, cut=cut
             )
             if program is not None and made.interrupted is None:
                 write_scripts(made, program, replaying, kinds, say)

@@ -11,8 +11,9 @@ from pathlib import Path
 from blkbox.executors.pool import Processes
 from blkbox.judging.judge import judge
 from blkbox.judging.signs import Sign, sign_of
+from blkbox.minimizing.power import Cut, verdict_of_cut
 from blkbox.minimizing.result import Minimized, Other, in_lines
-from blkbox.minimizing.trial import Sought, look, run
+from blkbox.minimizing.trial import Probe, Replayed, Sought, run
 from replay.minimize.lab import Candidate, Counters, Lab, Shown, Tester
 from replay.minimize.odds import Odds
 from replay.minimize.part import Index, Part
@@ -42,6 +43,9 @@ WRITE_EVERY = 5.0
 
 SHORT = 1_000
 """Ops of a best that is written at once."""
+
+SUSPECTS = 2
+"""Ops that damage followed, of a search without a culprit, after which the trace may end."""
 
 TRIES = 20
 """Runs of a prefix until it shows a fault that does not show in every run."""
@@ -85,12 +89,14 @@ def minimize_trace(
     *,
     watch: Watch = lambda line: None,
     verdict: Verdict | None = None,
+    cut: Cut | None = None,
 ) -> tuple[Minimized, Program | None]:
     """Minimise a trace. Return what came of it, and the program that is left.
 
     ``verdict`` is that of a replay of the trace; None: it is replayed first. ``watch`` is shown how
-    far it is, several times a second. If ``options.out`` is what is left of this very trace, go on
-    from there. A signal ends it early: the best so far is in ``options.out``.
+    far it is, several times a second. With ``cut``, the fault is one that power cuts show. If
+    ``options.out`` is what is left of this very trace, go on from there. A signal ends it early:
+    the best so far is in ``options.out``.
 
     Raises TraceError, StorageError, UsageError.
     """
@@ -108,9 +114,7 @@ def minimize_trace(
         else:
             whole_trace = source
         if verdict is None:
-            with PrivateFolder(Use.REPLAY) as work:
-                finding = replace(replaying, work=work.path, find=True, time=options.seconds / 2)
-                verdict = judge(source, finding, say)
+            verdict = _found(source, replaying, options.seconds / 2, cut, say)
         made = Minimized(
             str(whole_trace.trace.path), verdict.driver, verdict.verdict.value, verdict.reason, ""
         )
@@ -120,10 +124,27 @@ def minimize_trace(
             return made, None
         folder = stack.enter_context(PrivateFolder(Use.REPLAY)).path
         job = _Job(source, whole_trace, replaying, options, verdict, made, folder, deadline, say,
-                   watch)  # fmt: skip
+                   watch, cut)  # fmt: skip
         program = job.run()
         made.seconds = time.monotonic() - started
     return made, program
+
+
+def _found(
+    source: TraceWithData,
+    replaying: ReplayOptions,
+    seconds: float,
+    cut: Cut | None,
+    say: Say,
+) -> Verdict:
+    """Return what the whole trace shows, found in at most so many seconds."""
+    if cut is not None:
+        say("cutting the power in a run of the whole trace")
+        found = replace(cut, states=None, seconds=seconds).cut(source.trace.path)
+        return verdict_of_cut(found, source.trace.header.size)
+    with PrivateFolder(Use.REPLAY) as work:
+        finding = replace(replaying, work=work.path, find=True, time=seconds)
+        return judge(source, finding, say)
 
 
 def earlier(source: TraceWithData, out: Path) -> Path | None:
@@ -156,8 +177,10 @@ class _Job:
         deadline: float,
         say: Say,
         watch: Watch,
+        cut: Cut | None,
     ) -> None:
         self._source = source
+        self._cut = cut
         self._whole = whole_trace
         self._replaying = replaying
         self._options = options
@@ -216,29 +239,33 @@ class _Job:
         index = Index.of(self._source.trace, replaying.upto, replaying.connections)
         positions = range(len(index.numbers))
         ends = {len(positions)}
-        for seq in (self._verdict.culprit, self._verdict.first_bad_read):
-            if seq is not None:
-                ends.add(index.seqs.index(seq.seq) + 1)
+        verdict = self._verdict
+        for op in (verdict.culprit, verdict.first_bad_read, *verdict.suspects[:SUSPECTS]):
+            if op is not None:
+                ends.add(index.seqs.index(op.seq) + 1)
         # parts have their connections themselves
         options = replace(
             replaying, part=True, find=False, upto=None, runs=1, connections=None
         )  # fmt: skip
         if self._sign.what is SymptomKind.HANG:
             options = replace(options, timeout=min(options.timeout, HUNG))
+        probe: Probe = Replayed(options)
+        if self._cut is not None:
+            probe = replace(self._cut, options=options)
         tries = 1 if self._rate() is None else TRIES
         for end in sorted(ends):
             part = Part(index, positions[:end])
             path = self._folder / "base.trace"
             part.write(path)
             for _ in range(tries):
-                seen = look(path, options)
+                seen = probe.look(path)
                 self._counters.runs += 1
                 self._counters.ops += seen.ops
                 found = next((one for one in seen.signs if self._is_wanted(one)), None)
                 if found is not None:
                     _remove(path)
                     self._made.fault = str(found)
-                    return part, Sought(found, options)
+                    return part, Sought(found, probe)
             _remove(path)
         raise NotAgain
 
@@ -290,6 +317,8 @@ class _Job:
             lab.deadline = max(lab.deadline, time.monotonic() + LEAST)
             with suppress(OutOfTime):
                 made.shown, made.shown_runs = lab.rate(self._best, CHECKS)
+            if self._cut is not None:
+                return
             with TraceWithData(self._options.out) as left:
                 work = self._folder / "last"
                 last = replace(

@@ -1,11 +1,13 @@
 """One run of a candidate: does it show the fault that is sought?
 
-``run`` works in a process of its own: all that it takes and returns is data.
+``run`` works in a process of its own: all that it takes and returns is data. ``Replayed`` looks for
+faults of replays; ``power.py`` has those of power cuts.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from blkbox.judging.explain import explained
 from blkbox.judging.signs import DATA, Sign, sign
@@ -28,14 +30,6 @@ out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
-    """What is sought, and how candidates are run."""
-
-    sign: Sign
-    options: ReplayOptions
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """What one run of a candidate showed: its signs, and the ops that were sent."""
 
@@ -44,28 +38,56 @@ class Seen:
     undecidable: str | None = None
 
 
+class Probe(Protocol):
+    """A way to look at a candidate."""
+
+    @property
+    def options(self) -> ReplayOptions:
+        """How candidates are run."""
+        ...
+
+    def look(self, trace: Path, last: Stage = Stage.REOPENED) -> Seen:
+        """Run a candidate once, up to a stage, and say what it shows. Raises TraceError,
+        StorageError, UsageError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What is sought, and how."""
+
+    sign: Sign
+    probe: Probe
+
+
 def run(trace: Path, sought: Sought) -> Shown:
-    """Run a candidate once, and say whether it shows the fault. Raises TraceError, StorageError,
-    UsageError."""
-    seen = look(trace, sought.options, LAST.get(sought.sign.what, Stage.REOPENED))
+    """Run a candidate once, and say whether it shows the fault. Raises as ``Probe.look``."""
+    seen = sought.probe.look(trace, LAST.get(sought.sign.what, Stage.REOPENED))
     fault = any(sought.sign.shows(one) for one in seen.signs)
     others = () if fault else tuple(dict.fromkeys(map(str, seen.signs)))
     return Shown(fault, seen.ops, others, seen.undecidable)
 
 
-def look(trace: Path, options: ReplayOptions, last: Stage = Stage.REOPENED) -> Seen:
-    """Run a candidate once, up to a stage, and say what it shows. Raises as ``run``."""
-    with PrivateFolder(Use.REPLAY) as folder, TraceWithData(trace) as source:
-        runner = Runner(source, replace(options, work=folder.path, keep=False))
-        end = source.trace.end
-        assert end is not None
-        ops = max(end.ops, runner.first)
-        try:
-            runner.start.build(source)
-            outcome = runner.run(Run("candidate", options.order, ops, last=last, everything=True))
-        except (Undecidable, DriverHung) as error:
-            return Seen((), runner.cost.ops, str(error))
-        return Seen(tuple(_signs(source, outcome, ops)), runner.cost.ops)
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Candidates are replayed."""
+
+    options: ReplayOptions
+
+    def look(self, trace: Path, last: Stage = Stage.REOPENED) -> Seen:
+        with PrivateFolder(Use.REPLAY) as folder, TraceWithData(trace) as source:
+            runner = Runner(source, replace(self.options, work=folder.path, keep=False))
+            end = source.trace.end
+            assert end is not None
+            ops = max(end.ops, runner.first)
+            try:
+                runner.start.build(source)
+                outcome = runner.run(
+                    Run("candidate", self.options.order, ops, last=last, everything=True)
+                )
+            except (Undecidable, DriverHung) as error:
+                return Seen((), runner.cost.ops, str(error))
+            return Seen(tuple(_signs(source, outcome, ops)), runner.cost.ops)
 
 
 def _signs(source: TraceWithData, outcome: Outcome, ops: int) -> Iterator[Sign]:

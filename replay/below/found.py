@@ -33,15 +33,19 @@ class Lower:
     kind: str
     offset: int
     length: int
+    structure: str | None = None
+    """What it writes to in a qcow2 image, as that is at the end of the run (``L2 table``)."""
 
     @classmethod
-    def of(cls, op: LowerOp) -> "Lower":
+    def of(cls, op: LowerOp, structure: str | None = None) -> "Lower":
         """Return what a result says of a lower op."""
-        return cls(op.number, op.kind.label, op.offset, op.length)
+        return cls(op.number, op.kind.label, op.offset, op.length, structure)
 
     def text(self) -> str:
         """Say it in words."""
         where = f" of {self.length} B at byte {self.offset}"
+        if self.structure is not None:
+            where += f" ({self.structure})"
         if self.kind == "flush":
             where = ""
         elif self.kind == "truncate":
@@ -126,6 +130,8 @@ class Fault:
     damage: list[Damage]
     opens: str | None
     """Why the image does not open; None: it does."""
+    check: str | None
+    """What the check command says, if it never must of this format."""
     repaired: bool
     """Whether the image was repaired before it was read, as its format prescribes."""
     shrunk: bool
@@ -183,6 +189,8 @@ class PowerCut:
     shrinking: int = 0
     """How many more were opened to shrink failing states."""
     damaged: int = 0
+    broken: int = 0
+    """States that hold what they must, but of which the check says what it never must."""
     repaired: int = 0
     """How many were repaired before they were read, as their format prescribes."""
     seconds: float = 0.0

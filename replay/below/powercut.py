@@ -12,17 +12,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from replay.below.bytes_of import Origins
 from replay.below.continuing import goes_wrong
-from replay.below.found import CheckFound, Fault, GuestOp, Later, Lower, PowerCut
-from replay.below.judge import Judge, Judged, newest_promise
+from replay.below.found import CheckFound, Fault, Later, PowerCut
+from replay.below.judge import Judge, Judged
 from replay.below.promises import NEVER, Promises
 from replay.below.recorded import LowerRun
+from replay.below.reporting import Reporter, Seen
 from replay.below.shrink import shrunk
 from replay.below.states.image import CrashImage, lower_ops
 from replay.below.states.opened import CannotOpen, Opener, opener
 from replay.below.states.points import Crash, Points
-from replay.below.states.repair import Check, is_dirty, repaired, repaired_path
+from replay.below.states.repair import Check, is_dirty, must_be_right, repaired, repaired_path
 from replay.below.states.sample import batches
 from replay.options import ReplayOptions
 from tracer.below.qemu import THROUGH, cache_of
@@ -31,18 +31,13 @@ from tracer.disk import sparse
 from tracer.disk.loop import Loop
 from tracer.interrupts import Interrupted
 from tracer.mirror.difference import describe
-from tracer.op import SECTOR
 from tracer.progress import bar, detail, step
-from tracer.ranges import RangeSet
 from tracer.text import many
 from tracer.trace.data import TraceWithData
 from tracer.verdict import VerdictKind
 
 ENOUGH = 50
 """Failing states after which no more are looked for: they have the same few causes."""
-
-MAX_PRESENT = 100
-"""The most lower ops that a fault lists as being on the disk without having to: the last."""
 
 MAX_FAULTS = 10
 """Failing states that are shrunk and reported: the first of each kind."""
@@ -66,20 +61,6 @@ class CutOptions:
     keep: Path | None = None
     go_on: ReplayOptions | None = None
     """How the rest of the trace is run after some states; None: it is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a state showed."""
-
-    judged: Judged
-    opens: str | None = None
-    repaired: bool = False
-
-    @property
-    def fails(self) -> bool:
-        """Whether a promise is broken."""
-        return self.opens is not None or bool(self.judged.broken)
 
 
 def powercut(
@@ -148,13 +129,14 @@ class _Cutting:
         self.options = options
         self.work = work
         self.size = size
-        self.origins = Origins(promises)
+        self.reporter = Reporter(run, promises, points)
         self.versions = sorted(
             change.durable for change in promises.changes if change.durable != NEVER
         )
         self.known: dict[tuple[bytes, int], int] = {}
         """By image and by how much is durable: the earliest point at which it was judged."""
         self.tried = self.judged = self.shrinking = self.damaged = self.repaired = 0
+        self.broken = 0
         self.checked = 0
         self.checks: dict[str, CheckFound] = {}
         self.faults: dict[object, Fault] = {}
@@ -202,7 +184,7 @@ class _Cutting:
         return (
             (options.seconds is not None and time.monotonic() - started >= options.seconds)
             or (options.states is not None and self.judged >= options.states)
-            or self.damaged >= ENOUGH
+            or self.damaged + self.broken >= ENOUGH
         )
 
     def _try(self, number: int) -> None:
@@ -214,13 +196,17 @@ class _Cutting:
             return
         self.known[key] = crash.point
         self.judged += 1
-        seen, says = self._checked(crash)
+        seen = self._checked(crash)
         self.repaired += seen.repaired
-        if says is not None:
-            old = self.checks.get(says, CheckFound(says, 0, number))
-            self.checks[says] = replace(old, states=old.states + 1, first=min(old.first, number))
+        self.checked += seen.checked
+        if seen.says is not None:
+            old = self.checks.get(seen.says, CheckFound(seen.says, 0, number))
+            self.checks[seen.says] = replace(
+                old, states=old.states + 1, first=min(old.first, number)
+            )
         if seen.fails:
-            self.damaged += 1
+            self.damaged += seen.damaged
+            self.broken += not seen.damaged
             self._note(number, crash, seen)
         elif self.options.go_on is not None:
             self._go_on(number, crash, self.options.go_on)
@@ -238,9 +224,9 @@ class _Cutting:
             self.damaged += 1
             self.later.append(Later(number, first, reason, self._keep(number)))
 
-    def _checked(self, crash: Crash) -> tuple[Seen, str | None]:
+    def _checked(self, crash: Crash) -> Seen:
         """Judge the image, which is built, and run the check command on it meanwhile. What is
-        repaired first is checked after that. Return what the check says, too."""
+        repaired first is checked after that."""
         driver, image = self.run.driver, self.image.path
         check = None if is_dirty(image) else Check(driver, image)
         try:
@@ -253,8 +239,9 @@ class _Cutting:
         finally:
             if check is not None:
                 check.close()
-        self.checked += check is not None and check.runs
-        return seen, says
+        ran = check is not None and check.runs
+        unexpected = says if says is not None and must_be_right(image, says) else None
+        return replace(seen, checked=ran, says=says, check=unexpected)
 
     def _look(self, crash: Crash) -> Seen:
         """Open the image, which is built, and judge what it holds."""
@@ -278,63 +265,25 @@ class _Cutting:
     def _note(self, number: int, crash: Crash, seen: Seen) -> None:
         """Keep a failing state; the first of its kind is shrunk."""
         kept = self._keep(number)
-        fault = self._fault(number, crash, seen, shrunk=False, image=kept)
+        fault = self.reporter.fault(number, crash, seen, shrunk=False, image=kept)
         wrote, promise = fault.wrote, fault.promise
         kind = (wrote and wrote.seq, promise and promise.seq, seen.opens,
-                fault.damage[0].holds if fault.damage else None)  # fmt: skip
+                fault.damage[0].holds if fault.damage else None, fault.check)  # fmt: skip
         if kind in self.faults or len(self.faults) >= MAX_FAULTS:
             return
         step(f"state {number} breaks a promise: shrinking it")
-        wanted = seen.judged.broken
 
         def same(other: Crash) -> Seen | None:
             self.shrinking += 1
             self.image.build(other)
-            again = self._look(other)
-            alike = (again.opens is not None) == (seen.opens is not None) and (
-                seen.opens is not None or _overlap(again.judged.broken, wanted)
-            )
-            return again if alike else None
+            again = self._checked(other) if seen.check is not None else self._look(other)
+            return again if seen.is_like(again) else None
 
         smaller, shows, minimal = shrunk(crash, seen, same)
         if smaller != crash:
             self.image.build(smaller)
             kept = self._keep(number, "-shrunk") or kept
-        self.faults[kind] = self._fault(number, smaller, shows, shrunk=minimal, image=kept)
-
-    def _fault(
-        self, number: int, crash: Crash, seen: Seen, *, shrunk: bool, image: str | None
-    ) -> Fault:
-        ops = self.points.ops
-        broken = seen.judged.broken
-        change = None
-        for start, end in broken:
-            for sector in range(start // SECTOR, end // SECTOR):
-                change = newest_promise(self.promises, sector, crash.point)
-                if change is not None:
-                    break
-            if change is not None:
-                break
-        return Fault(
-            state=number,
-            point=crash.point,
-            last=Lower.of(ops[crash.point - 1]) if crash.point else None,
-            missing=[Lower.of(ops[one]) for one in sorted(crash.missing)],
-            present=[
-                Lower.of(ops[one])
-                for one in self.points.open(crash.point)
-                if one not in crash.missing
-            ][-MAX_PRESENT:],
-            torn=crash.torn,
-            in_flight=self.promises.in_flight(crash.point),
-            promise=GuestOp.of(change.promise) if change and change.promise else None,
-            wrote=GuestOp.of(change.op) if change else None,
-            damage=self.origins.damage(seen.judged.evidence),
-            opens=seen.opens,
-            repaired=seen.repaired,
-            shrunk=shrunk,
-            image=image,
-        )
+        self.faults[kind] = self.reporter.fault(number, smaller, shows, shrunk=minimal, image=kept)
 
     def _keep(self, number: int, what: str = "") -> str | None:
         """Copy the state's image to the folder for it. Return its path."""
@@ -350,6 +299,8 @@ class _Cutting:
         verdict, reason = VerdictKind.CLEAN, None
         if self.damaged:
             verdict = VerdictKind.DAMAGED
+        elif self.broken:
+            verdict, reason = VerdictKind.FAILED, "after a power cut, the check finds errors"
         elif not self.judged:
             verdict, reason = VerdictKind.UNDECIDABLE, "no state was judged"
         return replace(
@@ -361,6 +312,7 @@ class _Cutting:
             judged=self.judged,
             shrinking=self.shrinking,
             damaged=self.damaged,
+            broken=self.broken,
             repaired=self.repaired,
             seconds=round(seconds, 3),
             complete=complete,
@@ -370,7 +322,3 @@ class _Cutting:
             checks=sorted(self.checks.values(), key=lambda one: -one.states),
             checked=self.checked,
         )
-
-
-def _overlap(some: RangeSet, others: RangeSet) -> bool:
-    return any(some.overlaps(start, end) for start, end in others)

@@ -114,6 +114,7 @@ def run_logged(
     play = PlayOptions(
         order=options.order, first=start.ops, upto=options.upto, timeout=options.timeout,
         allowed=options.allowed, connections=options.connections, hold=hold, restarts=False,
+        as_recorded=not options.part,
     )  # fmt: skip
     with ExitStack() as stack:
         loop = stack.enter_context(Loop())

@@ -68,6 +68,8 @@ def _states(found: PowerCut) -> list[tuple[str, str]]:
         lines.append(("", f"{found.repaired:,} were repaired first, as the format prescribes"))
     if found.damaged:
         lines.append(("damaged", many(found.damaged, "state")))
+    if found.broken:
+        lines.append(("broken", f"{many(found.broken, 'state')}, by the check alone"))
     return lines
 
 
@@ -79,6 +81,8 @@ def _fault(fault: Fault, number: int, count: int) -> list[tuple[str, str]]:
             lines.append((name, f"{_op(fault.promise)}, which is durable once it is done"))
         else:
             lines.append((name, f"{_op(fault.promise)}, which made {_op(fault.wrote)} durable"))
+    elif fault.check is not None and not fault.damage:
+        lines.append((name, f"the check finds {fault.check}, which this format never must have"))
     elif fault.opens is None:
         lines.append((name, "no flush: the sectors hold what they may at no time"))
     if fault.opens is not None:

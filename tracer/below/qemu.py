@@ -26,6 +26,19 @@ def by_qemu(driver: Driver) -> Driver:
     return driver
 
 
+def cuttable(driver: Driver, cache: str | None) -> Driver:
+    """Return the driver as power cuts need it. Raises UsageError if its image is not a file of
+    ours, holds noise at first, or there is no such cache mode, and as ``by_qemu``."""
+    if cache is not None and cache not in CACHES:
+        raise UsageError(f"{cache!r} is no cache mode: give {', '.join(CACHES)}")
+    build = by_qemu(driver)
+    if not build.owns_image:
+        raise UsageError(f"{build.name}: its image is not a file of ours, so nothing goes below it")
+    if not build.starts_blank:
+        raise UsageError(f"{build.name}: its new images hold noise, so nothing can be compared")
+    return build
+
+
 def logged(driver: Driver, log: Path, cache: str | None = None) -> Driver:
     """Return the driver with all that it does to its image file in a log. Raises UsageError if it
     is not one of qemu-nbd's."""

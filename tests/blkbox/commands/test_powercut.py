@@ -133,6 +133,25 @@ def test_a_freed_cluster_is_used_again_too_early(tmp_path: Path) -> None:
     assert fault["shrunk"]
 
 
+def test_a_repair_gives_guest_data_to_the_refcounts(tmp_path: Path) -> None:
+    need("qemu-nbd", "qemu-img")
+    image = ["-f", "qcow2", "{image}"]
+    driver = toml(
+        tmp_path,
+        create=["qemu-img", "create", "-q", "-o", "lazy_refcounts=on", *image, "{size}"],
+        serve=["qemu-nbd", "--persistent", "--socket={socket}", "--format=qcow2", "{image}"],
+        check=["qemu-img", "check", *image],
+    )
+    serial(tmp_path / "t.trace", WRITES[:3])
+    found = cut(tmp_path, "--driver", driver, "--states", "all", expect=1)
+    assert found["repaired"] > 0
+    (fault,) = found["faults"]
+    assert fault["repaired"]
+    assert fault["promise"] is None
+    assert [one["structure"] for one in fault["missing"]] == ["data"]
+    assert fault["last"]["structure"] == "L2 table"
+
+
 def test_a_cache_that_ignores_flushes_is_flagged(tmp_path: Path) -> None:
     need("qemu-nbd")
     serial(tmp_path / "t.trace", WRITES)

@@ -72,6 +72,7 @@ SLOW_VERBS: dict[str, list[str]] = {
     ],
     "replay upto": ["replay", "T", "--driver", "raw", "--no-plot", "--upto", "mark 20"],
     "serve": ["serve", "T", "--", "true"],
+    "powercut": ["powercut", "T", "--driver", "raw", "--states", "20", "--timeout", "20"],
 }
 """Verbs that start programs: tried seldom."""
 
@@ -97,7 +98,13 @@ class Ended:
     def wrong(self) -> str | None:
         """Return what is wrong with that, or None."""
         compares = self.verb.startswith("diff")
-        allowed = COMPARES if compares else JUDGES if self.verb.startswith("replay") else READS
+        allowed = (
+            COMPARES
+            if compares
+            else JUDGES
+            if self.verb.startswith(("replay", "powercut"))
+            else READS
+        )
         if self.verb == "serve":
             allowed = JUDGES
         if self.code not in allowed:
