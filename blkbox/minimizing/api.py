@@ -73,7 +73,7 @@ def minimize(
     shows. There is no script for that.
     ``cache``: the cache mode of qemu-nbd then, as for ``powercut``.
     ``verdict``: that of a replay of the trace on the driver; None: it is replayed first.
-    ``force``: replace existing files, and the data of a server or a block device.
+    ``force``: replace existing files, begin anew, and the data of a server or a block device.
     ``say``, ``watch``: get a line for each step, and before each test how far it is.
 
     If the driver is clean or cannot be judged, the result says so and no trace is written. Raises
@@ -81,7 +81,7 @@ def minimize(
     """
     path = Path(trace)
     target = Path(out) if out is not None else path.with_name(f"{path.stem}.min{SUFFIX}")
-    options = MinimizeOptions(out=target, seconds=time, jobs=jobs, sure=sure)
+    options = MinimizeOptions(out=target, seconds=time, jobs=jobs, anew=force, sure=sure)
     check_numbers(connections=connections, restart_every=restart_every, timeout=timeout)
     for name, value, right in (("--jobs", jobs, jobs >= 1), ("--sure", sure, 0.5 < sure < 1)):
         if not right:
@@ -92,7 +92,7 @@ def minimize(
     try:
         with ExitStack() as stack:
             source = stack.enter_context(TraceWithData(path))
-            if earlier(source, target) is None:
+            if force or earlier(source, target) is None:
                 for new in (target, new_payload_path(target)):
                     check_new(new, force)
             if target.absolute() == path.absolute():

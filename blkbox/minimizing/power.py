@@ -19,6 +19,9 @@ from tracer.verdict import Finding, Suspect, SymptomKind, Verdict, VerdictKind
 STATES = 400
 """The most crash states of a candidate that are judged. A few ops have no more."""
 
+FAILING = 5
+"""Failing states of a candidate that are enough to see what damaged sectors hold."""
+
 SECONDS = 20.0
 """Seconds that these may take."""
 
@@ -45,7 +48,9 @@ class Cut:
         with PrivateFolder(Use.REPLAY) as folder, TraceWithData(trace) as source:
             options = replace(self.options, work=folder.path, keep=False)
             run = run_logged(source, options, self.cache, self.through)
-            cutting = CutOptions(seconds=self.seconds, states=self.states)
+            cutting = CutOptions(
+                seconds=self.seconds, states=self.states, enough=FAILING, shrinks=False
+            )
             return powercut(source, run, cutting, folder.path, source.trace.header.size)
 
 

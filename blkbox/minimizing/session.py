@@ -73,6 +73,8 @@ class MinimizeOptions:
     """How long to go on."""
     jobs: int
     """Runs side by side."""
+    anew: bool = False
+    """Whether to begin with the whole trace, whatever an earlier minimisation has left."""
     sure: float = 0.99
     """How sure the test of a candidate must be if the fault does not show in every run."""
 
@@ -103,7 +105,7 @@ def minimize_trace(
     started = time.monotonic()
     deadline = started + options.seconds
     with ExitStack() as stack:
-        before = earlier(source, options.out)
+        before = None if options.anew else earlier(source, options.out)
         if before is not None:
             say(f"{options.out}: going on from there")
             copied = stack.enter_context(PrivateFolder(Use.REPLAY)).path / before.name
@@ -237,8 +239,7 @@ class _Job:
         NotAgain."""
         replaying = self._replaying
         index = Index.of(self._source.trace, replaying.upto, replaying.connections)
-        positions = range(len(index.numbers))
-        ends = {len(positions)}
+        ends = {len(index.numbers)}
         verdict = self._verdict
         for op in (verdict.culprit, verdict.first_bad_read, *verdict.suspects[:SUSPECTS]):
             if op is not None:
@@ -250,11 +251,27 @@ class _Job:
         if self._sign.what is SymptomKind.HANG:
             options = replace(options, timeout=min(options.timeout, HUNG))
         probe: Probe = Replayed(options)
-        if self._cut is not None:
-            probe = replace(self._cut, options=options)
         tries = 1 if self._rate() is None else TRIES
+        if self._cut is not None:
+            # most often the order of ops in flight does not matter: without any, runs are alike
+            alone = replace(options, order=replace(options.order, depth=1))
+            for chosen in (alone, options):
+                probe = replace(self._cut, options=chosen)
+                found = self._prefix(index, ends, probe, 2)
+                if found is not None:
+                    return found
+            raise NotAgain
+        found = self._prefix(index, ends, probe, tries)
+        if found is None:
+            raise NotAgain
+        return found
+
+    def _prefix(
+        self, index: Index, ends: set[int], probe: Probe, tries: int
+    ) -> tuple[Part, Sought] | None:
+        """Return the shortest prefix of these that shows the fault, and what it shows."""
         for end in sorted(ends):
-            part = Part(index, positions[:end])
+            part = Part(index, range(end))
             path = self._folder / "base.trace"
             part.write(path)
             for _ in range(tries):
@@ -267,7 +284,7 @@ class _Job:
                     self._made.fault = str(found)
                     return part, Sought(found, probe)
             _remove(path)
-        raise NotAgain
+        return None
 
     def _is_wanted(self, sign: Sign) -> bool:
         """Whether a sign is that of the verdict. The kinds of damage may differ: the verdict knows

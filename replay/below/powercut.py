@@ -59,6 +59,10 @@ class CutOptions:
     states: int | None = None
     all_: bool = False
     keep: Path | None = None
+    enough: int = ENOUGH
+    """Failing states after which no more are looked for."""
+    shrinks: bool = True
+    """Whether failing states are shrunk."""
     go_on: ReplayOptions | None = None
     """How the rest of the trace is run after some states; None: it is not."""
 
@@ -184,7 +188,7 @@ class _Cutting:
         return (
             (options.seconds is not None and time.monotonic() - started >= options.seconds)
             or (options.states is not None and self.judged >= options.states)
-            or self.damaged + self.broken >= ENOUGH
+            or self.damaged + self.broken >= options.enough
         )
 
     def _try(self, number: int) -> None:
@@ -270,6 +274,9 @@ class _Cutting:
         kind = (wrote and wrote.seq, promise and promise.seq, seen.opens,
                 fault.damage[0].holds if fault.damage else None, fault.check)  # fmt: skip
         if kind in self.faults or len(self.faults) >= MAX_FAULTS:
+            return
+        if not self.options.shrinks:
+            self.faults[kind] = fault
             return
         step(f"state {number} breaks a promise: shrinking it")
 

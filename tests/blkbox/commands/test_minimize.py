@@ -256,3 +256,36 @@ def can_flush(disk):
 def flush(disk, flags):
     pass
 """
+
+
+@pytest.mark.slow
+def test_what_only_a_power_cut_shows(tmp_path: Path) -> None:
+    """qcow2 reuses the cluster that zeroes have freed before that is durable."""
+    need("qemu-nbd", "qemu-img")
+    kib = 1024
+    requests = [
+        *((Kind.WRITE, at * kib, 4 * kib, 0) for at in (1024, 1280, 1536)),
+        (Kind.WRITE, 0, 64 * kib, 0),
+        (Kind.FLUSH, 0, 0, 0),
+        (Kind.READ, 0, 64 * kib, 0),
+        (Kind.ZERO, 0, 64 * kib, 0),
+        (Kind.WRITE, 512 * kib, 64 * kib, 0),
+        (Kind.WRITE, 1792 * kib, 4 * kib, 0),
+    ]
+    make_trace(tmp_path / "w.trace", requests)
+    result = minimize(tmp_path, "--driver", "qcow2", "--power", "--time", "90s")
+    assert "other-sector" in result["fault"]
+    assert result["ops"] <= 4
+    assert result["shown"] > 0
+    assert trace("powercut", "w.min.trace", "--driver", "qcow2", cwd=tmp_path, expect=1)
+    refused = (
+        "minimize",
+        "w.trace",
+        "--driver",
+        "qcow2",
+        "--power",
+        "--script",
+        "bug.sh",
+        "--force",
+    )
+    assert "no script" in trace(*refused, cwd=tmp_path, expect=200).stderr
