@@ -273,7 +273,7 @@ def test_what_only_a_power_cut_shows(tmp_path: Path) -> None:
         (Kind.WRITE, 1792 * kib, 4 * kib, 0),
     ]
     make_trace(tmp_path / "w.trace", requests)
-    result = minimize(tmp_path, "--driver", "qcow2", "--power", "--time", "90s")
+    result = minimize(tmp_path, "--driver", "qcow2", "--power", "--time", "40s")
     assert "other-sector" in result["fault"]
     assert result["ops"] <= 4
     assert result["shown"] > 0
