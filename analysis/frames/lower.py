@@ -13,7 +13,7 @@ KINDS = pl.Enum([kind.label for kind in LowerKind])
 
 NS = pl.Duration("ns")
 
-LOWER: dict[str, pl.DataType] = {
+LOWER = pl.Schema({
     "number": pl.Int64(),
     "kind": KINDS,
     "offset_bytes": pl.Int64(),
@@ -25,7 +25,7 @@ LOWER: dict[str, pl.DataType] = {
     "before": NS,
     "in_flight": pl.List(pl.Int64()),
     "cause": pl.Int64(),
-}
+})  # fmt: skip
 """The columns of ``lower``."""
 
 WRITES = frozenset({LowerKind.WRITE, LowerKind.ZERO})

@@ -70,8 +70,8 @@ def powercut(
 
     Example: trace powercut install.trace --driver qcow2 --time 5m --keep failing
 
-    Exits with 0 (no promise broken), 1 (damaged), 125 (undecidable). With --states and without
-    --time, there is no time limit.
+    Exits with 0 (no promise broken), 1 (the driver is bad), 125 (undecidable). With --states and
+    without --time, there is no time limit.
     """
     from blkbox import power
     from replay.below.words import words

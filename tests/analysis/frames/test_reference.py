@@ -9,12 +9,14 @@ import pytest
 from analysis.frames.columns import MARKS, MISMATCHES, OPS, RESTARTS, SETTLES
 from analysis.frames.frames import Frames
 from analysis.frames.lifetimes import VERSIONS
+from analysis.frames.lower import LOWER
 from analysis.story.damage import DAMAGE
 
 PAGE = Path(__file__).parents[3] / "docs" / "analysis.md"
 
 SCHEMAS = {
     "ops": OPS,
+    "lower": LOWER,
     "marks": MARKS,
     "mismatches": MISMATCHES,
     "settles": SETTLES,
@@ -52,5 +54,7 @@ def test_the_page_has_a_section_for_each_frame_and_no_other() -> None:
 @pytest.mark.parametrize("section", [name for name in SCHEMAS if name != "damage"])
 def test_help_has_every_column_with_its_type(section: str) -> None:
     text = getattr(Frames, section).__doc__
-    rows = re.findall(r"^ +(\w+) +((?:U?Int\d+|Enum|String|Binary|Duration|List)\S*) ", text, re.M)
+    rows = re.findall(
+        r"^ +(\w+) +((?:U?Int\d+|Enum|String|Binary|Boolean|Duration|List)\S*) ", text, re.M
+    )
     assert rows == columns(SCHEMAS[section])

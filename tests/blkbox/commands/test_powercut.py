@@ -152,6 +152,21 @@ def test_a_repair_gives_guest_data_to_the_refcounts(tmp_path: Path) -> None:
     assert fault["last"]["structure"] == "L2 table"
 
 
+def test_metadata_in_the_wrong_order_is_a_fault_without_a_promise(tmp_path: Path) -> None:
+    # without lower flushes nothing comes before anything else, and without a flush of the guest
+    # no data is promised
+    need("qemu-nbd", "qemu-img")
+    serial(tmp_path / "t.trace", WRITES[:2])
+    arguments = ("--driver", "qcow2", "--cache", "unsafe", "--states", "all")
+    found = cut(tmp_path, *arguments, expect=1)
+    assert (found["verdict"], found["damaged"]) == ("failed", 0)
+    assert found["broken"] > 0
+    fault = found["faults"][0]
+    assert (fault["check"], fault["damage"]) == ("errors", [])
+    assert fault["shrunk"]
+    assert fault["missing"] or fault["last"]["structure"] == "L2 table"
+
+
 def test_a_cache_that_ignores_flushes_is_flagged(tmp_path: Path) -> None:
     need("qemu-nbd")
     serial(tmp_path / "t.trace", WRITES)
