@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from blkbox import jobs
 from blkbox.matrix.fingerprint import fingerprint
 from blkbox.matrix.model import BAD, BuildRow, TraceRow
-from blkbox.matrix.places import local_driver, local_trace
-from blkbox.matrix.survey import stamp_of
+from blkbox.matrix.places import is_url, local_driver, local_trace
+from blkbox.matrix.survey import read, stamp_of
 from replay.generate.profiles import Profile
 from replay.generate.writing import generate
 from tracer.disk.private import PrivateFolder, Use
@@ -194,7 +194,8 @@ def _trace(task: Task, folder: Path) -> Path:
         generate(path, task.profile, seed=row.seed, ops=task.ops, size=task.size, force=False)
         return path
     path = local_trace(row.where, row.digest)
-    if stamp_of(row.where) != row.stamp:
+    fetched = is_url(row.where)
+    if read(row, path).digest != row.digest if fetched else stamp_of(row.where) != row.stamp:
         raise TraceError(f"{row.where} has changed since the matrix began")
     return path
 

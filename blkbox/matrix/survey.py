@@ -31,7 +31,7 @@ def survey(row: TraceRow) -> TraceRow:
     assert row.where is not None
     try:
         path = local_trace(row.where)
-        return replace(_read(row, path), stamp=stamp_of(row.where))
+        return replace(read(row, path), stamp=stamp_of(row.where))
     except (BlkboxError, OSError) as error:
         return replace(row, problem=str(error))
 
@@ -45,8 +45,9 @@ def stamp_of(where: str) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _read(row: TraceRow, path: Path) -> TraceRow:
-    """Hash a trace. The digests in its ops stand for the payloads. Raises TraceError, OSError."""
+def read(row: TraceRow, path: Path) -> TraceRow:
+    """Return a trace with its digest, its size and what a run may write. The digests in its ops
+    stand for the payloads. Raises TraceError, OSError."""
     import numpy as np
 
     from analysis.frames.layout import OP_DTYPE
