@@ -148,6 +148,7 @@ def undecided(task: Task, reason: str, log: str = "") -> Verdict:
 
 def _run(task: Task, folder: Path) -> tuple[Verdict, Latency, bytes | None]:
     """Replay the trace, and write the page if the driver is bad. Raises BlkboxError, OSError."""
+    check_free(folder, task.room)
     trace = _trace(task, folder)
     driver = local_driver(task.build.name)
     here = fingerprint(task.build.name)
@@ -157,7 +158,6 @@ def _run(task: Task, folder: Path) -> tuple[Verdict, Latency, bytes | None]:
             or f"{task.build.name} is another build than when the matrix began, or on "
             "another machine: give all workers the same programs and libraries"
         )
-    check_free(folder, task.room)
     times = Times()
     verdict = jobs.replay(trace, driver=driver, observe=times.add, **task.replay)
     verdict = replace(

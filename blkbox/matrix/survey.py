@@ -18,10 +18,11 @@ from tracer.trace.records import Tag
 
 def generated(row: TraceRow, profile: Profile, options: MatrixOptions) -> TraceRow:
     """Return a trace that is generated with its digest: the arguments decide the content."""
+    written = min(options.size, options.ops * profile.data_per_op)
     made = msgpack.packb([GENERATOR, repr(profile), row.seed, options.ops, options.size])
     return replace(
         row, digest=blake3(made).hexdigest(16), size=options.size, ops=options.ops,
-        written=options.size,
+        written=written,
     )  # fmt: skip
 
 
