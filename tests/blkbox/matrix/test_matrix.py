@@ -20,6 +20,8 @@ from tests.kit.system import PATIENCE
 from tracer.errors import Exit
 from tracer.verdict import VerdictKind
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--ops", "60", "--size", "4M", "--profile", "serial", "--timeout", "4"]
 """Options that make cells short."""
 
