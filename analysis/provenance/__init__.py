@@ -134,9 +134,10 @@ def _finding(case: Case, first: int, stop: int) -> Finding:
 
 
 def _origin(versions: Versions, index: int, at: int) -> Origin | None:
-    """Return an op as the origin of bytes, or None for index -1."""
+    """Return an op as the origin of bytes, or None for index -1. If a sector begins before the op
+    (``at`` < 0), the op's bytes in it begin with its first."""
     if index < 0:
         return None
     op = versions.op(index)
     kind = KIND_BY_NUMBER[op.kind].label
-    return Origin(seq=op.seq, kind=kind, offset=op.offset, length=op.length, at=at)
+    return Origin(seq=op.seq, kind=kind, offset=op.offset, length=op.length, at=max(0, at))

@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from blkbox import jobs
 from blkbox.matrices.fingerprint import fingerprint
 from blkbox.matrices.model import BAD, BuildRow, TraceRow
-from blkbox.matrices.places import local_driver, local_trace
-from blkbox.matrices.survey import stamp_of
+from blkbox.matrices.places import is_url, local_driver, local_trace
+from blkbox.matrices.survey import read, stamp_of
 from replay.generate.profiles import Profile
 from replay.generate.writing import generate
 from tracer.disk.private import PrivateFolder, Use
@@ -148,6 +148,7 @@ def undecided(task: Task, reason: str, log: str = "") -> Verdict:
 
 def _run(task: Task, folder: Path) -> tuple[Verdict, Latency, bytes | None]:
     """Replay the trace, and write the page if the driver is bad. Raises BlkboxError, OSError."""
+    check_free(folder, task.room)
     trace = _trace(task, folder)
     driver = local_driver(task.build.name)
     here = fingerprint(task.build.name)
@@ -157,7 +158,6 @@ def _run(task: Task, folder: Path) -> tuple[Verdict, Latency, bytes | None]:
             or f"{task.build.name} is another build than when the matrix began, or on "
             "another machine: give all workers the same programs and libraries"
         )
-    check_free(folder, task.room)
     times = Times()
     verdict = jobs.replay(trace, driver=driver, observe=times.add, **task.replay)
     verdict = replace(
@@ -194,7 +194,8 @@ def _trace(task: Task, folder: Path) -> Path:
         generate(path, task.profile, seed=row.seed, ops=task.ops, size=task.size, force=False)
         return path
     path = local_trace(row.where, row.digest)
-    if stamp_of(row.where) != row.stamp:
+    fetched = is_url(row.where)
+    if read(row, path).digest != row.digest if fetched else stamp_of(row.where) != row.stamp:
         raise TraceError(f"{row.where} has changed since the matrix began")
     return path
 

@@ -62,8 +62,9 @@ _traces: OrderedDict[str, Path] = OrderedDict()
 
 
 def local_trace(where: str, digest: str = "") -> Path:
-    """Return the path of a trace, which is fetched with its payloads if it is a URL. ``digest``
-    tells versions of it apart. Raises TraceError, StorageError, UsageError."""
+    """Return the path of a trace, which is fetched if it is a URL. ``digest`` tells versions of it
+    apart; without one, its payloads stay where they are. Raises TraceError, StorageError,
+    UsageError."""
     if not is_url(where):
         return Path(where)
     name = f"{where} {digest}"
@@ -78,7 +79,7 @@ def local_trace(where: str, digest: str = "") -> Path:
         _get(where, trace)
         with Trace(trace) as opened:
             real = opened.header.payloads == "full"
-        if real:
+        if real and digest:
             _get_payloads(where, trace)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)

@@ -18,10 +18,11 @@ from tracer.trace.records import Tag
 
 def generated(row: TraceRow, profile: Profile, options: MatrixOptions) -> TraceRow:
     """Return a trace that is generated with its digest: the arguments decide the content."""
+    written = min(options.size, options.ops * profile.data_per_op)
     made = msgpack.packb([GENERATOR, repr(profile), row.seed, options.ops, options.size])
     return replace(
         row, digest=blake3(made).hexdigest(16), size=options.size, ops=options.ops,
-        written=options.size,
+        written=written,
     )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def survey(row: TraceRow) -> TraceRow:
     assert row.where is not None
     try:
         path = local_trace(row.where)
-        return replace(_read(row, path), stamp=stamp_of(row.where))
+        return replace(read(row, path), stamp=stamp_of(row.where))
     except (BlkboxError, OSError) as error:
         return replace(row, problem=str(error))
 
@@ -45,8 +46,9 @@ def stamp_of(where: str) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _read(row: TraceRow, path: Path) -> TraceRow:
-    """Hash a trace. The digests in its ops stand for the payloads. Raises TraceError, OSError."""
+def read(row: TraceRow, path: Path) -> TraceRow:
+    """Return a trace with its digest, its size and what a run may write. The digests in its ops
+    stand for the payloads. Raises TraceError, OSError."""
     import numpy as np
 
     from analysis.frames.layout import OP_DTYPE

@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,8 @@ def check(
     for one in findings:
         assert one.kind == kind, one.text
         assert right(one), one.text
+        # its JSON is read again
+        assert msgspec.convert(msgspec.to_builtins(one), Finding) == one
 
 
 def seq(one: Finding) -> int | None:

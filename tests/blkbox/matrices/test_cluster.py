@@ -17,6 +17,8 @@ from tests.kit.system import PATIENCE
 from tracer.errors import Exit
 from tracer.rework.pack import pack
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--ops", "60", "--size", "4M", "--profile", "serial", "--timeout", "4"]
 
 

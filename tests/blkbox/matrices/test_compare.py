@@ -16,6 +16,7 @@ from tracer.errors import Exit
 SHORT = ["--ops", "60", "--size", "4M", "--profile", "serial", "--timeout", "4", "-q"]
 
 
+@pytest.mark.slow
 def test_what_got_worse_and_what_better(tmp_path: Path) -> None:
     need("nbdkit")
     for name, defect, code in (("a", "good", 0), ("b", "loses", Exit.BAD_DRIVER)):

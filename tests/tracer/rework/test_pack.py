@@ -3,6 +3,7 @@ block."""
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -145,6 +146,26 @@ def test_what_is_damaged_or_not_closed_stays_as_it_is(tmp_path: Path) -> None:
     assert found.missing + found.damaged == 4
     block.unlink()
     assert "need the folder payload-blocks" in blkbox.verify(path).problems[0]
+
+
+def test_a_changed_index_or_block_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.trace", range(1, 8))
+    pack(tmp_path)
+    [block] = tmp_path.glob(f"{FOLDER}/??/*")
+    chance = random.Random(7)
+    for file in (tmp_path / "a.payloads", block):
+        good = file.read_bytes()
+        for _ in range(150):
+            changed = bytearray(good)
+            if chance.random() < 0.2:
+                del changed[chance.randrange(len(good)) :]
+            else:
+                changed[chance.randrange(min(len(good), 300))] ^= 1 << chance.randrange(8)
+            file.write_bytes(changed)
+            found = blkbox.verify(path)
+            assert bytes(changed) == good or not found.ok or content(path)
+        file.write_bytes(good)
+    assert blkbox.verify(path).ok
 
 
 KILLED = """
