@@ -115,14 +115,15 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Take the backslash before a pipe in a table's code: GitHub wants it, the site shows it."""
+    """Lead links to README.md to the home page. Take the backslash before a pipe in a table's code:
+    GitHub wants it, the site shows it."""
     rows = (
         re.sub(r"`[^`]+`", lambda code: code[0].replace("\\|", "|"), line)
         if line.startswith("|")
         else line
         for line in markdown.split("\n")
     )
-    return "\n".join(rows)
+    return "\n".join(rows).replace("](../README.md", "](index.md")
 
 
 def on_files(files: Any, config: Any) -> Any:
