@@ -44,6 +44,7 @@ bench: $(READY) peers
 	$(BIN)/python -m benchmarks.disk_sizes
 	$(BIN)/python -m benchmarks.frames
 	$(BIN)/python -m benchmarks.provenance --rounds 3
+	$(BIN)/python -m benchmarks.matrix --cells 40 --ops 500
 
 soak: $(READY) peers
 	$(BIN)/python -m benchmarks.soak kill

@@ -58,8 +58,7 @@ class Cluster(Closing, Generic[T]):
             from distributed import Client
         except ImportError as error:
             raise UsageError("--dask needs Dask: install blkbox[cluster]") from error
-        # that a worker is lost is told by us
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        self._muted = _mute()
         self.address = address
         self.begun: Counter[str] = Counter()
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -69,6 +68,7 @@ class Cluster(Closing, Generic[T]):
                 address, timeout=CONNECT, set_as_default=False, name="blkbox"
             )
         except (OSError, TimeoutError, ValueError, ImportError) as error:
+            _unmute(self._muted)
             raise UsageError(f"--dask {address}: no scheduler answers there: {error}") from error
         self._topic = f"{TOPIC}-{self._client.id}"
         self._client.subscribe_topic(self._topic, self._note_begin)
@@ -114,6 +114,7 @@ class Cluster(Closing, Generic[T]):
     def close(self) -> None:
         self._running = {}
         self._client.close(timeout=CONNECT)
+        _unmute(self._muted)
 
     def _result(self, future: Any, job: _Job[T]) -> T:
         """Return what a job came to. Raises what it raised."""
@@ -130,6 +131,20 @@ class Cluster(Closing, Generic[T]):
 
     def _note_begin(self, event: tuple[float, Any]) -> None:
         self.begun[event[1]["name"]] += 1
+
+
+def _mute() -> list[tuple[logging.Logger, int]]:
+    """Let Dask's loggers say nothing: what is lost is told by us. Return them with their levels."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    muted = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
+    for logger, _ in muted:
+        logger.setLevel(logging.CRITICAL + 1)
+    return muted
+
+
+def _unmute(muted: list[tuple[logging.Logger, int]]) -> None:
+    for logger, level in muted:
+        logger.setLevel(level)
 
 
 _ours = threading.local()

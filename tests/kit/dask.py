@@ -22,7 +22,8 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[subproce
     with ExitStack() as stack:
         start = stack.enter_context
         options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
-        start(_started(*dask, "distributed.cli.dask_scheduler", *options, cwd=folder))
+        scheduler = start(_started(*dask, "distributed.cli.dask_scheduler", *options, cwd=folder))
+        (folder / "scheduler.pid").write_text(str(scheduler.pid))
         _wait_for(file)
         found = [
             start(_started(*dask, "distributed.cli.dask_worker", "--scheduler-file", file,

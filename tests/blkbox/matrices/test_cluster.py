@@ -1,6 +1,8 @@
 """A matrix on a real Dask scheduler with two worker processes."""
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -102,3 +104,26 @@ def test_no_scheduler_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("blkbox.matrices.cluster.CONNECT", 1.0)
     with pytest.raises(blkbox.BlkboxError, match="no scheduler answers there"):
         blkbox.matrix(drivers=["raw"], seeds=range(1), dask="tcp://127.0.0.1:9", out=tmp_path / "m")
+
+
+def test_a_lost_scheduler_ends_the_matrix_which_goes_on_later(tmp_path: Path) -> None:
+    need("nbdkit")
+    waits = str(tmp_path / build(tmp_path, "waits"))
+    words = ["--generate", "1-2", *builds("raw", waits), *SHORT, "--timeout", "120", "-o", "m"]
+    with (
+        cluster(tmp_path) as (address, _),
+        background(sys.executable, "-m", "blkbox", "matrix", *words, "--dask", address,
+                   cwd=tmp_path) as process,
+    ):  # fmt: skip
+        while len(list((tmp_path / "waits").glob("waits-*"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        done = len(list((tmp_path / "m" / "cells").glob("*.json")))
+        os.kill(int((tmp_path / "scheduler.pid").read_text()), signal.SIGKILL)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == Exit.STORAGE
+    assert err == f"trace: the scheduler at {address} is lost\n"
+    (tmp_path / "waits" / "go").touch()
+    again = json.loads(trace("matrix", *words, "--json", cwd=tmp_path).stdout)
+    assert set(verdicts(again).values()) == {"clean"}
+    assert sum(cell["kept"] for cell in again["cells"]) == done
