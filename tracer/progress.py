@@ -9,11 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
+from tracer.closing import Closing
 from tracer.text import printable, printable_lines
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
 
 REDRAW = 0.2
 """Seconds between redraws: short enough to look alive, long enough to cost nothing."""
+
+REDRAW_BOARD = 0.5
+"""Seconds between redraws of a text of many lines."""
 
 SPEED_OVER = 10.0
 """Seconds over which the speed is taken that gives the time left."""
@@ -139,3 +148,43 @@ def line(what: str) -> Iterator[Callable[[str], None]]:
                 drawn = now
 
         yield show
+
+
+class Board(Closing):
+    """A text on the terminal that is drawn again and again, with lines that scroll above it.
+
+    Without a terminal there are only the lines.
+    """
+
+    def __init__(self) -> None:
+        self._live: Live | None = _live() if visible() else None
+        self._drawn = 0.0
+
+    def say(self, text: str) -> None:
+        """Show a line, above the text."""
+        if self._live is not None:
+            self._live.console.print(f"trace: {printable(text)}", markup=False, highlight=False)
+        else:
+            step(text)
+
+    def draw(self, text: "Callable[[], Text]") -> None:
+        """Draw the text again, if it is time."""
+        now = time.monotonic()
+        if self._live is not None and now - self._drawn >= REDRAW_BOARD:
+            self._drawn = now
+            self._live.update(text(), refresh=True)
+
+    def close(self) -> None:
+        """Remove the text."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _live() -> "Live":
+    from rich.console import Console
+    from rich.live import Live
+
+    live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
+    live.start()
+    return live

@@ -496,11 +496,12 @@ class Recording(Struct, frozen=True, kw_only=True):
 
 HOW = frozenset(
     {
-        "schema", "trace", "driver", "start", "hint", "plot", "log", "command", "environment",
-        "cell",
+        "schema", "trace", "driver", "start", "hint", "plot", "small", "log", "command",
+        "environment", "cell",
     }
 )  # fmt: skip
-"""Keys of a verdict's JSON that say what was judged and where files are, not what was found."""
+"""Keys of a verdict's JSON that say what was judged and where files are, not what was found. A
+matrix adds ``cell``."""
 
 EFFORT = frozenset({"replayed_ops", "runs", "tries", "submitted", "compared"})
 """Keys of a verdict's JSON that depend on timing or chance."""

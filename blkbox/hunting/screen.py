@@ -1,61 +1,31 @@
 """What a hunt shows: a live table on a terminal, a line for each fault, and a page at the end."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blkbox.hunting.folder import State
-from tracer import progress
-from tracer.closing import Closing
+from tracer.progress import Board
 from tracer.text import many, ops, printable, table
 
 if TYPE_CHECKING:
-    from rich.live import Live
-
-REDRAW = 0.5
-"""Seconds between redraws."""
+    from rich.text import Text
 
 MAX_REASON = 72
 """Characters of a reason in a table."""
 
 
-class Screen(Closing):
-    """The screen of a hunt that runs. Without a terminal there are only the lines."""
-
-    def __init__(self) -> None:
-        self._live: Live | None = _live_table() if progress.visible() else None
-        self._drawn = 0.0
-
-    def say(self, text: str) -> None:
-        """Show a line, above the table."""
-        if self._live is not None:
-            self._live.console.print(f"trace: {printable(text)}", markup=False, highlight=False)
-        else:
-            progress.step(text)
+class Screen(Board):
+    """The screen of a hunt that runs."""
 
     def show(self, state: State) -> None:
         """Redraw the table, if it is time."""
-        now = time.monotonic()
-        if self._live is not None and now - self._drawn >= REDRAW:
-            self._drawn = now
+
+        def text() -> "Text":
             from rich.text import Text
 
-            self._live.update(Text("\n".join(_tallies(state))), refresh=True)
+            return Text("\n".join(_tallies(state)))
 
-    def close(self) -> None:
-        """Remove the table."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-
-def _live_table() -> "Live":
-    from rich.console import Console
-    from rich.live import Live
-
-    live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
-    live.start()
-    return live
+        self.draw(text)
 
 
 def page(state: State, folder: Path) -> str:

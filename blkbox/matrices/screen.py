@@ -3,23 +3,17 @@
 A row of the table is a build, a symbol in it a trace.
 """
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blkbox.matrices.folder import PAGE
 from blkbox.matrices.model import BAD, SYMBOLS, CellRow, Matrix
-from tracer import progress
-from tracer.closing import Closing
+from tracer.progress import Board
 from tracer.text import many, printable, table
 from tracer.verdict import VerdictKind
 
 if TYPE_CHECKING:
-    from rich.live import Live
     from rich.text import Text
-
-REDRAW = 0.5
-"""Seconds between redraws."""
 
 COLOURS: dict[VerdictKind | None, str] = {
     VerdictKind.CLEAN: "green",
@@ -44,41 +38,12 @@ MAX_NAME = 40
 """Characters of a build's name in the live table."""
 
 
-class Screen(Closing):
-    """The screen of a matrix that runs. Without a terminal there are only the lines."""
-
-    def __init__(self) -> None:
-        self._live: Live | None = _live_table() if progress.visible() else None
-        self._drawn = 0.0
-
-    def say(self, text: str) -> None:
-        """Show a line, above the table."""
-        if self._live is not None:
-            self._live.console.print(f"trace: {printable(text)}", markup=False, highlight=False)
-        else:
-            progress.step(text)
+class Screen(Board):
+    """The screen of a matrix that runs."""
 
     def show(self, matrix: Matrix) -> None:
         """Redraw the table, if it is time."""
-        now = time.monotonic()
-        if self._live is not None and now - self._drawn >= REDRAW:
-            self._drawn = now
-            self._live.update(live_table(matrix), refresh=True)
-
-    def close(self) -> None:
-        """Remove the table."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-
-def _live_table() -> "Live":
-    from rich.console import Console
-    from rich.live import Live
-
-    live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
-    live.start()
-    return live
+        self.draw(lambda: live_table(matrix))
 
 
 def live_table(matrix: Matrix) -> "Text":

@@ -172,9 +172,11 @@ def from_ops(ops: Iterable[tuple[int, Op]], size: int, restarts: Iterable[int]) 
         fill = Fill(number=number) if op.kind in CARRIES_DATA else None
         # a completion at the time of a submission comes after it (replay/schedule.py)
         done = NO_TIME if op.completed == NO_TIME else 2 * op.completed + 1
+        # connection 0 is the recorder's own, whose ops do not count as a guest's
+        connection = op.connection if op.kind == Kind.START else max(1, op.connection)
         steps.append(
             Step(
-                op.kind, op.flags, op.offset, op.length, op.connection, 2 * op.submitted, done,
+                op.kind, op.flags, op.offset, op.length, connection, 2 * op.submitted, done,
                 fill, restart,
             )
         )  # fmt: skip

@@ -342,6 +342,7 @@ VERDICT_JSON = """{
   "hint": "try --runs 8",
   "log": "assertion failed\\n",
   "plot": "w.damage.png",
+  "small": null,
   "command": [
     "trace",
     "replay",
