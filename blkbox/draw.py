@@ -27,6 +27,7 @@ class Picture(StrEnum):
     throughput = "throughput"
     sizes = "sizes"
     heatmap = "heatmap"
+    below = "below"
 
 
 OF_A_TRACE = [str(kind) for kind in Picture if kind != Picture.damage]
@@ -133,7 +134,7 @@ def plot(
 ) -> "Figure":
     """Draw a picture of a trace. Return it as a matplotlib Figure.
 
-    ``kind``: timeline, latency, throughput, sizes or heatmap (docs/plots.md).
+    ``kind``: timeline, latency, throughput, sizes, heatmap or below (docs/plots.md).
     ``trace``: the trace, opened or as a path.
     ``picture``: a file to write too. Its suffix selects PNG, SVG or PDF.
     ``ops``: the ops to draw, a filtered frame of ``open(trace).ops``; None: all.

@@ -39,6 +39,8 @@ def lower(trace: Path, trace_id: str) -> pl.DataFrame:
     the only one. Raises TraceError if there is no NAME.lower, it is another trace's, or damaged.
     """
     path = lower_path(trace)
+    if not path.exists():
+        raise TraceError(f"there is no {path} beside the trace: trace replay --below writes one")
     header, events = read_lower(path)
     if header.trace != trace_id:
         raise TraceError(f"{path} belongs to another trace")

@@ -7,6 +7,7 @@
 They need no display: nothing here uses pyplot. docs/plots.md says how to read each picture.
 """
 
+from analysis.plots.below import below
 from analysis.plots.damage import damage
 from analysis.plots.ecdf import ecdf
 from analysis.plots.grid import grid
@@ -18,9 +19,17 @@ from analysis.plots.throughput import throughput
 from analysis.plots.timeline import timeline
 
 __all__ = [
-    "READS", "check_dpi", "damage", "ecdf", "grid", "heatmap", "latency", "save", "sizes",
+    "READS", "below", "check_dpi", "damage", "ecdf", "grid", "heatmap", "latency", "save", "sizes",
     "small_png", "throughput", "timeline",
 ]  # fmt: skip
 
-READS = {"damage": 3, "heatmap": 4, "latency": 4, "sizes": 1, "throughput": 4, "timeline": 2}
+READS = {
+    "below": 4,
+    "damage": 3,
+    "heatmap": 4,
+    "latency": 4,
+    "sizes": 1,
+    "throughput": 4,
+    "timeline": 2,
+}
 """About how often each picture reads the ops: the unit of its progress bar."""

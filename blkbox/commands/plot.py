@@ -48,8 +48,8 @@ def plot(
 ) -> int:
     """Draw a picture of a trace, or of damage.
 
-    KIND is damage, timeline, latency, throughput, sizes or heatmap. The suffix of FILE selects PNG,
-    SVG or PDF.
+    KIND is damage, timeline, latency, throughput, sizes, heatmap, or below (of a trace made with
+    --below). The suffix of FILE selects PNG, SVG or PDF.
 
     Example: trace plot timeline install.trace -o install.svg;
     trace plot heatmap install.trace --from partitioned --to 9000 --sectors 2048-4095

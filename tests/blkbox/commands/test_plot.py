@@ -15,8 +15,10 @@ from tests.kit.command import trace
 from tests.kit.ops import DISK, some
 from tests.kit.system import entries
 from tests.kit.traces import as_recorded, write_trace
+from tracer.below.stream import LowerHeader, write_lower
 from tracer.errors import UsageError
 from tracer.op import SECTOR
+from tracer.trace.file import Trace
 from tracer.trace.records import Mark
 from tracer.verdict import to_json
 from tracer.verdict_file import load
@@ -49,11 +51,18 @@ def test_every_kind_has_a_picture() -> None:
 @pytest.mark.parametrize("kind", list(Picture), ids=str)
 def test_a_picture_is_named_after_the_trace(folder: Path, kind: Picture) -> None:
     source = "v.json" if kind == Picture.damage else "w.trace"
+    made = {"v.json", "w.trace", f"w.{kind}.png"}
+    if kind == Picture.below:
+        refused = trace("plot", kind, source, cwd=folder, expect=201)
+        assert "trace replay --below writes one" in refused.stderr
+        with Trace(folder / "w.trace") as opened:
+            write_lower(folder / "w.lower", LowerHeader(opened.header.id, 512), [])
+        made.add("w.lower")
     done = trace("plot", kind, source, cwd=folder)
     assert done.stdout == f"plot: w.{kind}.png\n"
     assert done.stderr == ""
     assert (folder / f"w.{kind}.png").read_bytes().startswith(b"\x89PNG")
-    assert entries(folder) == sorted(["v.json", "w.trace", f"w.{kind}.png"])
+    assert entries(folder) == sorted(made)
 
 
 def test_json_names_what_was_made(folder: Path) -> None:
