@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blkbox.jobs import Pathlike, only_our_errors
-from tracer.errors import UsageError
+from tracer.errors import StorageError, UsageError
 from tracer.text import choice
 
 if TYPE_CHECKING:
     from replay.below.found import PowerCut
     from replay.below.inject import Injected
+    from replay.below.powercut import CutOptions
+    from replay.below.recorded import LowerRun
 
 
 def powercut(
@@ -28,6 +30,7 @@ def powercut(
     allow_errno: str = "",
     keep: Pathlike | None = None,
     then_continue: bool = False,
+    jobs: int = 1,
 ) -> "PowerCut":
     """Run a trace once on a driver, cut the power at many moments of that run, and say whether
     what was flushed survives.
@@ -45,6 +48,7 @@ def powercut(
     ``depth``, ``upto``, ``timeout``, ``allow_errno``: how the trace is run, as for ``replay``.
     ``then_continue``: half of the time, run the rest of the trace on an image that has kept all
     promises, for damage that shows later.
+    ``jobs``: processes that judge states side by side; each takes its share of ``states``.
     ``keep``: a new folder that gets failing states as images, and what all states are built from.
 
     Raises UsageError if an argument is wrong or nothing can be put below the driver, Undecidable if
@@ -66,6 +70,8 @@ def powercut(
         raise UsageError(f"--states {states}: give a number, or all")
     if isinstance(states, int) and states < 1:
         raise UsageError("--states must be above 0")
+    if jobs < 1:
+        raise UsageError("--jobs must be above 0")
     if keep is not None and Path(keep).exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
     build = cuttable(parse_driver(fspath(driver)), cache)
@@ -89,7 +95,29 @@ def powercut(
             all_=states == "all", keep=None if keep is None else Path(keep),
             go_on=options if then_continue else None,
         )  # fmt: skip
+        if jobs > 1:
+            return _in_shares(Path(trace), run, cutting, folder.path, jobs)
         return cut(source, run, cutting, folder.path, source.trace.header.size)
+
+
+def _in_shares(
+    trace: Path, run: "LowerRun", cutting: "CutOptions", work: Path, jobs: int
+) -> "PowerCut":
+    """Judge the states of a run in so many processes."""
+    from blkbox.executors.pool import Processes
+    from replay.below.sharing import judge_share, merged, shares
+
+    def died(how: str) -> "PowerCut":
+        raise StorageError(f"a process that judged crash states ended: {how}")
+
+    found: list[PowerCut] = []
+    with Processes["PowerCut"](jobs) as executor:
+        for number, share in enumerate(shares(cutting, jobs)):
+            folder = work / f"share-{number}"
+            executor.submit(judge_share, trace, run, share, folder, died=died)
+        while not executor.idle:
+            found += executor.wait(1.0)
+    return merged(found)
 
 
 def inject(

@@ -60,6 +60,10 @@ def powercut(
         float, typer.Option(metavar="SECONDS", help="The time limit for an op.")
     ] = 30.0,
     allow_errno: AllowErrno = "",
+    jobs: Annotated[
+        int,
+        typer.Option(metavar="N", help="Processes that judge states side by side."),
+    ] = 1,
     as_json: AsJson = False,
 ) -> int:
     """Cut the power at any moment, and see whether what was flushed survives.
@@ -82,7 +86,7 @@ def powercut(
         trace, driver=driver, cache=cache, through=through, time=limit, seed=seed, depth=depth,
         upto=upto, states=int(states) if states is not None and states.isdigit() else states,
         timeout=timeout, allow_errno=allow_errno, keep=keep,
-        then_continue=then_continue,
+        then_continue=then_continue, jobs=jobs,
     )  # fmt: skip
     print(json.dumps({"schema": 1, **asdict(found)}, indent=2) if as_json else words(found))
     if found.interrupted is not None and not found.damaged:

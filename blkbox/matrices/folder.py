@@ -106,7 +106,7 @@ def load(path: Path) -> Matrix:
     path = path / STATE if path.is_dir() else path
     try:
         matrix = msgspec.json.decode(path.read_bytes(), type=Matrix)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, RecursionError) as error:
         raise UsageError(f"{path} is not a matrix: {error}") from error
     if matrix.schema != SCHEMA:
         raise UsageError(f"{path} has schema {matrix.schema}; this version reads {SCHEMA}")

@@ -139,6 +139,13 @@ class Fault:
     image: str | None = None
     """The kept image."""
 
+    @property
+    def kind(self) -> object:
+        """What tells it from faults of another kind."""
+        wrote, promise = self.wrote, self.promise
+        holds = self.damage[0].holds if self.damage else None
+        return wrote and wrote.seq, promise and promise.seq, self.opens, holds, self.check
+
 
 @dataclass(frozen=True, slots=True)
 class CheckFound:

@@ -7,7 +7,7 @@ opened as the format prescribes, and compared with what the guest was promised.
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +59,8 @@ class CutOptions:
     states: int | None = None
     all_: bool = False
     keep: Path | None = None
+    share: tuple[int, int] = (0, 1)
+    """Which of how many shares of the states to judge, from 0 on."""
     enough: int = ENOUGH
     """Failing states after which no more are looked for."""
     shrinks: bool = True
@@ -86,7 +88,7 @@ def powercut(
     reason = _not_judged(run)
     if reason is not None:
         return replace(found, verdict=VerdictKind.FAILED, reason=reason)
-    if options.keep is not None:
+    if options.keep is not None and not options.share[0]:
         keep_run(source, run, options.keep)
     with ExitStack() as stack:
         loop = stack.enter_context(Loop())
@@ -167,8 +169,8 @@ class _Cutting:
 
     def _judge_all(self, started: float, progress: Callable[[int], None]) -> bool:
         """Judge states. Return whether that ended before all were judged."""
-        options, run = self.options, self.run
-        for batch in batches(self.points, self.promises.flushed, options.seed, all_=options.all_):
+        run = self.run
+        for batch in self._batches():
             detail(f"judging a batch of {many(len(batch), 'state')}")
             with (
                 CrashImage(
@@ -182,6 +184,17 @@ class _Cutting:
                     self._try(number)
                     progress(1)
         return False
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Yield the numbers of the states of our share."""
+        options, (ours, of) = self.options, self.options.share
+        found = batches(self.points, self.promises.flushed, options.seed, all_=options.all_)
+        for number, batch in enumerate(found):
+            if options.all_:  # one batch
+                size = -(-len(batch) // of)
+                yield batch[ours * size : (ours + 1) * size]
+            elif number % of == ours:
+                yield batch
 
     def _is_over(self, started: float) -> bool:
         options = self.options
@@ -270,9 +283,7 @@ class _Cutting:
         """Keep a failing state; the first of its kind is shrunk."""
         kept = self._keep(number)
         fault = self.reporter.fault(number, crash, seen, shrunk=False, image=kept)
-        wrote, promise = fault.wrote, fault.promise
-        kind = (wrote and wrote.seq, promise and promise.seq, seen.opens,
-                fault.damage[0].holds if fault.damage else None, fault.check)  # fmt: skip
+        kind = fault.kind
         if kind in self.faults or len(self.faults) >= MAX_FAULTS:
             return
         if not self.options.shrinks:

@@ -272,3 +272,16 @@ def test_what_is_refused(tmp_path: Path, arguments: tuple[str, ...], why: str) -
     serial(tmp_path / "t.trace", WRITES)
     done = trace("powercut", "t.trace", *arguments, cwd=tmp_path, expect=200)
     assert why in done.stderr
+
+
+def test_shares_judge_what_one_process_does(tmp_path: Path) -> None:
+    need("qemu-nbd", "qemu-img")
+    serial(tmp_path / "w.trace", WRITES)
+    found = []
+    for jobs in (1, 2):
+        arguments = ("--driver", "qcow2", "--states", "all", "--jobs", jobs, "--json")
+        done = trace("powercut", "w.trace", *arguments, cwd=tmp_path, expect=(0, 1))
+        found.append(json.loads(done.stdout))
+    one, two = found
+    assert (two["verdict"], two["complete"]) == (one["verdict"], True)
+    assert two["tried"] == two["states"]

@@ -30,10 +30,11 @@ def test_what_got_worse_and_what_better(tmp_path: Path) -> None:
     assert "clean -> damaged; 0 -> " in worse.stdout
     assert "it got worse" in worse.stdout
     assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
-    better = trace("diff", "mb", "ma/matrix.json", "--json", cwd=tmp_path)
+    # a busy machine may make a kind of op slower: that is 1, too
+    better = trace("diff", "mb", "ma/matrix.json", "--json", cwd=tmp_path, expect=(0, 1))
     found = json.loads(better.stdout)
     assert {change["how"] for change in found["changes"]} == {"better"}
-    assert found["worse"] is False
+    assert found["worse"] is any(ratio["how"] == "worse" for ratio in found["latency"])
     same = trace("diff", "ma", "ma", "--json", cwd=tmp_path)
     found = json.loads(same.stdout)
     assert found["changes"] == []
