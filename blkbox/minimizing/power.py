@@ -55,23 +55,28 @@ class Cut:
 
 
 def sign_of_cut(found: PowerCut) -> Sign:
-    """Return what power cuts have shown, without places: what damaged sectors hold, and whether an
-    image does not open."""
+    """Return what power cuts have shown, without places: what damaged sectors hold, whether an
+    image does not open, and whether its check finds what it must not."""
     holds = {one.holds.value for fault in found.faults for one in fault.damage}
     holds |= {"unopenable" for fault in found.faults if fault.opens is not None}
+    holds |= {"check" for fault in found.faults if fault.check is not None}
     return Sign(VerdictKind.DAMAGED, SymptomKind.REOPEN, frozenset(holds))
 
 
 def verdict_of_cut(found: PowerCut, size: int) -> Verdict:
     """Return what power cuts have shown as the verdict from which a minimisation starts: the ops
-    in flight at the first failing state are its suspects."""
+    in flight at the first failing state are its suspects. A driver that is wrong without a power
+    cut says nothing of power cuts."""
     faults = found.faults[:1]
+    verdict, reason = found.verdict, found.reason
+    if verdict is VerdictKind.FAILED and not faults:
+        verdict, reason = VerdictKind.UNDECIDABLE, f"{reason}: minimise that without --power"
     last = [max(fault.in_flight) for fault in faults if fault.in_flight]
     last += [fault.promise.seq for fault in faults if fault.promise is not None]
     promised = "no promise is broken" if not faults else "a power cut loses what was flushed"
     return Verdict(
-        verdict=found.verdict,
-        reason=found.reason or promised,
+        verdict=verdict,
+        reason=reason or promised,
         driver=found.driver,
         trace=found.trace,
         size=size,

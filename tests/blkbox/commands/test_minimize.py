@@ -17,7 +17,7 @@ import blkbox
 from tests.kit.command import trace
 from tests.kit.faulty.defects import DEFECTS
 from tests.kit.faulty.workload import WORKLOADS, make_trace, write_driver
-from tests.kit.peers import PEER_ENV, need
+from tests.kit.peers import PEER_ENV, need, need_fuse
 from tests.kit.system import PATIENCE, entries
 from tests.kit.traces import read_trace
 from tests.test_real_bugs import OVERLAPPING, PREALLOCATED_ZERO, RUNS, record
@@ -289,3 +289,13 @@ def test_what_only_a_power_cut_shows(tmp_path: Path) -> None:
         "--force",
     )
     assert "no script" in trace(*refused, cwd=tmp_path, expect=200).stderr
+
+
+def test_a_driver_that_is_wrong_without_a_power_cut(tmp_path: Path) -> None:
+    need("qemu-nbd", "qemu-img", "nbdkit")
+    need_fuse()
+    driver = prepared(tmp_path, "read-returns-wrong", "nbdkit")
+    result = minimize(tmp_path, "--driver", driver, "--power", expect=125)
+    assert result["small"] is None
+    assert "without a power cut" in result["reason"]
+    assert "without --power" in result["reason"]
