@@ -25,7 +25,18 @@ from tracer.mirror.difference import Difference
 from tracer.mirror.flight import Flight
 from tracer.mirror.mirror import MAX_BYTES, MAX_OPS, Mirror
 from tracer.nbd.protocol import TransmissionFlag
-from tracer.op import CARRIES_DATA, MUTATING, NO_TIME, Extents, Fault, Flag, Kind, Op, Promise
+from tracer.op import (
+    CARRIES_DATA,
+    MUTATING,
+    NO_TIME,
+    Conflicts,
+    Extents,
+    Fault,
+    Flag,
+    Kind,
+    Op,
+    Promise,
+)
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
 
@@ -441,9 +452,12 @@ class Player:
 
     @cached_property
     def _contested(self) -> RangeSet:
-        """The bytes where ops conflicted while recording: they may hold something else now."""
+        """The bytes where ops conflicted while recording: they may hold something else now, unless
+        such ops are held back now and were then, in the same order."""
         trace = self._source.trace
-        return RangeSet() if self._options.hold else contested(trace.ops(), trace.recorded)
+        if self._options.hold and trace.header.conflicts is Conflicts.HELD:
+            return RangeSet()
+        return contested(trace.ops(), trace.recorded)
 
     def _check_recorded(self, flight: Flight, recorded: Op) -> None:
         """Raise TraceError if a read returns other data from the reference than while recording.

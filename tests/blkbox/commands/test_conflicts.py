@@ -12,8 +12,11 @@ from tests.kit.faulty.workload import make_trace
 from tests.kit.guests import nbdsh, shell
 from tests.kit.peers import need
 from tracer.errors import Exit
-from tracer.op import Conflicts, Kind
+from tracer.op import Conflicts, Kind, Op
 from tracer.trace.file import Trace
+from tracer.trace.header import Header
+from tracer.trace.output import TraceOutput
+from tracer.trace.records import End
 
 K = 1024
 
@@ -49,6 +52,24 @@ def test_writes_of_one_place_in_flight_together(tmp_path: Path, driver: str) -> 
     # a build may settle each conflict in its own way
     for options in ([], ["--seed", "3"], ["--depth", "1"], ["--conflicts", "hold"]):
         trace("replay", "t.trace", "--driver", "raw", "--no-plot", *options, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+@pytest.mark.parametrize("conflicts", ["send", "hold"])
+def test_a_replay_may_settle_a_conflict_otherwise_than_the_recording(
+    tmp_path: Path, winner: int, conflicts: str
+) -> None:
+    """Two writes of one place in flight together, and a read that returned what one of them
+    brought: with conflicts held back, it always returns the second."""
+    with TraceOutput(tmp_path / "t.trace", Header(1 << 20)) as output:
+        writes = [Op(seq, int(Kind.WRITE), 0, 0, 4096, 0, 10 + seq) for seq in (0, 1)]
+        for op in writes:
+            output.store(op, bytes([op.seq + 1]) * 4096)
+            output.op(op)
+        output.op(Op(2, int(Kind.READ), 0, 0, 4096, 20, 30, digest=writes[winner].digest))
+        output.close(End(3, 0, 30, "clean"))
+    trace("replay", "t.trace", "--driver", "raw", "--no-plot", "--conflicts", conflicts,
+          cwd=tmp_path)  # fmt: skip
 
 
 def test_conflicts_can_be_held(tmp_path: Path) -> None:
