@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tracer.driver.driver import Driver
 from tracer.mirror.scope import USUAL, Scope
-from tracer.op import OnConflict, Op
+from tracer.op import Conflicts, OnConflict, Op
 from tracer.verdict import StartKind
 
 TIMEOUT = 30.0
@@ -86,3 +86,10 @@ class ReplayOptions:
     that took."""
     force: bool = False
     """Whether a replay may overwrite the data of a server or a block device."""
+
+    def holds(self, recorded: Conflicts) -> bool:
+        """Whether an op that conflicts with ops in flight waits for them; ``recorded`` is what the
+        recording did."""
+        if self.conflicts is None:
+            return recorded is Conflicts.HELD
+        return self.conflicts is OnConflict.HOLD

@@ -21,17 +21,14 @@ from replay.stages import Ending, until
 from replay.start import plan
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.room import check_room
+from tracer.disk.room import SCRATCH_REMEDY, check_room
 from tracer.driver.served import Served
 from tracer.errors import DriverHung, Undecidable
 from tracer.mirror.comparison import Comparison
-from tracer.op import Conflicts, OnConflict
 from tracer.progress import bar, detail
 from tracer.text import ops
 from tracer.trace.data import TraceWithData
 from tracer.verdict import Compared
-
-REMEDY = "make room, or set TMPDIR"
 
 
 class Runner:
@@ -74,13 +71,6 @@ class Runner:
         return self._compared
 
     @property
-    def _holds(self) -> bool:
-        """Whether an op that conflicts with ops in flight waits for them."""
-        if self.options.conflicts is None:
-            return self.source.trace.header.conflicts is Conflicts.HELD
-        return self.options.conflicts is OnConflict.HOLD
-
-    @property
     def note(self) -> str:
         """What of the driver's offer was adjusted in the last run: a line, or nothing."""
         return self._note
@@ -119,13 +109,13 @@ class Runner:
                 f"{time.monotonic() - started:.3f} s, {'clean' if outcome.clean else 'not clean'}"
             )
             if not outcome.clean:
-                check_room(folder, REMEDY)
+                check_room(folder, SCRATCH_REMEDY)
             if run.save and _can_start_from(run, outcome) and self.can_save:
                 kept = self._folders.save(folder, run.label)
                 outcome = replace(outcome, saved=Saved(outcome.started, kept, comparison))
             return outcome
         except (Undecidable, DriverHung):
-            check_room(folder, REMEDY)
+            check_room(folder, SCRATCH_REMEDY)
             raise
         finally:
             self._folders.done(folder, run.label)
@@ -152,7 +142,7 @@ class Runner:
             self._forgets = served.forgets
             sides = replace(sides, test=running.device)
             if not outcome.clean:
-                check_room(folder, REMEDY, _most_needed(outcome))
+                check_room(folder, SCRATCH_REMEDY, _most_needed(outcome))
             ending = Ending(
                 run, self.source, self.options, sides, running, image, self.start, self._volatile
             )
@@ -173,7 +163,7 @@ class Runner:
             stop_early=run.stop_early,
             connections=self.options.connections,
             restart_every=self.options.restart_every,
-            hold=self._holds,
+            hold=self.options.holds(self.source.trace.header.conflicts),
             as_recorded=not self.options.part,
             observe=self.options.observe if self._cost.runs == 1 else None,
         )

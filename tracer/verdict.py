@@ -60,6 +60,10 @@ class VerdictKind(StrEnum):
                 return Exit.BAD_DRIVER
 
 
+BAD = frozenset({VerdictKind.DAMAGED, VerdictKind.FAILED})
+"""The verdicts of a driver with a fault."""
+
+
 class SymptomKind(StrEnum):
     """The earliest sign of a fault in a replay."""
 

@@ -27,7 +27,7 @@ from tracer.driver.spec import parse_driver
 from tracer.errors import BlkboxError
 from tracer.files import write_whole
 from tracer.trace.data import TraceWithData
-from tracer.verdict import Verdict, VerdictKind, to_json
+from tracer.verdict import BAD, Verdict, VerdictKind, to_json
 
 SIZES = (1 << 20, 4 << 20, 16 << 20, 64 << 20, 64 << 20, 1 << 30)
 """Bytes of the disks. On a small one ops meet; a large one has more than one table of metadata."""
@@ -35,9 +35,6 @@ SIZES = (1 << 20, 4 << 20, 16 << 20, 64 << 20, 64 << 20, 1 << 30)
 TIMEOUT = 15.0
 """Seconds that a driver may take for an op. Generated ops are small, but machines get busy."""
 
-
-BAD = frozenset({VerdictKind.DAMAGED, VerdictKind.FAILED})
-"""The verdicts of a driver with a fault."""
 
 TIMES_SEARCH = 2
 """How many times the time of the search a minimisation may take."""

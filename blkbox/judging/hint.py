@@ -5,12 +5,10 @@ from replay.schedule import is_quiet, schedule
 from replay.start import Start, alternatives
 from tracer.op import Kind
 from tracer.trace.file import Trace
-from tracer.verdict import VerdictKind
+from tracer.verdict import BAD
 
 RUNS = 8
 """How many runs to try. Every other run sends ops that were in flight together in another order."""
-
-_BAD = (VerdictKind.DAMAGED, VerdictKind.FAILED)
 
 
 def hint(trace: Trace, options: ReplayOptions, start: Start) -> str | None:
@@ -21,7 +19,7 @@ def hint(trace: Trace, options: ReplayOptions, start: Start) -> str | None:
     damaged.
     """
     end, name = trace.end, options.driver.name
-    if end is None or end.verdict not in _BAD or options.upto is not None:
+    if end is None or end.verdict not in BAD or options.upto is not None:
         return None
     if trace.header.driver.get("name") != name:
         return None

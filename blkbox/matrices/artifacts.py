@@ -6,10 +6,10 @@ from pathlib import Path
 from analysis.report.markup import Content, Markup, element
 from analysis.report.page import Row, Section, page, picture, table
 from blkbox.matrices.folder import JUNIT, PAGE, PICTURE
-from blkbox.matrices.model import BAD, SYMBOLS, CellRow, Matrix
+from blkbox.matrices.model import SYMBOLS, CellRow, Matrix
 from tracer.files import write_whole
 from tracer.text import many, printable
-from tracer.verdict import VerdictKind
+from tracer.verdict import BAD, VerdictKind
 
 JUNIT_TAG = {
     VerdictKind.DAMAGED: "failure",

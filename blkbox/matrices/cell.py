@@ -18,16 +18,16 @@ from msgspec.structs import replace
 
 from blkbox import jobs
 from blkbox.matrices.fingerprint import fingerprint
-from blkbox.matrices.model import BAD, BuildRow, TraceRow
+from blkbox.matrices.model import BuildRow, TraceRow
 from blkbox.matrices.places import is_url, local_driver, local_trace
 from blkbox.matrices.survey import read, stamp_of
 from replay.generate.profiles import Profile
 from replay.generate.writing import generate
 from tracer.disk.private import PrivateFolder, Use
-from tracer.disk.room import ROOM
+from tracer.disk.room import ROOM, SCRATCH_REMEDY, free_room
 from tracer.errors import BlkboxError, StorageError, TraceError, Undecidable
 from tracer.text import size as in_words
-from tracer.verdict import Verdict, VerdictKind, to_json
+from tracer.verdict import BAD, Verdict, VerdictKind, to_json
 
 Latency = dict[str, list[int]]
 """By kind, how long the driver took for ops of the first run, in ns: a sample, in their order."""
@@ -206,11 +206,5 @@ def check_free(folder: Path, needed: int) -> None:
     if free is not None and free < needed:
         raise StorageError(
             f"{folder.parent} has {in_words(free)} free, and this cell may need "
-            f"{in_words(needed)}: make room, or set TMPDIR"
+            f"{in_words(needed)}: {SCRATCH_REMEDY}"
         )
-
-
-def free_room(folder: Path) -> int | None:
-    """Return the free bytes of a folder's file system; None if it has no size, as some tmpfs."""
-    stat = os.statvfs(folder)
-    return stat.f_bavail * stat.f_frsize if stat.f_blocks else None

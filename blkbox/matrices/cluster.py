@@ -1,6 +1,6 @@
 """Jobs on the workers of a Dask scheduler: the executor's interface, on an engine that exists.
 
-A worker runs each job in a process beside it (blkbox/executor.py), so that a job that crashes or
+A worker runs each job in a process beside it (blkbox/executors), so that a job that crashes or
 takes too long does not take the worker with it. If a worker is lost, the scheduler begins its jobs
 again elsewhere, and ``begun`` counts that. A job's process ends with its worker.
 """

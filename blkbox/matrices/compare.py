@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from blkbox.matrices.folder import kept, load
-from blkbox.matrices.model import BAD, CellRow, Matrix
+from blkbox.matrices.model import CellRow, Matrix
 from tracer.errors import Exit, UsageError
-from tracer.verdict import VerdictKind
+from tracer.verdict import BAD, VerdictKind
 
 Samples = list[npt.NDArray[np.float64]]
 """How long the driver took for ops of a kind, in ns: an array for each trace."""

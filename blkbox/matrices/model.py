@@ -9,13 +9,10 @@ from typing import Any
 from msgspec import Struct
 
 from tracer.errors import Exit
-from tracer.verdict import VerdictKind
+from tracer.verdict import BAD, VerdictKind
 
 SCHEMA = 1
 """The version of the JSON."""
-
-BAD = frozenset({VerdictKind.DAMAGED, VerdictKind.FAILED})
-"""The verdicts of a driver with a fault."""
 
 SYMBOLS: dict[VerdictKind | None, str] = {
     VerdictKind.CLEAN: ".",

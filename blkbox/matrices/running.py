@@ -12,19 +12,20 @@ from msgspec.structs import replace as changed
 
 from blkbox.executors.pool import Executor, Processes
 from blkbox.matrices import artifacts
-from blkbox.matrices.cell import Ran, Task, free_room, lost, run
+from blkbox.matrices.cell import Ran, Task, lost, run
 from blkbox.matrices.cluster import Cluster
 from blkbox.matrices.fingerprint import fingerprint
 from blkbox.matrices.folder import keep, kept, opened, report_name, save
-from blkbox.matrices.model import BAD, BuildRow, CellRow, Matrix, MatrixOptions, TraceRow
+from blkbox.matrices.model import BuildRow, CellRow, Matrix, MatrixOptions, TraceRow
 from blkbox.matrices.sources import rows_of
 from blkbox.matrices.survey import generated, survey
 from replay.generate.profiles import parse_profile
 from tracer.disk.private import sweep
+from tracer.disk.room import free_room
 from tracer.errors import UsageError
 from tracer.interrupts import Interrupted
 from tracer.text import many
-from tracer.verdict import Verdict, VerdictKind
+from tracer.verdict import BAD, Verdict, VerdictKind
 
 SAVE_EVERY = 5.0
 """Seconds between writes of matrix.json. Cells are kept at once."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blkbox.matrices.folder import PAGE
-from blkbox.matrices.model import BAD, SYMBOLS, CellRow, Matrix
+from blkbox.matrices.model import SYMBOLS, CellRow, Matrix
 from tracer.progress import Board
 from tracer.text import many, printable, table
-from tracer.verdict import VerdictKind
+from tracer.verdict import BAD, VerdictKind
 
 if TYPE_CHECKING:
     from rich.text import Text

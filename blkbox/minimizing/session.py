@@ -32,7 +32,7 @@ from tracer.text import ops as in_ops
 from tracer.trace.data import TraceWithData
 from tracer.trace.file import Trace
 from tracer.trace.payloads import payload_path
-from tracer.verdict import SymptomKind, Verdict, VerdictKind
+from tracer.verdict import BAD, SymptomKind, Verdict
 
 FOCUS = 256
 """The most damaged ranges to look around: there, the ops that matter are likely to be."""
@@ -59,8 +59,6 @@ LEAST = 5.0
 
 CHECKS = 10
 """Runs of the result that say how often it shows the fault."""
-
-BAD = (VerdictKind.DAMAGED, VerdictKind.FAILED)
 
 
 @dataclass(frozen=True, slots=True)

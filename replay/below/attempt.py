@@ -25,7 +25,6 @@ from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.driver.served import Served
 from tracer.mirror.comparison import Comparison
-from tracer.op import Conflicts, OnConflict
 from tracer.trace.data import TraceWithData
 from tracer.verdict import VerdictKind
 
@@ -70,11 +69,10 @@ def attempt(
     start.make_reference(raw)
     driver.create_image(image, size)
     log.touch()
-    conflicts = source.trace.header.conflicts
     play = PlayOptions(
         order=options.order, first=start.ops, upto=options.upto, timeout=options.timeout,
         allowed=ALLOWED | options.allowed, restarts=False, as_recorded=False,
-        hold=options.conflicts is OnConflict.HOLD or conflicts is Conflicts.HELD,
+        hold=options.holds(source.trace.header.conflicts),
     )  # fmt: skip
     options = replace(options, driver=driver, allowed=ALLOWED | options.allowed)
     upto = source.trace.count if options.upto is None else options.upto

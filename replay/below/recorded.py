@@ -17,13 +17,12 @@ from tracer.below.qemu import cached, logged, node_of
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
-from tracer.disk.room import check_room
+from tracer.disk.room import SCRATCH_REMEDY, check_room
 from tracer.driver.driver import Driver
 from tracer.driver.served import Served
 from tracer.errors import DriverError, UsageError
 from tracer.mirror.comparison import Comparison
 from tracer.nbd.protocol import TransmissionFlag
-from tracer.op import Conflicts, OnConflict
 from tracer.progress import bar
 from tracer.trace.data import TraceWithData
 
@@ -47,9 +46,6 @@ def best(driver: Driver) -> Through:
     except UsageError as error:
         raise DriverError(f"{driver.name} needs a FUSE file: {missing()}") from error
     return Through.BLKLOGWRITES
-
-
-REMEDY = "make room, or set TMPDIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +104,10 @@ def run_logged(
     sparse.copy(str(image), str(before))
     log.touch()
     comparison = Comparison(source.trace.header.trim)
-    hold = options.conflicts is OnConflict.HOLD or (
-        options.conflicts is None and source.trace.header.conflicts is Conflicts.HELD
-    )
     play = PlayOptions(
         order=options.order, first=start.ops, upto=options.upto, timeout=options.timeout,
-        allowed=options.allowed, connections=options.connections, hold=hold, restarts=False,
-        as_recorded=not options.part,
+        allowed=options.allowed, connections=options.connections, restarts=False,
+        as_recorded=not options.part, hold=options.holds(source.trace.header.conflicts),
     )  # fmt: skip
     with ExitStack() as stack:
         loop = stack.enter_context(Loop())
@@ -130,7 +123,7 @@ def run_logged(
         sides = Sides(loop, reference, device, comparison, served, clock)
         outcome = Player(source, sides, play).play(progress)
         stop = served.running.stop() if outcome.lost is None else None
-        check_room(folder, REMEDY)
+        check_room(folder, SCRATCH_REMEDY)
         moments = clock.moments
     raw.unlink()
     sizes = before.stat().st_size if through is Through.BLKLOGWRITES else None

@@ -13,6 +13,17 @@ ROOM = 16 << 20
 steps asks for a few MiB at a time."""
 
 
+SCRATCH_REMEDY = "make room, or set TMPDIR"
+"""What helps if our own images have no room: they are in a temporary folder."""
+
+
+def free_room(folder: Path) -> int | None:
+    """Return the free bytes of a folder's file system; None if it has no size, as a tmpfs without a
+    limit. Raises OSError."""
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize if stat.f_blocks else None
+
+
 def check_room(place: Path, remedy: str = "make room", needed: int = 0) -> None:
     """Call this before a driver is blamed. ``place`` is its image, or the folder of its images.
     ``needed`` is the bytes of a request that failed with ENOSPC: space that was only to be reserved
@@ -21,11 +32,10 @@ def check_room(place: Path, remedy: str = "make room", needed: int = 0) -> None:
     Raises StorageError, with the remedy in its message, if the file system is full.
     """
     try:
-        stat = os.statvfs(place if place.exists() else place.parent)
+        free = free_room(place if place.exists() else place.parent)
     except OSError:
         return  # there is no image: nothing can be said
-    # a file system without a size, such as a tmpfs without a limit, reports no blocks at all
-    if stat.f_blocks and stat.f_bavail * stat.f_frsize < ROOM + needed:
+    if free is not None and free < ROOM + needed:
         raise StorageError(f"the file system with {place} is full: {remedy}")
 
 
@@ -36,10 +46,9 @@ def shortages(images: Iterable[Path], size: int) -> Iterator[str]:
     for image in images:
         places[image.stat().st_dev].append(image)
     for there in places.values():
-        stat = os.statvfs(there[0])
-        free = stat.f_bavail * stat.f_frsize
+        free = free_room(there[0])
         needed = sum(max(size - image.stat().st_blocks * 512, 0) for image in there)
-        if stat.f_blocks and free < needed:
+        if free is not None and free < needed:
             folder = there[0].absolute().parent
             what = "the images there" if len(there) > 1 else there[0].name
             yield (

@@ -57,7 +57,7 @@ class Header:
     cut: dict[str, Any] = field(default_factory=dict)
     """If the trace is a part of another trace: which part (tracer/rework/cut.py)."""
     profile: dict[str, Any] = field(default_factory=dict)
-    """How the trace was made, if it was generated (replay/generate.py)."""
+    """How the trace was made, if it was generated (replay/generate)."""
     minimized: dict[str, Any] = field(default_factory=dict)
     """If the trace is what is left of another one: of which, and what it shows
     (replay/minimize)."""
