@@ -5,12 +5,14 @@ Each function imports the packages that load slowly (polars, matplotlib) only wh
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from os import PathLike, fspath
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracer.errors import StorageError, UsageError
+from tracer.errors import UsageError, only_our_errors
+from tracer.files import Pathlike
 from tracer.op import OnConflict, TrimRule
+from tracer.progress import Say, silent
 from tracer.text import choice
 
 if TYPE_CHECKING:
@@ -26,26 +28,6 @@ if TYPE_CHECKING:
     from tracer.serving.serve import Served
     from tracer.trace.records import Mark
     from tracer.verdict import Recording, Verdict
-
-Pathlike = str | PathLike[str]
-
-Say = Callable[[str], None]
-"""A function that gets progress messages, a line at a time."""
-
-
-def _silent(_: str) -> None:
-    pass
-
-
-@contextmanager
-def only_our_errors() -> Iterator[None]:
-    """Turn an OSError into a StorageError."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(f"{error.filename}: {reason}" if error.filename else reason) from error
-
 
 # ---------------------------------------------------------------- record and replay
 
@@ -70,7 +52,7 @@ def record(
     sync: bool = False,
     below: bool = False,
     force: bool = False,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> "Recording":
     """Record what a guest does to its disk, until the guest ends. Return what was found.
 
@@ -164,7 +146,7 @@ def replay(
     below: bool = False,
     observe: Callable[[str, int], None] | None = None,
     force: bool = False,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> "Verdict":
     """Run a trace on a build of a driver. If anything is wrong, find the culprit and explain the
     damage.
@@ -273,7 +255,8 @@ def hunt(
     profile: str = "default",
     plain: bool = False,
     corpus: Pathlike | None = None,
-    say: Say = _silent,
+    say: Say = silent,
+    watch: "Callable[[State], None]" = lambda state: None,
 ) -> "State":
     """Hunt for bugs in drivers: generate traces and replay them, until the time is up. Return what
     was run and found, which ``folder`` has too.
@@ -287,23 +270,26 @@ def hunt(
     ``plain``: only the default options of each format.
     ``corpus``: the folder of an earlier hunt, whose traces are run first.
     ``say``: gets a line for each fault that is new.
+    ``watch``: is shown the state, a few times a second.
 
     Raises UsageError if an argument is wrong or the folder has something else in it, DriverError
     if no driver can be started, StorageError if our own disk fails or is full.
     """
     from blkbox.hunting.session import HuntOptions
     from blkbox.hunting.session import hunt as run
+    from replay.generate.profiles import parse_profile
 
     for name, number, least in (("--jobs", jobs, 1), ("--ops", ops, 1), ("--seed", seed, 0)):
         if number < least:
             raise UsageError(f"{name} {number}: give a number from {least} on")
+    parse_profile(profile)
     options = HuntOptions(
         drivers=[fspath(driver) for driver in drivers], folder=Path(folder), seconds=time,
         jobs=jobs, seed=seed, ops=ops, profile=profile, plain=plain,
         corpus=None if corpus is None else Path(corpus),
     )  # fmt: skip
     with only_our_errors():
-        return run(options, say)
+        return run(options, say, watch)
 
 
 # ---------------------------------------------------------------- look into a trace or a verdict
@@ -503,7 +489,7 @@ def serve(
     listen: str | None = None,
     allow_remote: bool = False,
     export_name: str = "",
-    say: Say = _silent,
+    say: Say = silent,
 ) -> Iterator["Served"]:
     """Serve the disk as it should have been at a moment, in a thread, while the block runs. The
     block gets what is served: its ``uri``, its ``size`` in bytes, and ``before``: the disk has the

@@ -4,8 +4,8 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blkbox.jobs import Pathlike, only_our_errors
-from tracer.errors import StorageError, UsageError
+from tracer.errors import StorageError, UsageError, only_our_errors
+from tracer.files import Pathlike
 from tracer.text import choice
 
 if TYPE_CHECKING:

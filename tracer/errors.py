@@ -4,6 +4,8 @@ The exit codes suit ``git bisect run``: 0 is good, 1 to 124 bad, 125 skips, and 
 the bisection. Errors of the command itself start at 200, above the shell's 128 + signal number.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -43,6 +45,16 @@ class StorageError(BlkboxError):
     """The host's disk failed or is full. The run ends. Earlier records stay readable."""
 
     exit_code = Exit.STORAGE
+
+
+@contextmanager
+def only_our_errors() -> Iterator[None]:
+    """Turn an OSError into a StorageError that names its file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"{error.filename}: {reason}" if error.filename else reason) from error
 
 
 class Undecidable(BlkboxError):

@@ -14,6 +14,9 @@ from typing import Any
 
 from tracer.errors import StorageError, UsageError
 
+Pathlike = str | os.PathLike[str]
+"""How a caller may name a file."""
+
 PICTURES = (".png", ".svg", ".pdf")
 """The suffixes that a picture's name may have."""
 

@@ -27,6 +27,14 @@ REDRAW_BOARD = 0.5
 SPEED_OVER = 10.0
 """Seconds over which the speed is taken that gives the time left."""
 
+Say = Callable[[str], None]
+"""A function that gets what a job has to say while it works, a line at a time."""
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
 _SHOWN: ContextVar[bool] = ContextVar("shown", default=False)
 
 

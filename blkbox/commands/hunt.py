@@ -64,24 +64,16 @@ def hunt(
 
     Exits with 0 (nothing found), 1 (a driver is bad), 125 (no driver could be run).
     """
+    from blkbox import jobs as api
     from blkbox.hunting.screen import Screen, page
-    from blkbox.hunting.session import HuntOptions
-    from blkbox.hunting.session import hunt as run
-    from replay.generate.profiles import parse_profile
-    from tracer.errors import UsageError
     from tracer.text import parse_duration
 
-    count = jobs if jobs is not None else len(os.sched_getaffinity(0))
-    for name, number, least in (("--jobs", count, 1), ("--ops", ops, 1), ("--seed", seed, 0)):
-        if number < least:
-            raise UsageError(f"{name} {number}: give a number from {least} on")
-    parse_profile(profile)
-    options = HuntOptions(
-        drivers=driver, folder=out, seconds=parse_duration(time), jobs=count, seed=seed, ops=ops,
-        profile=profile, plain=plain, corpus=corpus,
-    )  # fmt: skip
     with Screen() as screen:
-        state = run(options, screen.say, screen.show)
+        state = api.hunt(
+            driver, out, time=parse_duration(time), seed=seed, ops=ops, profile=profile,
+            jobs=jobs if jobs is not None else len(os.sched_getaffinity(0)),
+            plain=plain, corpus=corpus, say=screen.say, watch=screen.show,
+        )  # fmt: skip
     print(json.dumps(asdict(state), indent=2) if as_json else page(state, out))
     return _exit_code(state)
 

@@ -1,21 +1,20 @@
 """The options of a replay, from the arguments of the public API."""
 
 from collections.abc import Callable
-from os import PathLike, fspath
+from os import fspath
 from pathlib import Path
 
 from replay.options import Order, ReplayOptions
 from tracer.driver.driver import MAX_CONNECTIONS
 from tracer.driver.spec import parse_driver
 from tracer.errors import UsageError
+from tracer.files import Pathlike
 from tracer.mirror.scope import Compare, Scope
 from tracer.op import OnConflict, Op
 from tracer.text import choice, parse_errnos
 from tracer.trace.data import TraceWithData
 from tracer.trace.marks import count_upto
 from tracer.verdict import StartKind
-
-Pathlike = str | PathLike[str]
 
 
 def replay_options(

@@ -4,12 +4,10 @@ from os import PathLike
 from pathlib import Path
 
 from tracer.errors import UsageError
-from tracer.files import PAGES, check_new, write_whole
+from tracer.files import PAGES, Pathlike, check_new, write_whole
 from tracer.progress import bar
 from tracer.verdict import Verdict
 from tracer.verdict_file import find_trace, is_verdict, load
-
-Pathlike = str | PathLike[str]
 
 
 def write_report(

@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blkbox.jobs import Pathlike, Say
 from blkbox.matrices.model import LIMIT, Matrix, MatrixOptions
 from blkbox.matrices.running import run_matrix
 from tracer.errors import UsageError
-
-
-def _silent(_: str) -> None:
-    pass
+from tracer.files import Pathlike
+from tracer.progress import Say, silent
 
 
 def matrix(
@@ -28,7 +25,7 @@ def matrix(
     profile: str = "default",
     limit: float = LIMIT,
     force: bool = False,
-    say: Say = _silent,
+    say: Say = silent,
     **replay: Any,
 ) -> Matrix:
     """Run every trace on every build. Return the verdicts of all cells; the folder has them too.

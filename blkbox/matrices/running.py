@@ -24,6 +24,7 @@ from tracer.disk.private import sweep
 from tracer.disk.room import free_room
 from tracer.errors import UsageError
 from tracer.interrupts import Interrupted
+from tracer.progress import Say
 from tracer.text import many
 from tracer.verdict import BAD, Verdict, VerdictKind
 
@@ -38,8 +39,6 @@ TICK = 0.25
 """Seconds between looks at the jobs: what the screen shows is no older."""
 
 Result = Ran | TraceRow | BuildRow
-
-Say = Callable[[str], None]
 
 
 def run_matrix(

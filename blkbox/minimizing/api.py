@@ -1,9 +1,8 @@
 """``blkbox.minimize``: the function of the public API."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
 
 from blkbox.judging.options import check_numbers, replay_options
@@ -13,18 +12,13 @@ from blkbox.minimizing.script import check_scripts, write_scripts
 from blkbox.minimizing.session import MinimizeOptions, earlier, minimize_trace
 from tracer.below.qemu import cuttable
 from tracer.disk.private import PrivateFolder, Use, sweep
-from tracer.errors import StorageError, UsageError
-from tracer.files import check_new
+from tracer.errors import UsageError, only_our_errors
+from tracer.files import Pathlike, check_new
+from tracer.progress import Say, silent
 from tracer.trace.data import TraceWithData
 from tracer.trace.file import SUFFIX
 from tracer.trace.payloads import new_payload_path
 from tracer.verdict import Verdict
-
-Pathlike = str | PathLike[str]
-
-
-def _silent(_: str) -> None:
-    pass
 
 
 def minimize(
@@ -53,8 +47,8 @@ def minimize(
     cache: str | None = None,
     verdict: Verdict | None = None,
     force: bool = False,
-    say: Callable[[str], None] = _silent,
-    watch: Callable[[str], None] = _silent,
+    say: Say = silent,
+    watch: Say = silent,
 ) -> Minimized:
     """Reduce a failing trace to the fewest, smallest ops that still show the fault.
 
@@ -89,32 +83,28 @@ def minimize(
     if power and scripts:
         raise UsageError("a power cut is no request: there is no script for it")
     kinds = check_scripts([Path(script) for script in scripts], force=force)
-    try:
-        with ExitStack() as stack:
-            source = stack.enter_context(TraceWithData(path))
-            if force or earlier(source, target) is None:
-                for new in (target, new_payload_path(target)):
-                    check_new(new, force)
-            if target.absolute() == path.absolute():
-                raise UsageError(f"{target} is the trace itself: name another file with --out")
-            sweep()
-            work = stack.enter_context(PrivateFolder(Use.REPLAY)).path
-            replaying = replay_options(
-                source, work, driver=driver, start=start, depth=depth, conflicts=conflicts,
-                connections=connections, restart_every=restart_every, runs=runs, seed=seed,
-                reopen_with=reopen_with, upto=upto, compare=compare, thorough=thorough,
-                timeout=timeout, allow_errno=allow_errno, force=force,
-            )  # fmt: skip
-            cut = None
-            if power:
-                replaying = replace(replaying, driver=cuttable(replaying.driver, cache))
-                cut = Cut(replaying, cache)
-            made, program = minimize_trace(
-                source, replaying, options, say, watch=watch, verdict=verdict, cut=cut
-            )
-            if program is not None and made.interrupted is None:
-                write_scripts(made, program, replaying, kinds, say)
-            return made
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(f"{error.filename}: {reason}" if error.filename else reason) from error
+    with only_our_errors(), ExitStack() as stack:
+        source = stack.enter_context(TraceWithData(path))
+        if force or earlier(source, target) is None:
+            for new in (target, new_payload_path(target)):
+                check_new(new, force)
+        if target.absolute() == path.absolute():
+            raise UsageError(f"{target} is the trace itself: name another file with --out")
+        sweep()
+        work = stack.enter_context(PrivateFolder(Use.REPLAY)).path
+        replaying = replay_options(
+            source, work, driver=driver, start=start, depth=depth, conflicts=conflicts,
+            connections=connections, restart_every=restart_every, runs=runs, seed=seed,
+            reopen_with=reopen_with, upto=upto, compare=compare, thorough=thorough,
+            timeout=timeout, allow_errno=allow_errno, force=force,
+        )  # fmt: skip
+        cut = None
+        if power:
+            replaying = replace(replaying, driver=cuttable(replaying.driver, cache))
+            cut = Cut(replaying, cache)
+        made, program = minimize_trace(
+            source, replaying, options, say, watch=watch, verdict=verdict, cut=cut
+        )
+        if program is not None and made.interrupted is None:
+            write_scripts(made, program, replaying, kinds, say)
+        return made

@@ -27,6 +27,7 @@ from tracer.errors import BlkboxError
 from tracer.files import whole
 from tracer.interrupts import Interrupted
 from tracer.op import SECTOR
+from tracer.progress import Say, silent
 from tracer.ranges import RangeSet
 from tracer.text import ops as in_ops
 from tracer.trace.data import TraceWithData
@@ -77,17 +78,13 @@ class MinimizeOptions:
     """How sure the test of a candidate must be if the fault does not show in every run."""
 
 
-Say = Callable[[str], None]
-Watch = Callable[[str], None]
-
-
 def minimize_trace(
     source: TraceWithData,
     replaying: ReplayOptions,
     options: MinimizeOptions,
     say: Say,
     *,
-    watch: Watch = lambda line: None,
+    watch: Say = silent,
     verdict: Verdict | None = None,
     cut: Cut | None = None,
 ) -> tuple[Minimized, Program | None]:
@@ -176,7 +173,7 @@ class _Job:
         folder: Path,
         deadline: float,
         say: Say,
-        watch: Watch,
+        watch: Say,
         cut: Cut | None,
     ) -> None:
         self._source = source
