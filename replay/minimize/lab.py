@@ -47,8 +47,6 @@ class Counters:
 
     tests: int = 0
     """Candidates that were tested."""
-    cached: int = 0
-    """Tests that had been done before."""
     runs: int = 0
     """Runs of the driver."""
     ops: int = 0
@@ -68,8 +66,6 @@ class Lab:
     counters: Counters = field(default_factory=Counters)
     others: dict[str, Program] = field(default_factory=dict)
     """The smallest program that showed each other fault."""
-    undecidable: str | None = None
-    """Why the last candidate that could not be run could not."""
     _known: dict[object, bool] = field(default_factory=dict)
 
     def shows(self, candidate: Candidate) -> bool:
@@ -82,7 +78,7 @@ class Lab:
         rest = iter(candidates)
         for tag, candidate in rest:
             group = [(tag, candidate)]
-            if self.odds.rate is None and _ops(candidate) <= SMALL:
+            if self.odds.rate is None and len(candidate) <= SMALL:
                 group += islice(rest, self.jobs - 1)
             for pair, fault in zip(group, self._test([one for _, one in group]), strict=True):
                 if fault:
@@ -110,7 +106,6 @@ class Lab:
             for key, candidate in zip(keys, candidates, strict=True)
             if key not in self._known
         }
-        self.counters.cached += len(keys) - len(new)
         self.counters.tests += len(new)
         if self.odds.rate is None:
             for key, result in zip(new, self._run(list(new.values())), strict=True):
@@ -139,19 +134,14 @@ class Lab:
         for candidate, result in zip(candidates, results, strict=True):
             self.counters.runs += 1
             self.counters.ops += result.ops
-            self.undecidable = result.undecidable or self.undecidable
             for words in result.others:
                 self._keep(words, candidate)
         return results
 
     def _keep(self, words: str, candidate: Candidate) -> None:
         """Keep a program that shows another fault, if it is the smallest so far."""
-        if _ops(candidate) > SMALL:
+        if len(candidate) > SMALL:
             return
-        program = candidate.program() if isinstance(candidate, Part) else candidate
+        program = candidate.program()
         if words not in self.others or program.measure < self.others[words].measure:
             self.others[words] = program
-
-
-def _ops(candidate: Candidate) -> int:
-    return len(candidate) if isinstance(candidate, Part) else len(candidate.steps)

@@ -32,7 +32,7 @@ class Index:
     trace: Trace
     numbers: "array[int]"
     seqs: "array[int]"
-    kinds_: bytes
+    kinds: bytes
     connections: int | None = None
     """Spread the ops of a part over so many connections; None: as recorded."""
 
@@ -76,10 +76,6 @@ class Part:
     def __len__(self) -> int:
         return len(self.kept)
 
-    def kinds(self) -> Iterator[int]:
-        """Yield the kind of each op."""
-        return (self.index.kinds_[at] for at in self.kept)
-
     def program(self) -> Program:
         """Return the part as a program. Raises TraceError."""
         return from_ops(self._ops(), self.size, (restart.seq for restart in self._restarts()))
@@ -104,7 +100,7 @@ class Part:
         Its reads have the digests that they had in the whole. Raises TraceError, StorageError.
         """
         trace, index = self.index.trace, self.index
-        starts = any(kind == Kind.START for kind in self.kinds())
+        starts = any(index.kinds[at] == Kind.START for at in self.kept)
         header = replace(trace.header, start_image="recorded" if starts else "blank", cut={})
         if header.payloads == "full":
             payload_path(path).symlink_to(payload_path(trace.path.absolute()))
@@ -119,11 +115,7 @@ class Part:
                     writer.write(batch)
                     batch = []
                     writer.restart(restarts.pop(0))
-                if index.connections is not None:
-                    batch.append(pack_op(self._placed(trace.op(numbers[kept[seq]]), seq)))
-                    continue
-                record = trace.read(numbers[kept[seq]], 1)
-                batch.append(record[: _SEQ_AT.start] + _SEQ.pack(seq) + record[_SEQ_AT.stop :])
+                batch.append(self._record(seq))
                 if len(batch) >= BATCH:
                     writer.write(batch)
                     batch = []
@@ -131,6 +123,14 @@ class Part:
             writer.close(End(len(self.kept), 0, 0, "minimized"))
         finally:
             writer.abandon()
+
+    def _record(self, seq: int) -> bytes:
+        """Return the record of the op that is number ``seq`` of the part."""
+        trace, number = self.index.trace, self.index.numbers[self.kept[seq]]
+        if self.index.connections is not None:
+            return pack_op(self._placed(trace.op(number), seq))
+        record = trace.read(number, 1)
+        return record[: _SEQ_AT.start] + _SEQ.pack(seq) + record[_SEQ_AT.stop :]
 
     def _restarts(self) -> list[Restart]:
         """Return the restarts between the ops that are kept."""

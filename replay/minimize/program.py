@@ -77,6 +77,13 @@ class Program:
     size: int
     steps: tuple[Step, ...]
 
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def program(self) -> "Program":
+        """Return itself: a part of a trace has such a method too."""
+        return self
+
     @property
     def measure(self) -> tuple[int, ...]:
         """The total order of programs: of two, the one with the smaller measure is simpler.
@@ -99,10 +106,6 @@ class Program:
             sum(step.offset for step in steps),
             self.size,
         )
-
-    def kinds(self) -> Iterator[int]:
-        """Yield the kind of each step."""
-        return (step.kind for step in self.steps)
 
     def with_step(self, at: int, *new: Step) -> "Program":
         """Return it with other steps in place of the one at ``at``."""

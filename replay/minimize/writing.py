@@ -6,26 +6,17 @@ they must return.
 """
 
 import uuid
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from replay.minimize.part import Part
 from replay.minimize.program import Program, Step
 from tracer.digest import digest
 from tracer.disk.file import FileDevice
 from tracer.disk.private import PrivateFolder, Use
 from tracer.disk.raw import make_raw
-from tracer.op import (
-    MUTATING,
-    Buffer,
-    Kind,
-    Leaves,
-    Op,
-    effect,
-)
+from tracer.op import MUTATING, Buffer, Kind, Leaves, Op, TrimRule, effect
 from tracer.trace.data import TraceWithData
 from tracer.trace.header import Header
 from tracer.trace.output import TraceOutput
@@ -47,13 +38,13 @@ def data_of(step: Step, source: TraceWithData) -> Buffer | None:
     return memoryview(recorded)[fill.at : fill.at + step.length]
 
 
-def header_of(source: TraceWithData, made: Program | Part, **facts: Any) -> Header:
+def header_of(source: TraceWithData, program: Program, **facts: Any) -> Header:
     """Return the header of a trace made from ``source``. ``facts`` say how it came about."""
-    starts = any(kind == Kind.START for kind in made.kinds())
+    starts = any(step.kind == Kind.START for step in program.steps)
     return replace(
         source.trace.header,
         id=uuid.uuid4().hex,
-        size=made.size,
+        size=program.size,
         payloads="full",
         start_image="recorded" if starts else "blank",
         cut={},
@@ -66,21 +57,13 @@ def write_program(
     path: Path, program: Program, source: TraceWithData, header: Header | None = None
 ) -> None:
     """Write a program to a new trace. Raises TraceError, StorageError."""
-    header = header or header_of(source, program)
-    with ExitStack() as stack:
-        output = stack.enter_context(TraceOutput(path, header))
-        ops = []
-        for op, data in _ops(program, source):
-            if data is not None:
-                output.store(op, bytes(data))
-            ops.append(op)
-        if any(op.kind == Kind.READ for op in ops):
-            _note_reads(program, source, ops)
+    with TraceOutput(path, header or header_of(source, program)) as output:
         restarts = [
             Restart(seq, step.begin * EVENT - 1, "minimized")
             for seq, step in enumerate(program.steps)
             if step.restart
         ]
+        ops = _stored(program, source, output)
         for op in sorted(ops, key=lambda op: op.completed):
             while restarts and restarts[0].seq <= op.seq:
                 output.restart(restarts.pop(0))
@@ -88,29 +71,37 @@ def write_program(
         output.close(End(len(ops), 0, 2 * len(ops) * EVENT, "minimized"))
 
 
-def _ops(program: Program, source: TraceWithData) -> Iterator[tuple[Op, Buffer | None]]:
-    for seq, step in enumerate(program.steps):
-        op = Op(
-            seq, step.kind, step.flags, step.offset, step.length, step.begin * EVENT + EVENT,
-            step.end * EVENT + EVENT, connection=step.connection,
-        )  # fmt: skip
-        yield op, data_of(step, source)
+def _stored(program: Program, source: TraceWithData, output: TraceOutput) -> list[Op]:
+    """Return the ops of a program, in the order of submission, with what they bring in the payload
+    store. Reads have the digest of what the ops before them leave."""
+    ops = []
+    with ExitStack() as stack:
+        disk: FileDevice | None = None
+        if any(step.kind == Kind.READ for step in program.steps):
+            raw = stack.enter_context(PrivateFolder(Use.REPLAY)).path / "reference.raw"
+            make_raw(raw, program.size)
+            disk = stack.enter_context(FileDevice(raw, durable=False))
+        for seq, step in enumerate(program.steps):
+            op = Op(
+                seq, step.kind, step.flags, step.offset, step.length,
+                step.begin * EVENT + EVENT, step.end * EVENT + EVENT, connection=step.connection,
+            )  # fmt: skip
+            data = data_of(step, source)
+            if data is not None:
+                output.store(op, bytes(data))
+            if disk is not None:
+                _do(op, data, disk, source.trace.header.trim)
+            ops.append(op)
+    return ops
 
 
-def _note_reads(program: Program, source: TraceWithData, ops: list[Op]) -> None:
-    """Give each read the digest of what it must return: what the ops before it leave."""
-    rule = source.trace.header.trim
-    with PrivateFolder(Use.REPLAY) as folder:
-        raw = folder.path / "reference.raw"
-        make_raw(raw, program.size)
-        with FileDevice(raw, durable=False) as device:
-            for op, data in zip(ops, (data_of(step, source) for step in program.steps),
-                                strict=True):  # fmt: skip
-                if op.kind == Kind.READ:
-                    op.digest = digest(device.read(op.offset, op.length))
-                elif op.kind in MUTATING:
-                    leaves = effect(op, rule).leaves
-                    if leaves is Leaves.DATA:
-                        device.execute(Kind.WRITE, 0, op.offset, op.length, data)
-                    elif leaves is Leaves.ZEROES:
-                        device.execute(Kind.TRIM, 0, op.offset, op.length, None)
+def _do(op: Op, data: Buffer | None, disk: FileDevice, rule: TrimRule) -> None:
+    """Do an op on the reference, or note in a read what it returns."""
+    if op.kind == Kind.READ:
+        op.digest = digest(disk.read(op.offset, op.length))
+    elif op.kind in MUTATING:
+        leaves = effect(op, rule).leaves
+        if leaves is Leaves.DATA:
+            disk.execute(Kind.WRITE, 0, op.offset, op.length, data)
+        elif leaves is Leaves.ZEROES:
+            disk.execute(Kind.TRIM, 0, op.offset, op.length, None)

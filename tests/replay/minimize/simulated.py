@@ -4,17 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from replay.minimize.lab import Candidate, Lab, Shown
-from replay.minimize.part import Part
 from replay.minimize.program import Program, Step, groups
 from tests.kit.faulty.disk import Defect, Disk, Reply, Request
 from tracer.op import Kind
 
 DATA = Callable[[Step], bytes]
-
-
-def program_of(candidate: Candidate) -> Program:
-    """A candidate as a program."""
-    return candidate.program() if isinstance(candidate, Part) else candidate
 
 
 def shows_defect(folder: Path, defect: Defect, program: Program, data: DATA) -> bool:
@@ -81,9 +75,6 @@ def lab(shows: Callable[[Candidate], bool], jobs: int = 1) -> Lab:
     """A lab on a predicate."""
 
     def run(candidates: Sequence[Candidate]) -> list[Shown]:
-        return [
-            Shown(shows(one), len(one) if isinstance(one, Part) else len(one.steps))
-            for one in candidates
-        ]
+        return [Shown(shows(one), len(one)) for one in candidates]
 
     return Lab(run, jobs)

@@ -15,7 +15,7 @@ from replay.minimize.writing import data_of
 from tests.kit.faulty.defects import TABLE
 from tests.kit.faulty.disk import Defect
 from tests.kit.faulty.workload import KIB, WORKLOADS, make_trace
-from tests.replay.minimize.simulated import lab, program_of, shows_defect
+from tests.replay.minimize.simulated import lab, shows_defect
 from tracer.op import Flag, Kind
 from tracer.ranges import RangeSet
 from tracer.trace.data import TraceWithData
@@ -43,7 +43,7 @@ def test_every_defect(tmp_path: Path, defect: Defect) -> None:
 
         def shows(candidate: Candidate) -> bool:
             return shows_defect(
-                tmp_path, defect, program_of(candidate),
+                tmp_path, defect, candidate.program(),
                 lambda step: bytes(data_of(step, source) or b""),
             )  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_every_defect(tmp_path: Path, defect: Defect) -> None:
         if len(program.steps) > 1:
             for at in range(len(program.steps)):
                 assert not shows(program.without(at)), "it is not 1-minimal"
-        assert program_of(best[-1]) == program
+        assert best[-1].program() == program
 
 
 def random_program(seed: int, count: int = 60) -> Program:
@@ -75,7 +75,7 @@ def random_program(seed: int, count: int = 60) -> Program:
 
 def shrunk(program: Program, shows: Callable[[Program], bool]) -> Program:
     """What is left of a program."""
-    tested = lab(lambda candidate: shows(program_of(candidate)))
+    tested = lab(lambda candidate: shows(candidate.program()))
     return Shrinker(tested, lambda best: None).polish(program)
 
 
@@ -129,7 +129,7 @@ def test_a_fault_that_shows_now_and_then() -> None:
         kinds = [(step.kind, step.offset) for step in program.steps]
         return all((step.kind, step.offset) in kinds for step in pair) and chance.random() < 0.4
 
-    tested = lab(lambda candidate: shows(program_of(candidate)))
+    tested = lab(lambda candidate: shows(candidate.program()))
     left = Shrinker(tested, lambda best: None).polish(program)
     assert len(left.steps) == 2
     assert tested.odds.rate is not None
