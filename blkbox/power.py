@@ -9,6 +9,7 @@ from tracer.files import Pathlike
 from tracer.text import choice
 
 if TYPE_CHECKING:
+    from blkbox.executors.pool import Job
     from replay.below.found import PowerCut
     from replay.below.inject import Injected
     from replay.below.powercut import CutOptions
@@ -104,20 +105,18 @@ def _in_shares(
     trace: Path, run: "LowerRun", cutting: "CutOptions", work: Path, jobs: int
 ) -> "PowerCut":
     """Judge the states of a run in so many processes."""
-    from blkbox.executors.pool import Processes
+    from blkbox.executors.pool import Processes, run_all
     from replay.below.sharing import judge_share, merged, shares
 
     def died(how: str) -> "PowerCut":
         raise StorageError(f"a process that judged crash states ended: {how}")
 
-    found: list[PowerCut] = []
+    tasks: list[Job[PowerCut]] = [
+        (judge_share, (trace, run, share, work / f"share-{number}"), died)
+        for number, share in enumerate(shares(cutting, jobs))
+    ]
     with Processes["PowerCut"](jobs) as executor:
-        for number, share in enumerate(shares(cutting, jobs)):
-            folder = work / f"share-{number}"
-            executor.submit(judge_share, trace, run, share, folder, died=died)
-        while not executor.idle:
-            found += executor.wait(1.0)
-    return merged(found)
+        return merged(list(run_all(executor, tasks)))
 
 
 def inject(

@@ -17,8 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
@@ -72,6 +72,24 @@ class Executor(Protocol[T]):
 
     def close(self) -> None:
         """End all jobs. A second call does nothing."""
+
+
+Job = tuple[Callable[..., T], tuple[object, ...], Died[T]]
+"""A job: its function, the arguments, and what makes its result if it cannot."""
+
+TICK = 0.25
+"""Seconds between looks at the jobs: what a screen shows is no older."""
+
+
+def run_all(executor: Executor[T], jobs: Iterable[Job[T]]) -> Iterator[T]:
+    """Run jobs, as many at a time as there is room for. Yield their results as they come. Raises
+    what a job raised."""
+    waiting = deque(jobs)
+    while waiting or not executor.idle:
+        while waiting and executor.has_room:
+            function, arguments, died = waiting.popleft()
+            executor.submit(function, *arguments, died=died)
+        yield from executor.wait(TICK)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace as changed
 
-from blkbox.executors.pool import Executor, Processes
+from blkbox.executors.pool import TICK, Executor, Job, Processes, run_all
 from blkbox.matrices import artifacts
 from blkbox.matrices.cell import Ran, Task, lost, run
 from blkbox.matrices.cluster import Cluster
@@ -34,9 +34,6 @@ SAVE_EVERY = 5.0
 RARELY = 50
 """Times as long as such a write takes that there is until the next one: it takes seconds for a
 million cells."""
-
-TICK = 0.25
-"""Seconds between looks at the jobs: what the screen shows is no older."""
 
 Result = Ran | TraceRow | BuildRow
 
@@ -100,26 +97,23 @@ def _surveyed(
     unknown."""
     from tracer.progress import bar
 
-    waiting: list[tuple[Callable[..., Result], object, Callable[[str], Result]]] = [
-        (fingerprint, row.name, partial(_build_died, row)) for row in matrix.builds
+    tasks: list[Job[Result]] = [
+        (fingerprint, (row.name,), partial(_build_died, row)) for row in matrix.builds
     ]
-    waiting += [
-        (survey, row, partial(_trace_died, row)) for row in matrix.traces if row.where is not None
+    tasks += [
+        (survey, (row,), partial(_trace_died, row))
+        for row in matrix.traces
+        if row.where is not None
     ]
     builds: dict[str, BuildRow] = {}
     traces: dict[str, TraceRow] = {}
-    with bar("looking at traces and builds", len(waiting), "traces") as progress:
-        waiting.reverse()
-        while waiting or not executor.idle:
-            while waiting and executor.has_room:
-                function, argument, died = waiting.pop()
-                executor.submit(function, argument, died=died)
-            for result in executor.wait(TICK):
-                progress(1)
-                if isinstance(result, BuildRow):
-                    builds[result.name] = result
-                elif isinstance(result, TraceRow):
-                    traces[result.name] = result
+    with bar("looking at traces and builds", len(tasks), "traces") as progress:
+        for result in run_all(executor, tasks):
+            progress(1)
+            if isinstance(result, BuildRow):
+                builds[result.name] = result
+            elif isinstance(result, TraceRow):
+                traces[result.name] = result
     return [builds[row.name] for row in matrix.builds], traces
 
 
