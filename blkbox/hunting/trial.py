@@ -14,8 +14,9 @@ from blkbox.hunting.variants import Variant, applied
 from blkbox.judging.judge import judge
 from blkbox.judging.report import write_report
 from blkbox.minimizing.result import page
+from blkbox.minimizing.running import MinimizeOptions
 from blkbox.minimizing.script import check_scripts, write_scripts
-from blkbox.minimizing.session import MinimizeOptions, minimize_trace
+from blkbox.minimizing.session import minimize_trace
 from replay.generate.dice import Dice
 from replay.generate.profiles import Profile, parse_profile
 from replay.generate.writing import generate

@@ -8,8 +8,9 @@ from pathlib import Path
 from blkbox.judging.options import check_numbers, replay_options
 from blkbox.minimizing.power import Cut
 from blkbox.minimizing.result import Minimized
+from blkbox.minimizing.running import MinimizeOptions
 from blkbox.minimizing.script import check_scripts, write_scripts
-from blkbox.minimizing.session import MinimizeOptions, earlier, minimize_trace
+from blkbox.minimizing.session import earlier, minimize_trace
 from tracer.below.qemu import cuttable
 from tracer.disk.private import PrivateFolder, Use, sweep
 from tracer.errors import UsageError, only_our_errors

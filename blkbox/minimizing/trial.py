@@ -41,11 +41,6 @@ class Seen:
 class Probe(Protocol):
     """A way to look at a candidate."""
 
-    @property
-    def options(self) -> ReplayOptions:
-        """How candidates are run."""
-        ...
-
     def look(self, trace: Path, last: Stage = Stage.REOPENED) -> Seen:
         """Run a candidate once, up to a stage, and say what it shows. Raises TraceError,
         StorageError, UsageError."""
