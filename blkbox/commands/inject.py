@@ -7,18 +7,21 @@ from typing import Annotated
 
 import typer
 
-from blkbox.commands.options import AsJson
+from blkbox.commands.options import (
+    AsJson,
+    Cache,
+    Depth,
+    DriverOfAFile,
+    Sample,
+    Timeout,
+    TraceToRun,
+    Upto,
+)
 
 
 def inject(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to run.")],
-    driver: Annotated[
-        str,
-        typer.Option(
-            metavar="DRIVER",
-            help="The driver under test: qcow2, raw, ..., FORMAT@DIR, or a .toml file.",
-        ),
-    ],
+    trace: TraceToRun,
+    driver: DriverOfAFile,
     errors: Annotated[
         str, typer.Option(metavar="NAME,...", help="The errors that lower ops fail with.")
     ] = "EIO,ENOSPC",
@@ -28,26 +31,18 @@ def inject(
             metavar="N|all|'every N'", help="Which lower ops fail, one a run [a random sample]."
         ),
     ] = None,
-    cache: Annotated[
-        str | None, typer.Option(metavar="MODE", help="The cache mode of qemu-nbd.")
-    ] = None,
+    cache: Cache = None,
     time: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="How long, like 90s or 10m [60s; with --at no limit]."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Selects the sample.")] = 0,
-    depth: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The most ops in flight [as recorded].")
-    ] = None,
-    upto: Annotated[
-        str | None, typer.Option(metavar="OP|MARK", help="Run up to this op or mark [all].")
-    ] = None,
+    seed: Sample = 0,
+    depth: Depth = None,
+    upto: Upto = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new folder for images of failing runs.")
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="The time limit for an op.")
-    ] = 30.0,
+    timeout: Timeout = 30.0,
     as_json: AsJson = False,
 ) -> int:
     """Make the host's disk fail, and see whether the driver survives it.

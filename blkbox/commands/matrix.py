@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from blkbox.commands.options import AllowErrno, AsJson, CompareOption, Thorough
+from blkbox.commands.options import AllowErrno, AsJson, CompareOption, Thorough, Timeout
 from tracer.mirror.scope import Compare
 
 
@@ -74,9 +74,7 @@ def matrix(
         str | None,
         typer.Option(metavar="TIME", help="The most time that a search may take, like 90s."),
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="S", help="The time limit for an op, in seconds.")
-    ] = 30.0,
+    timeout: Timeout = 30.0,
     limit: Annotated[
         str, typer.Option(metavar="TIME", help="The time limit for a cell, like 30m.")
     ] = "1h",

@@ -9,9 +9,19 @@ from typing import Annotated
 
 import typer
 
-from blkbox.commands.options import AllowErrno, AsJson
+from blkbox.commands.options import (
+    AllowErrno,
+    AsJson,
+    Connections,
+    Force,
+    ReopenWith,
+    ReplayConflicts,
+    Shuffle,
+    Start,
+    Timeout,
+    Upto,
+)
 from tracer import progress
-from tracer.op import OnConflict
 
 
 def minimize(
@@ -56,37 +66,12 @@ def minimize(
         int,
         typer.Option(min=1, metavar="N", help="Runs of the whole trace until the fault shows."),
     ] = 1,
-    start: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|backing|converted|written",
-            help="How the images get the data that the disk starts with, as for trace replay.",
-        ),
-    ] = "auto",
-    conflicts: Annotated[
-        OnConflict | None,
-        typer.Option(help="As for trace replay: send, or hold [as recorded]."),
-    ] = None,
-    connections: Annotated[
-        int | None,
-        typer.Option(
-            help="Spread the ops over so many connections to the driver [as recorded].",
-            metavar="N",
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, metavar="S", help="The order of ops in flight, as for trace replay."),
-    ] = 0,
-    reopen_with: Annotated[
-        str | None,
-        typer.Option(help="Reopen the images with this build, as for trace replay.",
-                     metavar="DRIVER"),
-    ] = None,
-    upto: Annotated[
-        str | None, typer.Option(help="Up to this op, or to this mark [the end].",
-                                 metavar="OP|MARK")
-    ] = None,
+    start: Start = "auto",
+    conflicts: ReplayConflicts = None,
+    connections: Connections = None,
+    seed: Shuffle = 0,
+    reopen_with: ReopenWith = None,
+    upto: Upto = None,
     power: Annotated[
         bool,
         typer.Option(
@@ -98,13 +83,8 @@ def minimize(
         typer.Option(metavar="MODE", help="The cache mode of qemu-nbd, with --power."),
     ] = None,
     allow_errno: AllowErrno = "",
-    timeout: Annotated[
-        float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
-    ] = 30.0,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace existing files, or a server's or device's data."),
-    ] = False,
+    timeout: Timeout = 30.0,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> int:  # fmt: skip
     """Reduce a failing trace to the fewest, smallest ops that still show the fault.

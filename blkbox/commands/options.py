@@ -51,6 +51,84 @@ AllowErrno = Annotated[
     ),
 ]
 
+Start = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|backing|converted|written",
+        help="How the images get the data that the disk starts with: as the driver's backing file, "
+        "converted into the image, or written through the driver. auto: converted if the driver "
+        "can, otherwise written.",
+    ),
+]
+
+ReplayConflicts = Annotated[
+    OnConflict | None,
+    typer.Option(
+        help="Send an op that conflicts with ops in flight at once, or hold it until they are done "
+        "[as recorded]."
+    ),
+]
+
+Connections = Annotated[
+    int | None,
+    typer.Option(
+        help="Spread the ops over so many connections to the driver [as recorded].", metavar="N"
+    ),
+]
+
+Shuffle = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        metavar="S",
+        help="Shuffle ops that were in flight together; 0 keeps the recorded order.",
+    ),
+]
+
+ReopenWith = Annotated[
+    str | None,
+    typer.Option(
+        help="Reopen the images with this build [the build that wrote them].", metavar="DRIVER"
+    ),
+]
+
+Upto = Annotated[
+    str | None,
+    typer.Option(help="Run up to this op, or to this mark [the end].", metavar="OP|MARK"),
+]
+
+Timeout = Annotated[float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")]
+
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace existing files, or a server's or device's data.")
+]
+
+TraceToRun = Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to run.")]
+
+DriverOfAFile = Annotated[
+    str,
+    typer.Option(
+        "--driver",
+        metavar="DRIVER",
+        help="The driver under test: qcow2, raw, ..., FORMAT@DIR, or a .toml file.",
+    ),
+]
+
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODE",
+        help="The cache mode of qemu-nbd: writeback, writethrough, none, directsync, unsafe.",
+    ),
+]
+
+Sample = Annotated[int, typer.Option("--seed", metavar="N", help="Selects the sample.")]
+
+Depth = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="The most ops in flight [as recorded].")
+]
+
 Listen = Annotated[
     str | None,
     typer.Option(help="unix:PATH or tcp:HOST:PORT [a private unix socket]."),

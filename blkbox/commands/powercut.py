@@ -8,25 +8,23 @@ from typing import Annotated
 
 import typer
 
-from blkbox.commands.options import AllowErrno, AsJson
+from blkbox.commands.options import (
+    AllowErrno,
+    AsJson,
+    Cache,
+    Depth,
+    DriverOfAFile,
+    Sample,
+    Timeout,
+    TraceToRun,
+    Upto,
+)
 
 
 def powercut(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="The trace to run.")],
-    driver: Annotated[
-        str,
-        typer.Option(
-            metavar="DRIVER",
-            help="The driver under test: qcow2, raw, ..., FORMAT@DIR, or a .toml file.",
-        ),
-    ],
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODE",
-            help="The cache mode of qemu-nbd: writeback, writethrough, none, directsync, unsafe.",
-        ),
-    ] = None,
+    trace: TraceToRun,
+    driver: DriverOfAFile,
+    cache: Cache = None,
     through: Annotated[
         str,
         typer.Option(metavar="fuse|blklogwrites|auto", help="How the driver's own ops are seen."),
@@ -38,13 +36,9 @@ def powercut(
         str | None,
         typer.Option(metavar="N|all", help="How many crash states to judge [as the time allows]."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Selects the sample.")] = 0,
-    depth: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The most ops in flight [as recorded].")
-    ] = None,
-    upto: Annotated[
-        str | None, typer.Option(metavar="OP|MARK", help="Run up to this op or mark [all].")
-    ] = None,
+    seed: Sample = 0,
+    depth: Depth = None,
+    upto: Upto = None,
     keep: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A new folder for the images of failing states."),
@@ -56,9 +50,7 @@ def powercut(
             help="Also run the rest of the trace on images that have kept all promises.",
         ),
     ] = False,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="The time limit for an op.")
-    ] = 30.0,
+    timeout: Timeout = 30.0,
     allow_errno: AllowErrno = "",
     jobs: Annotated[
         int,

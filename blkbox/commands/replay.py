@@ -5,10 +5,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blkbox.commands.options import AllowErrno, CompareOption, JsonTo, ReportTo, Thorough
+from blkbox.commands.options import (
+    AllowErrno,
+    CompareOption,
+    Connections,
+    Force,
+    JsonTo,
+    ReopenWith,
+    ReplayConflicts,
+    ReportTo,
+    Shuffle,
+    Start,
+    Thorough,
+    Timeout,
+    Upto,
+)
 from tracer import progress
 from tracer.mirror.scope import Compare
-from tracer.op import OnConflict
 
 if TYPE_CHECKING:
     from tracer.verdict import Verdict
@@ -26,32 +39,12 @@ def replay(
     locate: Annotated[
         bool, typer.Option("--locate/--no-locate", help="Find the culprit, if anything is wrong.")
     ] = True,
-    start: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|backing|converted|written",
-            help="How the images get the data that the disk starts with: as the driver's backing "
-            "file, converted into the image, or written through the driver. auto: converted if "
-            "the driver can, otherwise written.",
-        ),
-    ] = "auto",
+    start: Start = "auto",
     depth: Annotated[
         str, typer.Option(help="Ops in flight: as recorded, or at most N.", metavar="recorded|N")
     ] = "recorded",
-    conflicts: Annotated[
-        OnConflict | None,
-        typer.Option(
-            help="Send an op that conflicts with ops in flight at once, or hold it until they are "
-            "done [as recorded]."
-        ),
-    ] = None,
-    connections: Annotated[
-        int | None,
-        typer.Option(
-            help="Spread the ops over so many connections to the driver [as recorded].",
-            metavar="N",
-        ),
-    ] = None,
+    conflicts: ReplayConflicts = None,
+    connections: Connections = None,
     restart_every: Annotated[
         int | None,
         typer.Option(
@@ -68,24 +61,9 @@ def replay(
             "more for a fault that shows only in some runs.",
         ),
     ] = 1,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="S",
-            help="Shuffle ops that were in flight together; 0 keeps the recorded order.",
-        ),
-    ] = 0,
-    reopen_with: Annotated[
-        str | None,
-        typer.Option(
-            help="Reopen the images with this build [the build that wrote them].", metavar="DRIVER"
-        ),
-    ] = None,
-    upto: Annotated[
-        str | None,
-        typer.Option(help="Replay up to this op, or to this mark [the end].", metavar="OP|MARK"),
-    ] = None,
+    seed: Shuffle = 0,
+    reopen_with: ReopenWith = None,
+    upto: Upto = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep every run's images in this new folder.", metavar="DIR")
     ] = None,
@@ -105,9 +83,7 @@ def replay(
         ),
     ] = None,
     allow_errno: AllowErrno = "",
-    timeout: Annotated[
-        float, typer.Option(help="The time limit for an op, in seconds.", metavar="S")
-    ] = 30.0,
+    timeout: Timeout = 30.0,
     below: Annotated[
         bool,
         typer.Option(
@@ -115,10 +91,7 @@ def replay(
             help="Also write what the driver does to its image in one more run, as TRACE.lower.",
         ),
     ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace existing files, or a server's or device's data."),
-    ] = False,
+    force: Force = False,
     minimize: Annotated[
         bool,
         typer.Option(
