@@ -208,7 +208,7 @@ def replay(
             force=force,
         )  # fmt: skip
         if below:
-            from replay.below.writing import write_below
+            from replay.below.kept import write_below
 
             write_below(source, options, force=force)
         return judge(source, options, say)

@@ -30,7 +30,8 @@ def verify(
     if as_json:
         print(json.dumps(asdict(result), indent=2))
     else:
-        print(f"{ops(result.ops)}, {many(result.payloads, 'payload')}, "
+        below = f", {many(result.lower, 'payload')} of lower ops" if result.lower else ""
+        print(f"{ops(result.ops)}, {many(result.payloads, 'payload')}{below}, "
               f"{'closed' if result.closed else 'not closed'}")  # fmt: skip
         for problem in result.problems:
             print(f"problem: {problem}")

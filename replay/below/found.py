@@ -53,6 +53,10 @@ class Lower:
         return f"lower op {self.number}, {self.kind}{where}"
 
 
+RUN = "run.lower"
+"""The lower ops in a folder of kept images."""
+
+
 class Holds(StrEnum):
     """What a damaged sector holds."""
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from replay.below.continuing import goes_wrong
-from replay.below.found import CheckFound, Fault, Later, PowerCut
+from replay.below.found import RUN, CheckFound, Fault, Later, PowerCut
 from replay.below.judge import Judge, Judged
+from replay.below.kept import write_run
 from replay.below.promises import NEVER, Promises
 from replay.below.recorded import LowerRun
 from replay.below.reporting import Reporter, Seen
@@ -25,8 +26,8 @@ from replay.below.states.points import Crash, Points
 from replay.below.states.repair import Check, is_dirty, must_be_right, repaired, repaired_path
 from replay.below.states.sample import batches
 from replay.options import ReplayOptions
+from tracer.below.log_writes import LogReader
 from tracer.below.qemu import THROUGH, cache_of
-from tracer.below.stream import LowerHeader, write_lower
 from tracer.disk import sparse
 from tracer.disk.loop import Loop
 from tracer.interrupts import Interrupted
@@ -89,22 +90,13 @@ def powercut(
     if reason is not None:
         return replace(found, verdict=VerdictKind.FAILED, reason=reason)
     if options.keep is not None and not options.share[0]:
-        keep_run(source, run, options.keep)
+        write_run(source, run, options.keep / RUN)
     with ExitStack() as stack:
         loop = stack.enter_context(Loop())
         opens = opener(run.driver, loop)
         stack.callback(opens.close)
         cutting = _Cutting(source, run, promises, points, opens, loop, options, work, size)
         return cutting.go(found)
-
-
-def keep_run(source: TraceWithData, run: LowerRun, folder: Path) -> None:
-    """Keep what all states are built from: the image before the first op, the log, and the order
-    of events."""
-    for path in (run.start, run.log):
-        sparse.copy(str(path), str(folder / path.name))
-    header = LowerHeader(source.trace.header.id, run.start.stat().st_size, run.driver.describe())
-    write_lower(folder / "run.lower", header, run.events)
 
 
 def _not_judged(run: LowerRun) -> str | None:
@@ -173,8 +165,9 @@ class _Cutting:
         for batch in self._batches():
             detail(f"judging a batch of {many(len(batch), 'state')}")
             with (
+                LogReader(run.log) as log,
                 CrashImage(
-                    run.start, run.log, self.points, self.work, run.driver.suffix
+                    run.start, log.read, self.points, self.work, run.driver.suffix
                 ) as self.image,
                 Judge(self.promises, self.size, self.work, self.loop) as self.judge,
             ):

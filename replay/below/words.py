@@ -1,6 +1,9 @@
 """The result of power cuts in words."""
 
-from replay.below.found import Fault, GuestOp, PowerCut
+import shlex
+from pathlib import Path
+
+from replay.below.found import RUN, Fault, GuestOp, PowerCut
 from tracer.op import sectors
 from tracer.text import many, ops
 from tracer.verdict import VerdictKind
@@ -33,6 +36,8 @@ def words(found: PowerCut) -> str:
         )  # fmt: skip
     if found.faults and found.faults[0].image is None:
         lines.append(("next", "with --keep DIR, images like these stay"))
+    elif found.faults:
+        lines.append(("next", _again(found, found.faults[0])))
     return "\n".join(f"{f'{key}:' if key else '':10} {text}" for key, text in lines)
 
 
@@ -110,6 +115,17 @@ def _fault(fault: Fault, number: int, count: int) -> list[tuple[str, str]]:
     if fault.image is not None:
         lines.append(("image", fault.image))
     return lines
+
+
+def _again(found: PowerCut, fault: Fault) -> str:
+    """Return the command that builds the image of a kept state again."""
+    image = Path(fault.image or "")
+    words = ["trace", "checkout", str(image.parent / RUN), "--state", str(fault.state)]
+    if fault.torn is None:
+        words += ["--missing", ",".join(str(one.number) for one in fault.missing) or "none"]
+    if found.seed:
+        words += ["--seed", str(found.seed)]
+    return shlex.join([*words, "-o", f"again{image.suffix}"])
 
 
 def _op(op: GuestOp) -> str:

@@ -62,6 +62,11 @@ class Joiner:
             else:
                 yield Done(moment.seq, moment.time, moment.error)
 
+    @property
+    def waits_from(self) -> int | None:
+        """Where the first lower op that was not yielded begins in the log; None: there is none."""
+        return self._waiting[0].log_at if self._waiting else None
+
     def rest(self) -> Iterator[Event]:
         """Yield the lower ops after the last moment."""
         while self._waiting:

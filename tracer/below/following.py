@@ -1,22 +1,27 @@
 """Record a driver's lower ops while a guest uses the disk: NAME.lower grows beside the trace.
 
-The driver gets its image through a FUSE file. What that logs is read again and again, and what was
-read takes no room.
+The driver gets its image through a FUSE file. What that logs is read again and again: the bytes go
+to the trace's payload store, and what was read takes no room in the log.
 """
 
 import os
+from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 from tracer.below.clock import Clock
 from tracer.below.events import Event, Joiner
 from tracer.below.log_writes import LogReader
 from tracer.below.mounted import Mounted
-from tracer.below.stream import LowerHeader, pack, pack_header
+from tracer.below.stored import stored, stored_image
+from tracer.below.stream import LowerHeader, Piece, Store, pack, pack_header
 from tracer.closing import Closing
+from tracer.disk import sparse
 from tracer.disk.private import PrivateFolder, Use
 from tracer.errors import StorageError
 from tracer.files import private
+from tracer.trace.payloads import PayloadWriter
 
 BATCH = 1024
 """Moments after which the log is read: it then has a few thousand lower ops at most."""
@@ -30,41 +35,68 @@ class Following(Closing):
 
     def __init__(self, image: Path, lower: Path, header: LowerHeader) -> None:
         self._joiner = Joiner()
+        self._lower = lower
         with ExitStack() as stack:
-            log = stack.enter_context(PrivateFolder(Use.REPLAY)).path / "log"
+            folder = stack.enter_context(PrivateFolder(Use.REPLAY)).path
+            log = folder / "log"
             log.touch()
+            self._store: PayloadWriter | None = None
+            self._start = folder / "start"
             try:
+                if header.store is Store.TRACE:  # the driver changes it before ``begin``
+                    sparse.copy(str(image), str(self._start))
                 self._file = stack.enter_context(open(lower, "wb", 0, opener=private))
                 self._file.write(pack_header(header))
             except OSError as error:
-                raise StorageError(f"cannot write {lower}: {error.strerror}") from error
-            self._lower = lower
+                raise self._failure(error) from error
             self._reader = stack.enter_context(LogReader(log))
             self.path = stack.enter_context(Mounted(image, log)).path
             self.clock = stack.enter_context(Clock(log, image))
             self._stack = stack.pop_all()
+
+    def begin(self, store: PayloadWriter | None) -> None:
+        """Write the image as it was before the first op. From here on, ``store`` takes the bytes.
+        Raises StorageError."""
+        self._store = store
+        if store is None:
+            return
+        try:
+            self._append(stored_image(self._start, store))
+            self._start.unlink()
+        except OSError as error:
+            raise self._failure(error) from error
 
     def turn(self) -> None:
         """Write what has come, if it is worth it. Raises StorageError."""
         if len(self.clock.moments) >= BATCH:
             self._write()
 
-    def close(self) -> None:
-        """Write the rest, and unmount. The driver has stopped. A second call does nothing. Raises
+    def finish(self) -> None:
+        """Write the rest: the driver has stopped, and the payload store is still open. Raises
         StorageError."""
-        with self._stack.pop_all():
-            if not self._file.closed:
-                self._write(last=True)
+        self._write(last=True)
+
+    def close(self) -> None:
+        """Unmount. A second call does nothing."""
+        self._stack.close()
 
     def _write(self, *, last: bool = False) -> None:
-        events: list[Event] = list(self._joiner.more(self.clock.take(), self._reader.more()))
+        events: Iterable[Event] = self._joiner.more(self.clock.take(), self._reader.more())
         if last:
-            events += self._joiner.rest()
-        packed = b"".join(map(pack, events))
+            events = chain(events, self._joiner.rest())
+        if self._store is not None:
+            events = stored(events, self._reader, self._store)
         try:
-            written = 0
-            while written < len(packed):
-                written += os.write(self._file.fileno(), memoryview(packed)[written:])
-            self._reader.forget()
+            self._append(events)
+            self._reader.forget(self._joiner.waits_from)
         except OSError as error:
-            raise StorageError(f"cannot write {self._lower}: {error.strerror}") from error
+            raise self._failure(error) from error
+
+    def _append(self, events: Iterable[Event | Piece]) -> None:
+        packed = b"".join(map(pack, events))
+        written = 0
+        while written < len(packed):
+            written += os.write(self._file.fileno(), memoryview(packed)[written:])
+
+    def _failure(self, error: OSError) -> StorageError:
+        return StorageError(f"cannot write {self._lower}: {error.strerror}")

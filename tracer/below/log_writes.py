@@ -88,10 +88,15 @@ class LogReader(Closing):
                 yield self._op(kind, offset, length, end, fua=fua, key=key)
             self._at = end
 
-    def forget(self) -> None:
-        """Free the room of what was read."""
-        if self._at > SECTOR:
-            sparse.punch(self._fd, SECTOR, self._at - SECTOR)
+    def forget(self, before: int | None = None) -> None:
+        """Free the room of what was read, or of what lies before that byte of the log."""
+        end = self._at if before is None else before
+        if end > SECTOR:
+            sparse.punch(self._fd, SECTOR, end - SECTOR)
+
+    def read(self, op: LowerOp, start: int, end: int) -> bytes:
+        """Return the bytes ``[start, end)`` of the file that an op wrote."""
+        return os.pread(self._fd, end - start, op.data_at + start - op.offset)
 
     def close(self) -> None:
         """Close the log. A second call does nothing."""

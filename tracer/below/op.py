@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from tracer.op import ZERO_DIGEST
+from tracer.op import NO_PAYLOAD, ZERO_DIGEST
 from tracer.text import many
 
 
@@ -28,8 +28,9 @@ class LowerOp:
     """One operation on the image file.
 
     ``offset`` and ``length`` are bytes of the file; a TRUNCATE's ``length`` is the file's new size.
-    ``digest`` covers what was written. ``error`` is an errno value, 0 for success. Its data is in
-    the log, in front of byte ``log_end``; an op read back from a NAME.lower has none.
+    ``digest`` covers what was written. ``error`` is an errno value, 0 for success. While a run
+    goes on, its data is in the log, in front of byte ``log_end``. In a NAME.lower, ``payload`` is
+    its position in the payload store; NO_PAYLOAD: it wrote zeroes or nothing, or was not stored.
     """
 
     number: int
@@ -41,6 +42,7 @@ class LowerOp:
     error: int = 0
     log_at: int = 0
     log_end: int = 0
+    payload: int = NO_PAYLOAD
 
     @property
     def end(self) -> int:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tracer.below.following import Following
-from tracer.below.stream import LowerHeader, lower_path
+from tracer.below.stream import LowerHeader, Store, lower_path
 from tracer.digest import is_zero
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
@@ -87,7 +87,8 @@ class NewTrace:
         options = self._options
         if not options.driver.owns_image:
             raise UsageError(f"--below: {options.driver.name} has no image file of ours")
-        header = LowerHeader(self._id, image.stat().st_size, options.driver.describe())
+        store = Store.TRACE if options.payloads is Payloads.FULL else Store.NONE
+        header = LowerHeader(self._id, image.stat().st_size, options.driver.describe(), store)
         path = lower_path(options.trace)
         if not path.exists():
             self._undo.callback(path.unlink, missing_ok=True)

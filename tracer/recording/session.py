@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tracer.below.following import Following
+from tracer.below.stream import lower_path
 from tracer.disk import private
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
@@ -98,6 +100,8 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
             export_name=options.export_name, following=following,
         )  # fmt: skip
         record_start(recorder, reference, start)
+        if following is not None:
+            following.begin(output.payloads)
         signals = stack.enter_context(Signals(loop)) if options.handle_signals else None
         ending = Ending(
             loop=loop, served=served, recorder=recorder, comparison=comparison, say=say,
@@ -112,7 +116,7 @@ def record(options: RecordOptions, say: Callable[[str], None]) -> Recording:
 
         session = _Session(
             options=options, loop=loop, recorder=recorder, output=output, say=say, signals=signals,
-            begin=begin, made=images.made, ending=ending,
+            begin=begin, made=images.made, ending=ending, following=following,
         )  # fmt: skip
         return session.run()
 
@@ -136,6 +140,7 @@ class _Session:
     made: list[Path]
     """The images that were made for it."""
     ending: Ending
+    following: Following | None
     guest: GuestCommand | None = None
     row: StatusRow = field(default_factory=StatusRow)
     rates: Rates = field(default_factory=lambda: Rates(0, 0))
@@ -249,6 +254,11 @@ class _Session:
             how = "recorded"
         duration = time.monotonic_ns() - recorder.started
         try:
+            if self.following is not None:
+                self.following.finish()
+        except BlkboxError as error:
+            failure = failure or error
+        try:
             self.output.close(End(recorder.seq, recorder.mismatches, duration, how))
         except BlkboxError as error:
             failure = failure or error
@@ -269,7 +279,8 @@ class _Session:
     def _made(self) -> list[Path]:
         """Return the files that the recording made."""
         store = [payload_path(self.options.trace)] if self.output.payloads is not None else []
-        return [self.options.trace, *store, *self.made]
+        lower = [lower_path(self.options.trace)] if self.options.below else []
+        return [self.options.trace, *store, *lower, *self.made]
 
     def _summary(self) -> Recording:
         recorder, options, ending = self.recorder, self.options, self.ending

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import zstandard
 
+from tracer.below.stored import shared
 from tracer.digest import digest
 from tracer.errors import StorageError, TraceError, UsageError
 from tracer.files import PRIVATE
@@ -166,6 +167,8 @@ def _payloads(source: TraceWithData) -> list[tuple[int, int, bytes]]:
             if record.digest == ZERO_DIGEST or not record.length:
                 continue
             found[record.payload] = record.length, record.digest
+    for lower in shared(source.trace.path, source.trace.header.id):
+        found[lower.payload] = lower.length, lower.digest
     return [(position, *found[position]) for position in sorted(found)]
 
 

@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracer.below.stored import StoredRun
+from tracer.below.stream import Store, lower_path, read_lower
 from tracer.digest import digest
 from tracer.errors import TraceError
 from tracer.op import CARRIES_DATA, MUTATING, NO_PAYLOAD, ZERO_DIGEST, Op
@@ -32,6 +34,9 @@ class Verification:
     damaged: int = 0
     settles: int = 0
     unlike: int = 0
+    lower: int = 0
+    """Payloads of lower ops, and pieces of the image before them, that were checked; they are not
+    among ``payloads``."""
     closed: bool = False
     problems: list[str] = field(default_factory=list)
     ok: bool = True
@@ -57,7 +62,29 @@ def verify(path: Path) -> Verification:
             except TraceError as error:
                 result.add(str(error))
         _verify(trace, reader, result)
+        _check_lower(path, trace.header.id, result)
     return result
+
+
+def _check_lower(path: Path, trace_id: str, result: Verification) -> None:
+    """Check the lower ops beside the trace, if there are any with data."""
+    lower = lower_path(path)
+    if not lower.exists():
+        return
+    try:
+        header, _ = read_lower(lower)
+        if header.trace != trace_id or header.store is Store.NONE:
+            return
+        with StoredRun(lower) as run:
+            problems = list(run.check())
+    except TraceError as error:
+        result.add(str(error))
+        return
+    result.lower = len(problems)
+    wrong = [problem for problem in problems if problem is not None]
+    if wrong:
+        result.add(f"{many(len(wrong), 'payload')} of lower ops missing or damaged; the first: "
+                   f"{wrong[0]}")  # fmt: skip
 
 
 def _verify(trace: Trace, reader: Reader | None, result: Verification) -> None:

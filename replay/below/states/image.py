@@ -1,11 +1,11 @@
-"""The image file as it is after a power cut, built from the lower ops' log.
+"""The image file as it is after a power cut, built from the lower ops.
 
 Two files go forward together: ``durable`` has what a completed flush covers, ``path`` the state.
 To get from one state to the next, only what the missing ops of both wrote is written again.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -23,18 +23,25 @@ GRAIN = 4096
 PIECE = 1 << 20
 """Bytes that are copied at a time."""
 
+DataOf = Callable[[LowerOp, int, int], bytes]
+
 DISK_END = 1 << 62
 """An end behind all images: a truncation changes all that comes after it."""
 
 
 class CrashImage(Closing):
-    """Builds crash states in a file, in ascending order of their points. Raises OSError.
+    """Builds crash states in a file, in ascending order of their points. Raises OSError, and what
+    ``data`` raises.
 
-    ``start`` is the image before the first lower op, ``folder`` gets two files of its size.
+    ``start`` is the image before the first lower op. ``data`` returns the bytes ``[start, end)`` of
+    the file that a lower op wrote. ``folder`` gets two files of the image's size.
     """
 
-    def __init__(self, start: Path, log: Path, points: Points, folder: Path, suffix: str) -> None:
+    def __init__(
+        self, start: Path, data: DataOf, points: Points, folder: Path, suffix: str
+    ) -> None:
         self._points = points
+        self._data = data
         self.path = folder / f"state.{suffix}"
         durable = folder / f"durable.{suffix}"
         for path in (self.path, durable):
@@ -42,7 +49,6 @@ class CrashImage(Closing):
             sparse.copy(str(start), str(path))
         self._durable = _File(durable)
         self._state = _File(self.path)
-        self._log = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
         self._crash = Crash(0)
         self._digests: dict[int, int] = {}
         self._digest = 0
@@ -71,11 +77,8 @@ class CrashImage(Closing):
 
     def close(self) -> None:
         """Close the files. A second call does nothing."""
-        if self._log >= 0:
-            os.close(self._log)
-            self._log = -1
-            self._durable.close()
-            self._state.close()
+        self._durable.close()
+        self._state.close()
 
     def _touched(self, crash: Crash) -> RangeSet:
         """Return the bytes in which a state differs from the one that has all ops."""
@@ -130,8 +133,7 @@ class CrashImage(Closing):
         pieces = where.within(op.offset, end) if where is not None else iter([(op.offset, end)])
         for first, last in pieces:
             if op.kind is LowerKind.WRITE:
-                file.write(first, os.pread(self._log, last - first,
-                                           op.data_at + first - op.offset))  # fmt: skip
+                file.write(first, self._data(op, first, last))
             else:
                 file.zero(first, min(last, file.size))
 
@@ -185,7 +187,9 @@ class _File:
         self.size = os.fstat(self.fd).st_size
 
     def close(self) -> None:
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def resize(self, size: int) -> None:
         if size != self.size:

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
+from replay.below.states.image import lower_ops
 from replay.below.states.points import Crash, Points
 from tests.kit.command import finish, trace
 from tests.kit.drivers import NBDKIT, toml
 from tests.kit.peers import background, need, need_fuse
 from tests.kit.powercuts import FLUSH, KIB, Request, serial
 from tests.replay.below.states.test_image import naive
-from tracer.below.log_writes import entries
-from tracer.below.op import LowerKind, LowerOp
-from tracer.below.stream import read_lower
+from tracer.below.stored import StoredRun
 from tracer.op import Flag, Kind
 
 pytestmark = pytest.mark.slow
@@ -189,22 +188,32 @@ def test_a_kept_state_is_what_its_lower_ops_make(tmp_path: Path) -> None:
     found = cut(tmp_path, "--driver", "qcow2", "--states", "all", "--keep", "kept", expect=1)
     (fault,) = found["faults"]
     kept = tmp_path / "kept"
-    lower = [event for event in read_lower(kept / "run.lower")[1] if isinstance(event, LowerOp)]
-    logged = iter(entries(kept / "log"))
-    whole = []
-    for op in lower:
-        if op.kind is LowerKind.TRUNCATE:
-            whole.append(op)
-            continue
-        found_op = next(logged)
-        assert (found_op.kind, found_op.offset, found_op.digest) == (op.kind, op.offset, op.digest)
-        whole.append(found_op)
     missing = frozenset(one["number"] for one in fault["missing"])
-    crash = Crash(fault["point"], missing, fault["torn"])
-    held = naive(
-        (kept / "start.qcow2").read_bytes(), (kept / "log").read_bytes(), Points(whole), crash
-    )
+    with StoredRun(kept / "run.lower") as run:
+        run.write_start(tmp_path / "start")
+        points = Points(lower_ops(run.events))
+        crash = Crash(fault["point"], missing, fault["torn"])
+        held = naive((tmp_path / "start").read_bytes(), run.read, points, crash)
     assert (tmp_path / fault["image"]).read_bytes() == held
+    names = ",".join(map(str, missing)) or "none"
+    state = ("--state", str(fault["state"]), "--missing", names)
+    done = trace("checkout", "kept/run.lower", *state, "-o", "again.qcow2", cwd=tmp_path)
+    assert f"state:   {fault['state']}: {fault['point']} lower ops issued" in done.stdout
+    assert (tmp_path / "again.qcow2").read_bytes() == held
+
+
+def test_each_kept_state_is_built_again_by_its_number(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", WRITES)
+    arguments = ("--driver", "qcow2", "--cache", "unsafe", "--states", "all", "--seed", "3")
+    cut(tmp_path, *arguments, "--keep", "kept", expect=1)
+    images = [path for path in (tmp_path / "kept").glob("state-*") if "shrunk" not in path.name]
+    assert len(images) > 3
+    for path in images:
+        state = ("--state", path.stem.removeprefix("state-"), "--seed", "3")
+        again = ("-o", f"again-{path.name}")
+        trace("checkout", "kept/run.lower", *state, *again, cwd=tmp_path)
+        assert (tmp_path / again[1]).read_bytes() == path.read_bytes()
 
 
 def test_the_result_in_words(tmp_path: Path) -> None:

@@ -7,12 +7,21 @@ import pytest
 from tracer.below.clock import Clock, Moment
 from tracer.below.events import Done, Event, Sent, joined
 from tracer.below.op import LowerKind, LowerOp
-from tracer.below.stream import LowerHeader, lower_path, pack, read_lower, write_lower
+from tracer.below.stream import (
+    LowerHeader,
+    Piece,
+    Store,
+    lower_path,
+    pack,
+    read_all,
+    read_lower,
+    write_lower,
+)
 from tracer.errors import TraceError
 
 EVENTS: list[Event] = [
     Sent(0, 5),
-    LowerOp(0, LowerKind.WRITE, 512, 1024, digest=b"d" * 16),
+    LowerOp(0, LowerKind.WRITE, 512, 1024, digest=b"d" * 16, payload=7),
     Sent(1, 6),
     LowerOp(1, LowerKind.FLUSH, 0, 0),
     LowerOp(2, LowerKind.TRUNCATE, 0, 1 << 20),
@@ -75,10 +84,14 @@ def test_the_clock_reads_both_sizes(tmp_path: Path) -> None:
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
     path = lower_path(tmp_path / "one.trace")
     assert path == tmp_path / "one.lower"
-    header = LowerHeader("ab", 4096, {"name": "qcow2"})
+    header = LowerHeader("ab", 4096, {"name": "qcow2"}, Store.OWN)
     write_lower(path, header, EVENTS)
     found, events = read_lower(path)
     assert (found, list(events)) == (header, EVENTS)
+    pieces = [Piece(0, 512, b"e" * 16, 0), Piece(4096, 1 << 20, b"f" * 16, 512)]
+    write_lower(path, header, [*pieces, *EVENTS])
+    assert list(read_lower(path)[1]) == EVENTS
+    assert list(read_all(path)[1]) == [*pieces, *EVENTS]
 
 
 def test_any_prefix_reads_back(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from replay.below.states.image import CrashImage
+from replay.below.states.image import CrashImage, DataOf
 from replay.below.states.points import Crash, Points
 from tracer.below.op import LowerKind, LowerOp
 from tracer.op import SECTOR
@@ -13,7 +13,11 @@ from tracer.op import SECTOR
 K = LowerKind
 
 
-def naive(start: bytes, log: bytes, points: Points, crash: Crash) -> bytes:
+def data_in(log: bytes) -> DataOf:
+    return lambda op, start, end: log[op.data_at :][start - op.offset : end - op.offset]
+
+
+def naive(start: bytes, data_of: DataOf, points: Points, crash: Crash) -> bytes:
     """The image of a state, from nothing."""
     held = bytearray(start)
     for number, op in enumerate(points.ops[: crash.point]):
@@ -27,7 +31,7 @@ def naive(start: bytes, log: bytes, points: Points, crash: Crash) -> bytes:
             held[op.offset : end] = bytes(max(0, end - op.offset))
         elif op.kind in (K.WRITE, K.ZERO):
             held = held.ljust(end, b"\0")
-            data = log[op.data_at : op.log_end] if op.kind is K.WRITE else bytes(op.length)
+            data = data_of(op, op.offset, op.end) if op.kind is K.WRITE else bytes(op.length)
             held[op.offset : end] = data[: end - op.offset]
     return bytes(held)
 
@@ -56,25 +60,23 @@ def test_each_state_is_what_its_ops_make(tmp_path: Path, seed: int) -> None:
     ops, log = random_ops(chance, 40)
     start = chance.randbytes(16 * SECTOR) + bytes(20 * SECTOR)
     (tmp_path / "start").write_bytes(start)
-    (tmp_path / "log").write_bytes(log)
     points = Points(ops, seed)
     numbers = sorted(chance.sample(range(points.states), min(300, points.states)))
     digests: dict[bytes, bytes] = {}
-    with CrashImage(tmp_path / "start", tmp_path / "log", points, tmp_path, "raw") as image:
+    with CrashImage(tmp_path / "start", data_in(log), points, tmp_path, "raw") as image:
         for number in numbers:
             crash = points.state(number)
             digest = image.build(crash)
             held = image.path.read_bytes()
-            assert held == naive(start, log, points, crash), crash
+            assert held == naive(start, data_in(log), points, crash), crash
             assert digests.setdefault(digest, held) == held
     assert len(set(digests.values())) == len(digests)
 
 
 def test_states_go_forward(tmp_path: Path) -> None:
     (tmp_path / "start").write_bytes(bytes(SECTOR))
-    (tmp_path / "log").write_bytes(bytes(SECTOR))
     points = Points([LowerOp(0, K.FLUSH, 0, 0)])
-    with CrashImage(tmp_path / "start", tmp_path / "log", points, tmp_path, "raw") as image:
+    with CrashImage(tmp_path / "start", data_in(b""), points, tmp_path, "raw") as image:
         image.build(Crash(1))
         with pytest.raises(ValueError, match="ascending"):
             image.build(Crash(0))
