@@ -86,5 +86,5 @@ class Joiner:
             yield self._numbered(op)
 
     def _numbered(self, op: LowerOp) -> LowerOp:
-        self._number += 1
-        return replace(op, number=self._number - 1)
+        number, self._number = self._number, self._number + 1
+        return op if op.number == number else replace(op, number=number)
