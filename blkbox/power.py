@@ -126,6 +126,7 @@ def inject(
     errors: str = "EIO,ENOSPC",
     at: int | str | None = None,
     cache: str | None = None,
+    through: str = "auto",
     time: float | None = 60.0,
     seed: int = 0,
     depth: int | None = None,
@@ -139,15 +140,18 @@ def inject(
     ``errors``: the errors that lower ops fail with. ENOSPC lasts until something is freed.
     ``at``: the lower op that fails: a number, ``"all"`` for all in turn, ``"every N"`` for every
     N-th; None: a random sample of all, as the time allows.
+    ``through``: what makes lower ops fail: a ``fuse`` file, QEMU's ``blkdebug``, or ``auto``: a
+    FUSE file if that can be used here (docs/powercut.md has the difference).
     ``time``: the seconds that this may take; None: no limit.
     ``seed``: selects the sample.
     ``driver``, ``cache``, ``depth``, ``upto``, ``timeout``: as for ``powercut``.
     ``keep``: a new folder that gets the images of failing runs.
 
-    Needs FUSE. Raises as ``powercut``.
+    Raises as ``powercut``.
     """
     from dataclasses import replace
 
+    from replay.below.attempt import Through, best
     from replay.below.inject import InjectOptions, parse_at
     from replay.below.inject import inject as fail
     from replay.options import Order, ReplayOptions
@@ -167,6 +171,8 @@ def inject(
         raise UsageError(f"{build.name}: its image is not a file of ours, so nothing goes below it")
     wanted = InjectOptions(
         errors=tuple(sorted(parse_errnos(errors))), seconds=time, seed=seed, cache=cache,
+        through=best() if through == "auto" else choice(Through, through, "auto",
+                                                        name="--through "),
     )  # fmt: skip
     if not wanted.errors:
         raise UsageError("--errors names no error")

@@ -32,6 +32,9 @@ def inject(
         ),
     ] = None,
     cache: Cache = None,
+    through: Annotated[
+        str, typer.Option(metavar="fuse|blkdebug|auto", help="What makes lower ops fail.")
+    ] = "auto",
     time: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="How long, like 90s or 10m [60s; with --at no limit]."),
@@ -52,7 +55,7 @@ def inject(
 
     Example: trace inject install.trace --driver qcow2 --errors EIO --at "every 10"
 
-    Exits with 0 (it survives), 1 (it does not), 125 (undecidable). Needs FUSE.
+    Exits with 0 (it survives), 1 (it does not), 125 (undecidable).
     """
     from blkbox import power
     from replay.below.inject import words
@@ -60,8 +63,8 @@ def inject(
 
     limit = parse_duration(time) if time is not None else None if at is not None else 60.0
     found = power.inject(
-        trace, driver=driver, errors=errors, at=at, cache=cache, time=limit, seed=seed,
-        depth=depth, upto=upto, timeout=timeout, keep=keep,
+        trace, driver=driver, errors=errors, at=at, cache=cache, through=through, time=limit,
+        seed=seed, depth=depth, upto=upto, timeout=timeout, keep=keep,
     )  # fmt: skip
     print(
         json.dumps({"schema": 1, **asdict(found)}, indent=2, default=str)

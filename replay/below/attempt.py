@@ -1,10 +1,13 @@
 """Run a trace while one lower op fails, and judge what the driver makes of it."""
 
 import errno
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
+from replay.below.states.repair import is_dirty, repaired
 from replay.options import AS_RECORDED, ReplayOptions
 from replay.outcome import Outcome
 from replay.player import Player, PlayOptions, Sides
@@ -13,17 +16,20 @@ from replay.run import Run
 from replay.stages import Ending
 from replay.start import Start
 from replay.symptom import Symptom, symptoms
+from tracer.below.blkdebug import failing, rules
 from tracer.below.clock import Clock
 from tracer.below.events import Done, Event, Sent, joined
 from tracer.below.log_writes import entries
-from tracer.below.mounted import Mounted
+from tracer.below.mounted import Mounted, missing
 from tracer.below.op import LowerKind, LowerOp
 from tracer.below.qemu import cached
 from tracer.candidates.durable import broken_promises
 from tracer.candidates.evidence import Evidence
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
+from tracer.driver.driver import Driver
 from tracer.driver.served import Served
+from tracer.errors import DriverError
 from tracer.mirror.comparison import Comparison
 from tracer.trace.data import TraceWithData
 from tracer.verdict import VerdictKind
@@ -31,6 +37,20 @@ from tracer.verdict import VerdictKind
 ALLOWED = frozenset({errno.EIO, errno.ENOSPC, errno.EINVAL})
 """What a guest's op may fail with while a lower op does. NBD passes on the first two; QEMU's vmdk
 makes the last of any."""
+
+
+class Through(StrEnum):
+    """What makes lower ops fail."""
+
+    FUSE = "fuse"
+    """A FUSE file: any driver that takes a file. It knows which op failed."""
+    BLKDEBUG = "blkdebug"
+    """QEMU's own: its formats alone, and no privileges. An error is over with one op."""
+
+
+def best() -> Through:
+    """Return what makes lower ops fail best here."""
+    return Through.FUSE if missing() is None else Through.BLKDEBUG
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +68,29 @@ class Attempt:
     verdict: VerdictKind = VerdictKind.CLEAN
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Which lower op fails, with which errno. ``ops`` are those of a run in which none does."""
+
+    number: int
+    error: int
+    ops: Sequence[LowerOp]
+
+
 def attempt(
     source: TraceWithData,
     start: Start,
     options: ReplayOptions,
-    fails: tuple[int, int] | None,
+    fails: Failure | None,
     cache: str | None,
-) -> tuple[Attempt, int]:
-    """Run a trace with ``fails`` (the number of a lower op, and an errno). Return what that showed,
-    and how many lower ops there were until the last op of the trace was done.
+    through: Through,
+) -> tuple[Attempt, list[LowerOp]]:
+    """Run a trace while a lower op fails. Return what that showed, and the lower ops until the last
+    op of the trace was done.
 
     The guest's op may fail; then its range holds old or new data. All else must hold, and nothing
     may fail once the cause is gone. Raises as ``replay.runner.Runner.run``.
-    """  # fmt: skip
+    """
     driver, size = start.driver, source.trace.header.size
     raw, image = options.work / "inject.raw", options.work / f"inject.{driver.suffix}"
     log = options.work / "inject.log"
@@ -80,18 +110,37 @@ def attempt(
         loop = stack.enter_context(Loop())
         clock = stack.enter_context(Clock(log, image))
         reference = stack.enter_context(FileDevice(raw, durable=False))
-        mounted = stack.enter_context(Mounted(image, log, fails))
-        served = stack.enter_context(Served(cached(driver, cache), loop, mounted.path, size))
+        shown, calm, serving = image, _nothing, cached(driver, cache)
+        if through is Through.FUSE:
+            pair = (fails.number, fails.error) if fails is not None else None
+            mounted = stack.enter_context(Mounted(image, log, pair))
+            shown, calm = mounted.path, mounted.calm
+        else:
+            rules_file = options.work / "inject.rules"
+            rules_file.write_text(
+                rules(fails.ops, fails.number, fails.error) if fails is not None else ""
+            )
+            serving = failing(driver, log, rules_file, cache)
+        try:
+            served = stack.enter_context(Served(serving, loop, shown, size))
+        except DriverError:
+            if fails is None or fails.number >= len(fails.ops):
+                raise
+            calm()
+            return _not_started(driver, loop, image, fails), []
         sides = Sides(
             loop, reference, served.running.device, Comparison(source.trace.header.trim), served,
             clock,
         )  # fmt: skip
         outcome = Player(source, sides, play).play()
-        mounted.calm()
+        calm()
         events = list(joined(clock.moments, entries(log)))
+        done = [event for event in events if isinstance(event, LowerOp)]
+        if through is Through.BLKDEBUG and fails is not None:
+            events = _with_failure(events, fails)
         ending = Ending(
             Run("inject", AS_RECORDED, upto), source, options, sides, served.running,
-            mounted.path, start, volatile=False,
+            shown, start, volatile=False,
         )  # fmt: skip
         outcome = ending.finish(outcome)
     found = [one for one in symptoms(outcome, upto) if not _allowed(one, outcome, source, upto)]
@@ -99,8 +148,53 @@ def attempt(
     verdict = VerdictKind.CLEAN
     if reason is not None:
         verdict = found[0].verdict if found else VerdictKind.FAILED
-    shown = replace(_attempt(events), reason=reason, verdict=verdict)
-    return shown, sum(isinstance(event, LowerOp) for event in events)
+    return replace(_attempt(events), reason=reason, verdict=verdict), done
+
+
+def _not_started(driver: Driver, loop: Loop, image: Path, fails: Failure) -> Attempt:
+    """Judge a driver that does not start while its disk fails: it must do so later, if need be
+    after the repair that its format prescribes."""
+    failed = replace(fails.ops[fails.number], error=fails.error)
+    if is_dirty(image):
+        image = repaired(driver, image) or image
+    try:
+        with driver.start(loop, image, None) as running:
+            running.stop()
+    except DriverError as error:
+        reason = f"it did not start then, and does not later: {error.log.strip() or error}"
+        return Attempt(failed, (), (), reason, VerdictKind.FAILED)
+    return Attempt(failed, (), (), None)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _with_failure(events: list[Event], fails: Failure) -> list[Event]:
+    """Return the events with the lower op that failed, which blkdebug's log does not have: right
+    before the first op of the guest that failed, or where that lower op came in the run without a
+    failure. If all is as in that run, none failed."""
+    done = [event for event in events if isinstance(event, LowerOp)]
+    refused = next(
+        (at for at, one in enumerate(events) if isinstance(one, Done) and one.error in ALLOWED),
+        None,
+    )
+    number = fails.number
+    if number >= len(fails.ops):
+        return events
+    meant = fails.ops[number]
+    as_before = len(done) > number and done[number].describe() == meant.describe()
+    if refused is None and as_before:
+        return events
+    if refused is None:
+        passed = [at for at, one in enumerate(events) if isinstance(one, LowerOp)][:number]
+        later = passed[-1] + 1 if passed else 0
+        refused = next(
+            (at for at, one in enumerate(events) if at >= later and not isinstance(one, Sent)),
+            len(events),
+        )
+    failed = replace(meant, error=fails.error)
+    return [*events[:refused], failed, *events[refused:]]
 
 
 def _attempt(events: list[Event]) -> Attempt:

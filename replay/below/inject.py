@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from replay.below.attempt import Attempt, attempt, image_of
+from replay.below.attempt import Attempt, Failure, Through, attempt, image_of
 from replay.below.found import Lower
 from replay.options import ReplayOptions
 from replay.start import plan
@@ -36,6 +36,7 @@ class InjectOptions:
     seconds: float | None = 60.0
     seed: int = 0
     cache: str | None = None
+    through: Through = Through.FUSE
     keep: Path | None = None
     """A folder for the images of failing runs."""
 
@@ -81,6 +82,8 @@ class Injected:
     driver: str
     cache: str
     reason: str | None
+    through: str = Through.FUSE
+    """What made lower ops fail."""
     lower: int = 0
     """Lower ops of a run in which nothing fails."""
     runs: int = 0
@@ -98,29 +101,32 @@ class Injected:
 def inject(source: TraceWithData, options: ReplayOptions, wanted: InjectOptions) -> Injected:
     """Run a trace once without a failure, and then once for each lower op and error.
 
-    Raises as ``replay.runner.Runner.run``, and DriverError if there is no FUSE here.
+    Raises as ``replay.runner.Runner.run``, DriverError if FUSE is wanted and not here, UsageError
+    if blkdebug cannot be put below the driver.
     """
     start = plan(source, options)
     start.build(source)
     started = time.monotonic()
-    first, count = attempt(source, start, options, None, wanted.cache)
+    first, ops = attempt(source, start, options, None, wanted.cache, wanted.through)
     cache = cache_of(cached(start.driver, wanted.cache))
     found = Injected(VerdictKind.CLEAN, str(source.trace.path), start.driver.name, cache, None,
-                     lower=count, seed=wanted.seed)  # fmt: skip
+                     lower=len(ops), seed=wanted.seed,
+                     through=wanted.through)  # fmt: skip
     if first.reason is not None:
         why = f"without an error: {first.reason}"
         return replace(found, verdict=VerdictKind.FAILED, reason=why)
     runs = reached = refused = 0
     faults: list[InjectFault] = []
     complete = True
-    plans = list(_plans(count, wanted))
+    plans = list(_plans(len(ops), wanted))
     with bar("failing lower ops", len(plans), "runs") as progress:
         for number, error in plans:
             over = wanted.seconds is not None and time.monotonic() - started >= wanted.seconds
             if over or len(faults) >= ENOUGH:
                 complete = False
                 break
-            one, _ = attempt(source, start, options, (number, error), wanted.cache)
+            fails = Failure(number, error, ops)
+            one, _ = attempt(source, start, options, fails, wanted.cache, wanted.through)
             progress(1)
             runs += 1
             reached += one.failed is not None
@@ -179,7 +185,7 @@ def words(found: Injected) -> str:
         ("verdict", f"{found.verdict} ({found.driver}{cache}): {why}"),
         ("runs", f"{found.runs:,}, {sampled}: in {found.reached:,} one of {found.lower:,} lower "
                  f"ops failed, in {found.refused:,} an op of the guest for that"),
-        ("", f"{found.seconds:.1f} s, seed {found.seed}"),
+        ("", f"{found.seconds:.1f} s, seed {found.seed}, by {found.through}"),
     ]  # fmt: skip
     for number, fault in enumerate(found.faults, 1):
         seqs = ", ".join(f"#{seq}" for seq in fault.in_flight[:8]) or "no op"

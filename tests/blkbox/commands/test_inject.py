@@ -21,33 +21,39 @@ REQUESTS: list[Request] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _peers() -> None:
+@pytest.fixture(autouse=True, params=["fuse", "blkdebug"])
+def through(request: pytest.FixtureRequest) -> str:
+    """What makes lower ops fail: each test is run with both."""
     need("qemu-nbd")
-    need_fuse()
+    if request.param == "fuse":
+        need_fuse()
+    found: str = request.param
+    return found
 
 
-def inject(folder: Path, *arguments: object, expect: int) -> dict[str, Any]:
-    done = trace("inject", "t.trace", *arguments, "--json", cwd=folder, expect=expect)
+def inject(folder: Path, *arguments: object, through: str, expect: int) -> dict[str, Any]:
+    arguments = (*arguments, "--through", through, "--json")
+    done = trace("inject", "t.trace", *arguments, cwd=folder, expect=expect)
     found: dict[str, Any] = json.loads(done.stdout)
+    assert found["through"] == through
     return found
 
 
 @pytest.mark.parametrize("driver", ["raw", "qcow2"])
-def test_a_driver_that_survives_each_error(tmp_path: Path, driver: str) -> None:
+def test_a_driver_that_survives_each_error(tmp_path: Path, through: str, driver: str) -> None:
     serial(tmp_path / "t.trace", REQUESTS)
-    found = inject(tmp_path, "--driver", driver, "--at", "all", expect=0)
+    found = inject(tmp_path, "--driver", driver, "--at", "all", through=through, expect=0)
     assert found["complete"]
     assert found["runs"] == 2 * found["lower"]
     assert found["reached"] >= found["lower"]
     assert found["refused"] > 0
 
 
-def test_a_driver_that_forgets_what_it_could_not_write(tmp_path: Path) -> None:
+def test_a_driver_that_forgets_what_it_could_not_write(tmp_path: Path, through: str) -> None:
     # vdi allocates a block in memory, fails to write that down, and does not try again
     serial(tmp_path / "t.trace", REQUESTS)
     arguments = ("--driver", "vdi", "--errors", "EIO", "--at", "all", "--keep", "kept")
-    found = inject(tmp_path, *arguments, expect=1)
+    found = inject(tmp_path, *arguments, through=through, expect=1)
     assert found["verdict"] == "damaged"
     fault = next(fault for fault in found["faults"] if fault["verdict"] == "damaged")
     assert (fault["error"], fault["in_flight"], fault["refused"]) == ("EIO", [0], [0])
@@ -55,18 +61,39 @@ def test_a_driver_that_forgets_what_it_could_not_write(tmp_path: Path) -> None:
     assert (tmp_path / fault["image"]).stat().st_size > 0
 
 
-def test_every_second_op_and_a_single_one(tmp_path: Path) -> None:
+def test_every_second_op_and_a_single_one(tmp_path: Path, through: str) -> None:
     serial(tmp_path / "t.trace", REQUESTS)
-    whole = inject(tmp_path, "--driver", "raw", "--errors", "EIO", "--at", "every 2", expect=0)
+    eio = ("--driver", "raw", "--errors", "EIO", "--at")
+    whole = inject(tmp_path, *eio, "every 2", through=through, expect=0)
     assert whole["runs"] == -(-whole["lower"] // 2)
-    one = inject(tmp_path, "--driver", "raw", "--errors", "EIO", "--at", 0, expect=0)
+    one = inject(tmp_path, *eio, 0, through=through, expect=0)
     assert (one["runs"], one["reached"]) == (1, 1)
 
 
-def test_an_op_that_never_comes(tmp_path: Path) -> None:
+def test_an_op_that_never_comes(tmp_path: Path, through: str) -> None:
     serial(tmp_path / "t.trace", REQUESTS)
-    found = inject(tmp_path, "--driver", "raw", "--at", 999, expect=125)
+    found = inject(tmp_path, "--driver", "raw", "--at", 999, through=through, expect=125)
     assert found["reason"] == "no lower op could be made to fail"
+
+
+def test_a_driver_that_writes_as_it_starts(tmp_path: Path, through: str) -> None:
+    # parallels marks its image as in use: if that fails it does not start, but must do so later
+    serial(tmp_path / "t.trace", REQUESTS)
+    arguments = ("--driver", "parallels", "--errors", "EIO", "--at")
+    first = inject(tmp_path, *arguments, 0, through=through, expect=0)
+    assert (first["runs"], first["reached"], first["refused"]) == (1, 1, 0)
+    assert inject(tmp_path, *arguments, 1, through=through, expect=0)["reached"] == 1
+
+
+def test_an_error_in_flight_with_other_ops_is_that_op_of_the_run(
+    tmp_path: Path, through: str
+) -> None:
+    serial(tmp_path / "t.trace", REQUESTS)
+    arguments = ("--driver", "qed", "--errors", "EIO", "--at", "all")
+    found = inject(tmp_path, *arguments, through=through, expect=1)
+    fault = found["faults"][0]
+    assert (fault["in_flight"], fault["refused"]) == ([0], [0])
+    assert (fault["lower"]["kind"], fault["lower"]["length"]) == ("write", 512)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +104,7 @@ def test_an_op_that_never_comes(tmp_path: Path) -> None:
         (("--errors", ""), "names no error"),
         (("--errors", "EWHAT"), "EWHAT"),
         (("--cache", "some"), "cache mode"),
+        (("--through", "what"), "--through 'what'"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, arguments: tuple[str, ...], why: str) -> None:
