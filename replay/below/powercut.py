@@ -108,6 +108,10 @@ def _not_judged(run: LowerRun) -> str | None:
         return f"without a power cut: the driver went away with {outcome.lost[1].describe()}"
     if outcome.hung is not None:
         return f"without a power cut: {outcome.hung[1].describe()} was not answered"
+    if outcome.check is not None:
+        return f"without a power cut: at a restart, the check fails: {outcome.check}"
+    if outcome.ended_at is not None:
+        return f"without a power cut: at a restart: {run.stop}"
     return f"without a power cut: stopping: {run.stop}" if run.stop is not None else None
 
 

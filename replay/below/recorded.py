@@ -82,7 +82,8 @@ def run_logged(
     cache: str | None = None,
     through: Through | None = None,
 ) -> LowerRun:
-    """Run the trace once. The driver is never restarted: its log would begin anew.
+    """Run the trace once. Only behind a FUSE file is the driver restarted, where the trace has
+    that: the log of blklogwrites would begin anew.
 
     ``through`` is how the lower ops are seen; None: by FUSE, if that can be used here.
 
@@ -106,7 +107,8 @@ def run_logged(
     comparison = Comparison(source.trace.header.trim)
     play = PlayOptions(
         order=options.order, first=start.ops, upto=options.upto, timeout=options.timeout,
-        allowed=options.allowed, connections=options.connections, restarts=False,
+        allowed=options.allowed, connections=options.connections,
+        restarts=through is Through.FUSE,
         as_recorded=not options.part, hold=options.holds(source.trace.header.conflicts),
     )  # fmt: skip
     with ExitStack() as stack:
@@ -122,7 +124,9 @@ def run_logged(
         flushes = bool(device.export.flags & TransmissionFlag.SEND_FLUSH)
         sides = Sides(loop, reference, device, comparison, served, clock)
         outcome = Player(source, sides, play).play(progress)
-        stop = served.running.stop() if outcome.lost is None else None
+        stop = outcome.stop
+        if outcome.lost is None and outcome.ended_at is None:
+            stop = served.running.stop()
         check_room(folder, SCRATCH_REMEDY)
         moments = clock.moments
     raw.unlink()

@@ -202,6 +202,31 @@ def test_a_kept_state_is_what_its_lower_ops_make(tmp_path: Path) -> None:
     assert (tmp_path / "again.qcow2").read_bytes() == held
 
 
+@pytest.mark.parametrize("driver", ["qcow2", "vhdx", "qed"])
+def test_the_power_is_cut_while_the_driver_restarts(tmp_path: Path, driver: str) -> None:
+    need("qemu-nbd")
+    need_fuse()
+    lower = []
+    for restarts in ((), (4, 7)):
+        serial(tmp_path / "t.trace", WRITES, restarts=restarts)
+        found = cut(tmp_path, "--driver", driver, "--states", "all", expect=0)
+        assert found["complete"]
+        lower.append(found["lower"]["flush"])
+    # it flushes as it closes its image
+    assert lower[1] >= lower[0] + 2
+
+
+def test_a_driver_that_fails_at_a_restart_without_a_power_cut(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    need_fuse()
+    serial(tmp_path / "t.trace", WRITES, restarts=(4,))
+    serve = ["qemu-nbd", "--persistent", "--socket={socket}", "--format=raw", "{image}"]
+    driver = toml(tmp_path, serve=serve, check=["sh", "-c", "echo broken; exit 1"])
+    found = cut(tmp_path, "--driver", driver, expect=1)
+    assert (found["verdict"], found["judged"]) == ("failed", 0)
+    assert "at a restart, the check fails: exit status 1: broken" in found["reason"]
+
+
 def test_each_kept_state_is_built_again_by_its_number(tmp_path: Path) -> None:
     need("qemu-nbd")
     serial(tmp_path / "t.trace", WRITES)
