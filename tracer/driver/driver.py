@@ -50,6 +50,10 @@ BLANK_TIMEOUT = 300.0
 PRIVATE = r"^nbd\+unix:///\?socket=/tmp/blkbox-[^/]*/nbd: "
 """How an error begins that is about our private socket to a driver: that tells nobody anything."""
 
+NO_CPU_TIME = "Unable to get accurate CPU usage"
+"""What qemu-img says of luks if the kernel has not yet counted the CPU time of its key derivation
+(crypto/pbkdf.c): that happens on a loaded machine, and seldom twice."""
+
 DETAILED = 10
 """The most last lines of a driver's output that -v shows each time it ends: about half a screen."""
 
@@ -158,6 +162,8 @@ class Driver:
             make_raw(image, size)
             return
         code, printed = self._run(self.create, image, size)
+        if code != 0 and NO_CPU_TIME in printed:
+            code, printed = self._run(self.create, image, size)
         if code != 0:
             try:
                 check_room(image)  # before what was made is removed
