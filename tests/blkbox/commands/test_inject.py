@@ -31,7 +31,9 @@ def through(request: pytest.FixtureRequest) -> str:
     return found
 
 
-def inject(folder: Path, *arguments: object, through: str, expect: int) -> dict[str, Any]:
+def inject(
+    folder: Path, *arguments: object, through: str, expect: int | tuple[int, int]
+) -> dict[str, Any]:
     arguments = (*arguments, "--through", through, "--json")
     done = trace("inject", "t.trace", *arguments, cwd=folder, expect=expect)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -111,3 +113,30 @@ def test_what_is_refused(tmp_path: Path, arguments: tuple[str, ...], why: str) -
     serial(tmp_path / "t.trace", REQUESTS)
     done = trace("inject", "t.trace", "--driver", "raw", *arguments, cwd=tmp_path, expect=200)
     assert why in done.stderr
+
+
+def test_a_log_that_a_restart_replays_is_no_fault(tmp_path: Path, through: str) -> None:
+    # vhdx leaves its log when a flush fails, and replays that when it is opened again
+    serial(tmp_path / "t.trace", [(Kind.WRITE, 0, 4 * KIB, 0)])
+    found = inject(
+        tmp_path,
+        "--driver",
+        "vhdx",
+        "--errors",
+        "EIO",
+        "--at",
+        "all",
+        through=through,
+        expect=(0, 1),
+    )
+    assert not [one for one in found["faults"] if "log that needs to be replayed" in one["reason"]]
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_qcow2_survives_errors_with_many_ops_in_flight(
+    tmp_path: Path, through: str, seed: int
+) -> None:
+    trace("generate", "--ops", 25, "--seed", seed, "--size", "4M", "-o", "t.trace", cwd=tmp_path)
+    arguments = ("--driver", "qcow2", "--errors", "EIO", "--at", "every 4")
+    found = inject(tmp_path, *arguments, through=through, expect=0)
+    assert found["reached"] > 0
