@@ -92,7 +92,7 @@ def test_bad_builds_are_verdicts_as_in_single_replays_with_reports(tmp_path: Pat
             assert cell["verdict"] == single.verdict
             culprit = single.culprit
             named = culprit and f"#{culprit.seq} {culprit.kind}"
-            assert cell["culprit"] == named, (driver, single.reason, single.confidence)
+            assert cell["culprit"] == named, (driver, single.reason)
             assert cell["symptom"] == single.symptom
             kept = blkbox.load_verdict(tmp_path / "matrix" / "cells" / f"{cell['key']}.json")
             assert kept.damage == single.damage
