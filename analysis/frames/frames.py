@@ -270,6 +270,7 @@ class Frames(Closing):
         fua           Boolean       whether it is durable once it is done
         error         UInt16        the errno, 0 for success
         digest        Binary        of the data written
+        time          Duration(ns)  when it was done; null if its log does not say
         after         Duration(ns)  the last event before it: an op of the guest sent or done
         before        Duration(ns)  the first event after it
         in_flight     List(Int64)   the guest's ops in flight, by seq

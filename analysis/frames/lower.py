@@ -8,6 +8,7 @@ from tracer.below.events import Done, Sent
 from tracer.below.op import LowerKind
 from tracer.below.stream import lower_path, read_lower
 from tracer.errors import TraceError
+from tracer.op import NO_TIME
 
 KINDS = pl.Enum([kind.label for kind in LowerKind])
 
@@ -21,6 +22,7 @@ LOWER = pl.Schema({
     "fua": pl.Boolean(),
     "error": pl.UInt16(),
     "digest": pl.Binary(),
+    "time": NS,
     "after": NS,
     "before": NS,
     "in_flight": pl.List(pl.Int64()),
@@ -34,9 +36,10 @@ WRITES = frozenset({LowerKind.WRITE, LowerKind.ZERO})
 def lower(trace: Path, trace_id: str) -> pl.DataFrame:
     """Return the lower ops beside a trace, in their order.
 
-    ``after`` and ``before`` are when the last event before a lower op happened and the first one
-    after it. ``in_flight`` has the seqs of the guest's ops in flight, ``cause`` that op if it is
-    the only one. Raises TraceError if there is no NAME.lower, it is another trace's, or damaged.
+    ``time`` is when it was done, null if its log does not say. ``after`` and ``before`` are when
+    the last event before a lower op happened and the first after it. ``in_flight`` has the seqs of
+    the guest's ops in flight, ``cause`` that op if it is the only one. Raises TraceError if there
+    is no NAME.lower, it is another trace's, or damaged.
     """
     path = lower_path(trace)
     if not path.exists():
@@ -63,7 +66,8 @@ def lower(trace: Path, trace_id: str) -> pl.DataFrame:
         cause = in_flight[0] if len(in_flight) == 1 else None
         rows.append((
             event.number, event.kind.label, event.offset, event.length, event.fua, event.error,
-            event.digest, now, None, sorted(in_flight), cause,
+            event.digest, None if event.time == NO_TIME else event.time, now, None,
+            sorted(in_flight), cause,
         ))  # fmt: skip
     found = pl.DataFrame(rows, schema=LOWER, orient="row")
     ends = pl.Series("before", [before.get(row) for row in range(len(rows))], dtype=NS)

@@ -136,7 +136,7 @@ def attempt(
         )  # fmt: skip
         outcome = Player(source, sides, play).play()
         calm()
-        events = list(joined(clock.moments, entries(log)))
+        events = list(joined(clock.moments, entries(log, clock.started)))
         done = [event for event in events if isinstance(event, LowerOp)]
         if through is Through.BLKDEBUG and fails is not None:
             events = _with_failure(events, fails)

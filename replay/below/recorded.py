@@ -131,7 +131,7 @@ def run_logged(
         moments = clock.moments
     raw.unlink()
     sizes = before.stat().st_size if through is Through.BLKLOGWRITES else None
-    events = list(joined(moments, entries(log), sizes))
+    events = list(joined(moments, entries(log, clock.started), sizes))
     return LowerRun(
         through, driver, serving, before, image, log, events, outcome, stop, flushes, start,
         start.ops,

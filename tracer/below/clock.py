@@ -32,7 +32,8 @@ class Clock(Closing):
 
     def __init__(self, log: Path, image: Path) -> None:
         self.moments: list[Moment] = []
-        self._started = time.monotonic_ns()
+        self.started = time.monotonic_ns()
+        """The system's monotonic clock when this one began, in ns."""
         self._image = image
         self._log = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -57,5 +58,5 @@ class Clock(Closing):
 
     def _note(self, seq: int, error: int | None) -> None:
         log, image = os.fstat(self._log).st_size, os.stat(self._image).st_size
-        now = time.monotonic_ns() - self._started
+        now = time.monotonic_ns() - self.started
         self.moments.append(Moment(seq, now, log, image, error))

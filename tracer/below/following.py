@@ -49,9 +49,9 @@ class Following(Closing):
                 self._file.write(pack_header(header))
             except OSError as error:
                 raise self._failure(error) from error
-            self._reader = stack.enter_context(LogReader(log))
-            self.path = stack.enter_context(Mounted(image, log)).path
             self.clock = stack.enter_context(Clock(log, image))
+            self._reader = stack.enter_context(LogReader(log, self.clock.started))
+            self.path = stack.enter_context(Mounted(image, log)).path
             self._stack = stack.pop_all()
 
     def begin(self, store: PayloadWriter | None) -> None:

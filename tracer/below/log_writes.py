@@ -10,6 +10,7 @@ logs from anywhere.
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tracer.closing import Closing
 from tracer.digest import digest, is_zero
 from tracer.disk import sparse
 from tracer.errors import Undecidable
-from tracer.op import SECTOR, ZERO_DIGEST
+from tracer.op import NO_TIME, SECTOR, ZERO_DIGEST
 
 MAGIC = 0x6A736677736872
 VERSION = 1
@@ -33,6 +34,10 @@ ENTRY = struct.Struct("<QQQQ")
 """An entry: sector, number of sectors, flags, bytes of a mark's name (which follows in the same
 sector)."""
 
+TIME = struct.Struct("<Q")
+"""Ours, in the last bytes of an entry's sector, which the format leaves empty: when the op was
+done, in ns of the system's monotonic clock. 0: nothing says so."""
+
 MAX_SECTOR = 1 << 23
 """QEMU takes sector sizes below 16 MiB (block/blklogwrites.c)."""
 
@@ -43,16 +48,19 @@ PIECE = 32 << 20
 """The most bytes of an entry that are read at a time."""
 
 
-def entries(log: Path) -> Iterator[LowerOp]:
+def entries(log: Path, started: int = 0) -> Iterator[LowerOp]:
     """Yield the lower ops of a log, as ``LogReader.more``."""
-    with LogReader(log) as reader:
+    with LogReader(log, started) as reader:
         yield from reader.more()
 
 
 class LogReader(Closing):
-    """Reads a log in sectors of 512 bytes, which may still grow. Raises OSError."""
+    """Reads a log in sectors of 512 bytes, which may still grow. ``started`` is when the guest's
+    clock began, in ns of the system's monotonic clock. Raises OSError."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, started: int = 0) -> None:
+        self._started = started
+        self._time = NO_TIME
         self._fd = os.open(log, os.O_RDWR | os.O_CLOEXEC)
         self._number = 0
         self._at = SECTOR
@@ -69,6 +77,8 @@ class LogReader(Closing):
         while self._at + SECTOR <= size:
             head = os.pread(self._fd, SECTOR, self._at)
             sector, count, flags, named = ENTRY.unpack_from(head)
+            (done,) = TIME.unpack_from(head, SECTOR - TIME.size)
+            self._time = max(0, done - self._started) if done else NO_TIME
             data_at = self._at + SECTOR
             if flags == MARK and not count:
                 yield self._marked(head[ENTRY.size : ENTRY.size + named], data_at)
@@ -124,7 +134,7 @@ class LogReader(Closing):
     ) -> LowerOp:  # fmt: skip
         self._number += 1
         return LowerOp(self._number - 1, kind, offset, length, fua=fua, digest=key,
-                       log_at=self._at, log_end=end)  # fmt: skip
+                       log_at=self._at, log_end=end, time=self._time)  # fmt: skip
 
 
 TRUNCATE, FAILED = b"truncate", b"failed"
@@ -162,15 +172,15 @@ class LogWriter:
 
     def entry(self, start: int, end: int, flags: int, data: bytes = b"") -> None:
         """An entry for the bytes ``[start, end)`` of the file, with its data, if it has any."""
-        head = ENTRY.pack(start // SECTOR, (end - start) // SECTOR, flags, 0)
-        self._append(head.ljust(SECTOR, b"\0") + data)
+        self._append(ENTRY.pack(start // SECTOR, (end - start) // SECTOR, flags, 0), data)
 
     def _mark(self, name: bytes) -> None:
         self._append(ENTRY.pack(0, 0, MARK, len(name)) + name)
 
-    def _append(self, entry: bytes) -> None:
+    def _append(self, head: bytes, data: bytes = b"") -> None:
         self.count += 1
-        entry = entry.ljust(SECTOR, b"\0")
+        now = TIME.pack(time.monotonic_ns())
+        entry = head.ljust(SECTOR - TIME.size, b"\0") + now + data
         written = 0
         while written < len(entry):
             written += os.pwrite(self._fd, memoryview(entry)[written:], self._at + written)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from tracer.op import NO_PAYLOAD, ZERO_DIGEST
+from tracer.op import NO_PAYLOAD, NO_TIME, ZERO_DIGEST
 from tracer.text import many
 
 
@@ -28,7 +28,8 @@ class LowerOp:
     """One operation on the image file.
 
     ``offset`` and ``length`` are bytes of the file; a TRUNCATE's ``length`` is the file's new size.
-    ``digest`` covers what was written. ``error`` is an errno value, 0 for success. While a run
+    ``digest`` covers what was written. ``error`` is an errno value, 0 for success. ``time`` is when
+    it was done, in ns on the clock of the guest's ops; NO_TIME: the log does not say. While a run
     goes on, its data is in the log, in front of byte ``log_end``. In a NAME.lower, ``payload`` is
     its position in the payload store; NO_PAYLOAD: it wrote zeroes or nothing, or was not stored.
     """
@@ -43,6 +44,7 @@ class LowerOp:
     log_at: int = 0
     log_end: int = 0
     payload: int = NO_PAYLOAD
+    time: int = NO_TIME
 
     @property
     def end(self) -> int:

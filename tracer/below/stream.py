@@ -19,7 +19,7 @@ from tracer.below.events import Done, Event, Sent
 from tracer.below.op import LowerKind, LowerOp
 from tracer.errors import TraceError
 from tracer.files import open_file, write_whole
-from tracer.op import NO_PAYLOAD
+from tracer.op import NO_PAYLOAD, NO_TIME
 from tracer.trace.header import MAX_HEADER, MAX_SIZE, unpack_header
 from tracer.trace.records import MAX_INT
 
@@ -97,7 +97,7 @@ def pack(event: Event | Piece) -> bytes:
         case LowerOp():
             fields = (
                 LOWER, event.number, int(event.kind), FUA if event.fua else 0, event.offset,
-                event.length, event.digest, event.error, event.payload,
+                event.length, event.digest, event.error, event.payload, event.time,
             )  # fmt: skip
         case Piece():
             fields = (START, event.offset, event.length, event.digest, event.payload)
@@ -166,14 +166,14 @@ def _event(fields: Any) -> Event | Piece | None:
             return Sent(seq, time)
         case [2, seq, time, error] if _count(seq) and _count(time) and _count(error, 0xFFFF):
             return Done(seq, time, error)
-        case [3, number, kind, flags, offset, length, bytes() as key, error, payload] if (
+        case [3, number, kind, flags, offset, length, bytes() as key, error, payload, time] if (
             all(map(_count, (number, flags))) and _count(error, 0xFFFF) and len(key) == 16
-            and _count(payload, NO_PAYLOAD)
+            and _count(payload, NO_PAYLOAD) and _count(time, NO_TIME)
             and _count(offset, MAX_SIZE) and _count(length, MAX_SIZE)
             and kind in list(LowerKind)
         ):  # fmt: skip
             return LowerOp(number, LowerKind(kind), offset, length, fua=bool(flags & FUA),
-                           digest=key, error=error, payload=payload)  # fmt: skip
+                           digest=key, error=error, payload=payload, time=time)  # fmt: skip
         case [4, offset, length, bytes() as key, payload] if (
             _count(offset, MAX_SIZE) and _count(length, MAX_SIZE) and len(key) == 16
             and _count(payload, NO_PAYLOAD)

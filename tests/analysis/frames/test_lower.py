@@ -19,7 +19,7 @@ K = LowerKind
 EVENTS: list[Event] = [
     LowerOp(0, K.WRITE, 0, 512, digest=b"a" * 16),
     Sent(0, 1000),
-    LowerOp(1, K.WRITE, 4096, 8192, digest=b"b" * 16),
+    LowerOp(1, K.WRITE, 4096, 8192, digest=b"b" * 16, time=1000),
     LowerOp(2, K.ZERO, 65536, 4096),
     Sent(1, 2000),
     LowerOp(3, K.FLUSH, 0, 0),
@@ -50,6 +50,7 @@ def test_each_lower_op_is_a_row(path: Path) -> None:
     assert below["in_flight"].to_list() == [[], [0], [0], [0, 1], [1], []]
     assert below["cause"].to_list() == [None, 0, 0, None, 1, None]
     assert below["error"].to_list() == [0, 0, 0, 0, 5, 0]
+    assert below["time"].to_list() == [None, timedelta(microseconds=1), *[None] * 4]
     us = [None if one is None else one // timedelta(microseconds=1) for one in below["after"]]
     assert us == [None, 1, 1, 2, 3, 4]
     us = [None if one is None else one // timedelta(microseconds=1) for one in below["before"]]

@@ -14,7 +14,7 @@ from tests.kit.traces import read_trace
 from tracer.below.events import Done, Sent
 from tracer.below.op import LowerKind, LowerOp
 from tracer.below.stream import Store, read_lower
-from tracer.op import NO_PAYLOAD, Kind
+from tracer.op import NO_PAYLOAD, NO_TIME, Kind
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +45,9 @@ def test_a_recording_has_the_lower_ops_in_order_with_the_guests(
         kinds = {event.kind for event in inside if isinstance(event, LowerOp)}
         if op.kind == Kind.WRITE:
             assert LowerKind.WRITE in kinds
+    times = [event.time for event in events if isinstance(event, LowerOp)]
+    assert times == sorted(times)
+    assert times[-1] < NO_TIME
     lower = Counter(event.kind for event in events if isinstance(event, LowerOp))
     assert lower[LowerKind.FLUSH] >= 2
     assert not list(tmp_path.glob(".*"))

@@ -21,7 +21,7 @@ from tracer.errors import TraceError
 
 EVENTS: list[Event] = [
     Sent(0, 5),
-    LowerOp(0, LowerKind.WRITE, 512, 1024, digest=b"d" * 16, payload=7),
+    LowerOp(0, LowerKind.WRITE, 512, 1024, digest=b"d" * 16, payload=7, time=6),
     Sent(1, 6),
     LowerOp(1, LowerKind.FLUSH, 0, 0),
     LowerOp(2, LowerKind.TRUNCATE, 0, 1 << 20),
