@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.errors import StorageError, UsageError
+from tracer.op import Buffer
 
 Pathlike = str | os.PathLike[str]
 """How a caller may name a file."""
@@ -104,6 +105,13 @@ def replaced(new: Collection[Path], sources: Iterable[Path]) -> Path | None:
         if source.exists() and any(path.exists() and path.samefile(source) for path in new):
             return source
     return None
+
+
+def pwrite_all(fd: int, data: Buffer, offset: int) -> None:
+    """Write all of ``data`` at byte ``offset``: a single call may write a part. Raises OSError."""
+    written = os.pwrite(fd, data, offset)
+    while written < len(data):
+        written += os.pwrite(fd, memoryview(data)[written:], offset + written)
 
 
 @contextmanager

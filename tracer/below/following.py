@@ -4,7 +4,6 @@ The driver gets its image through a FUSE file. What that logs is read again and 
 to the trace's payload store, and what was read takes no room in the log.
 """
 
-import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import chain
@@ -20,7 +19,7 @@ from tracer.closing import Closing
 from tracer.disk import sparse
 from tracer.disk.private import PrivateFolder, Use
 from tracer.errors import StorageError
-from tracer.files import private
+from tracer.files import private, pwrite_all
 from tracer.trace.payloads import PayloadWriter
 
 BATCH = 1024
@@ -36,6 +35,7 @@ class Following(Closing):
     def __init__(self, image: Path, lower: Path, header: LowerHeader) -> None:
         self._joiner = Joiner()
         self._lower = lower
+        self._size = 0
         with ExitStack() as stack:
             folder = stack.enter_context(PrivateFolder(Use.REPLAY)).path
             log = folder / "log"
@@ -46,7 +46,7 @@ class Following(Closing):
                 if header.store is Store.TRACE:  # the driver changes it before ``begin``
                     sparse.copy(str(image), str(self._start))
                 self._file = stack.enter_context(open(lower, "wb", 0, opener=private))
-                self._file.write(pack_header(header))
+                self._write_all(pack_header(header))
             except OSError as error:
                 raise self._failure(error) from error
             self.clock = stack.enter_context(Clock(log, image))
@@ -93,10 +93,11 @@ class Following(Closing):
             raise self._failure(error) from error
 
     def _append(self, events: Iterable[Event | Piece]) -> None:
-        packed = b"".join(map(pack, events))
-        written = 0
-        while written < len(packed):
-            written += os.write(self._file.fileno(), memoryview(packed)[written:])
+        self._write_all(b"".join(map(pack, events)))
+
+    def _write_all(self, packed: bytes) -> None:
+        pwrite_all(self._file.fileno(), packed, self._size)
+        self._size += len(packed)
 
     def _failure(self, error: OSError) -> StorageError:
         return StorageError(f"cannot write {self._lower}: {error.strerror}")

@@ -26,6 +26,7 @@ from tracer.below.log_writes import DISCARD, FLUSH, LogWriter
 from tracer.below.mounted import CALM
 from tracer.below.op import LowerKind
 from tracer.disk import sparse
+from tracer.files import pwrite_all
 from tracer.op import SECTOR
 
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10
@@ -96,11 +97,9 @@ class OneFile(mfusepy.Operations):  # type: ignore[misc]
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         self._may_fail(LowerKind.WRITE, offset, len(data))
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+        pwrite_all(self._fd, data, offset)
         self._changed(offset, offset + len(data))
-        return written
+        return len(data)
 
     def truncate(self, path: str, length: int, fh: int | None = None) -> int:
         self._may_fail(LowerKind.TRUNCATE, 0, length)

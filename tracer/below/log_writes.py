@@ -20,6 +20,7 @@ from tracer.closing import Closing
 from tracer.digest import digest, is_zero
 from tracer.disk import sparse
 from tracer.errors import Undecidable
+from tracer.files import pwrite_all
 from tracer.op import NO_TIME, SECTOR, ZERO_DIGEST
 
 MAGIC = 0x6A736677736872
@@ -181,9 +182,7 @@ class LogWriter:
         self.count += 1
         now = TIME.pack(time.monotonic_ns())
         entry = head.ljust(SECTOR - TIME.size, b"\0") + now + data
-        written = 0
-        while written < len(entry):
-            written += os.pwrite(self._fd, memoryview(entry)[written:], self._at + written)
+        pwrite_all(self._fd, entry, self._at)
         self._at += len(entry)
 
 
@@ -196,7 +195,7 @@ def _torn(at: int) -> Undecidable:
 
 def _digest(fd: int, at: int, length: int) -> bytes:
     """Return the digest of the log's bytes. Zeroes are mostly holes, and may be long."""
-    if length > SHORT and not any(is_data for *_, is_data in sparse.extents(fd, at, at + length)):
+    if length > SHORT and not sparse.data(fd, at, at + length):
         return ZERO_DIGEST
     if length <= PIECE or any(
         not is_zero(os.pread(fd, min(PIECE, length - done), at + done))

@@ -35,8 +35,8 @@ def own_store(lower: Path) -> Path:
 def stored_image(image: Path, store: PayloadWriter) -> Iterator[Piece]:
     """Store what an image file holds; yield its pieces. Raises OSError."""
     with FileDevice(image, durable=False) as device:
-        for start, end, is_data in sparse.extents(device.fd, 0, image.stat().st_size):
-            for at in range(start, end if is_data else start, PIECE):
+        for start, end in sparse.data(device.fd, 0, image.stat().st_size):
+            for at in range(start, end, PIECE):
                 data = device.read(at, min(PIECE, end - at))
                 if not is_zero(data):
                     store.wait_for_room()

@@ -11,6 +11,7 @@ from tracer.disk import sparse
 from tracer.disk.device import Data, Done
 from tracer.disk.zeroing import Zeroing
 from tracer.errors import StorageError
+from tracer.files import pwrite_all
 from tracer.nbd import protocol as p
 from tracer.op import Buffer, Extents, Flag, Kind
 
@@ -102,9 +103,7 @@ class FileDevice(Closing):
             if not self._durable and length >= PUNCHED and is_zero(data):
                 sparse.punch(self.fd, offset, length)
                 return
-            written = os.pwrite(self.fd, data, offset)
-            while written < length:
-                written += os.pwrite(self.fd, memoryview(data)[written:], offset + written)
+            pwrite_all(self.fd, data, offset)
         elif kind == Kind.ZERO and flags & Flag.NO_HOLE and self._durable:
             sparse.zero(self.fd, offset, length)
         elif kind in (Kind.ZERO, Kind.TRIM):

@@ -65,6 +65,11 @@ def extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
             start = stop
 
 
+def data(fd: int, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the parts of ``[start, end)`` that are no holes. Raises OSError."""
+    return [(first, last) for first, last, is_data in extents(fd, start, end) if is_data]
+
+
 def copy(source: str, target: str) -> None:
     """Copy a file with its holes to a new file, which shares blocks if the file system can do that.
 
@@ -85,7 +90,7 @@ def match(source: str, target: str) -> None:
     with open(source, "rb") as old, open(target, "r+b") as new:
         size = os.fstat(old.fileno()).st_size
         new.truncate(size)
-        places = [(start, end) for start, end, is_data in extents(old.fileno(), 0, size) if is_data]
+        places = data(old.fileno(), 0, size)
         for start, end in places:
             for at in range(start, end, _PIECE):
                 length = min(_PIECE, end - at)
@@ -94,9 +99,8 @@ def match(source: str, target: str) -> None:
                     os.pwrite(new.fileno(), wanted, at)
         edges = [0, *(edge for place in places for edge in place), size]
         for start, end in zip(edges[::2], edges[1::2], strict=True):
-            for first, last, is_data in extents(new.fileno(), start, end):
-                if is_data:  # a hole in the source
-                    punch(new.fileno(), first, last - first)
+            for first, last in data(new.fileno(), start, end):  # a hole in the source
+                punch(new.fileno(), first, last - first)
 
 
 def _copy_some(old: int, new: int, at: int, length: int) -> int:

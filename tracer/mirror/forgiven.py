@@ -61,8 +61,7 @@ class Forgiven:
         op = self._op
         held = [(op.offset, op.end)]
         if self._data is None:
-            extents = sparse.extents(self._reference.fd, op.offset, op.end)
-            held = [(start, end) for start, end, is_data in extents if is_data]
+            held = sparse.data(self._reference.fd, op.offset, op.end)
         unit = self._test.export.sizes.minimum
         for first, last in held:
             first = max(first // unit * unit, op.offset)

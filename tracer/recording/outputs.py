@@ -111,8 +111,7 @@ class NewTrace:
 
 def held(reference: FileDevice) -> Ranges:
     """Return the ranges of the reference that are not holes."""
-    extents = sparse.extents(reference.fd, 0, reference.export.size)
-    return [(start, end) for start, end, is_data in extents if is_data]
+    return sparse.data(reference.fd, 0, reference.export.size)
 
 
 def record_start(recorder: Recorder, reference: FileDevice, start: Ranges) -> None:

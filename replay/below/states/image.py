@@ -15,6 +15,7 @@ from tracer.below.op import LowerKind, LowerOp
 from tracer.closing import Closing
 from tracer.digest import is_zero
 from tracer.disk import sparse
+from tracer.files import pwrite_all
 from tracer.ranges import RangeSet
 
 GRAIN = 4096
@@ -197,9 +198,7 @@ class _File:
             self.size = size
 
     def write(self, offset: int, data: bytes) -> None:
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self.fd, memoryview(data)[written:], offset + written)
+        pwrite_all(self.fd, data, offset)
 
     def zero(self, start: int, end: int) -> None:
         """Zero a range that lies in the file."""
