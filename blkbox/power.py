@@ -155,24 +155,20 @@ def inject(
     from replay.below.inject import InjectOptions, parse_at
     from replay.below.inject import inject as fail
     from replay.options import Order, ReplayOptions
-    from tracer.below.qemu import CACHES, by_qemu
+    from tracer.below.qemu import on_a_file
     from tracer.disk.private import PrivateFolder, Use, sweep
     from tracer.driver.spec import parse_driver
     from tracer.text import parse_errnos
     from tracer.trace.data import TraceWithData
     from tracer.trace.marks import count_upto
 
-    if cache is not None and cache not in CACHES:
-        raise UsageError(f"{cache!r} is no cache mode: give {', '.join(CACHES)}")
     if keep is not None and Path(keep).exists():
         raise UsageError(f"{keep} exists: --keep wants a new folder")
-    build = by_qemu(parse_driver(fspath(driver)))
-    if not build.owns_image:
-        raise UsageError(f"{build.name}: its image is not a file of ours, so nothing goes below it")
+    build = on_a_file(parse_driver(fspath(driver)), cache)
     wanted = InjectOptions(
         errors=tuple(sorted(parse_errnos(errors))), seconds=time, seed=seed, cache=cache,
-        through=best() if through == "auto" else choice(Through, through, "auto",
-                                                        name="--through "),
+        through=(best(build) if through == "auto"
+                 else choice(Through, through, "auto", name="--through ")),
     )  # fmt: skip
     if not wanted.errors:
         raise UsageError("--errors names no error")

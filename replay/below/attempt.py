@@ -1,12 +1,13 @@
 """Run a trace while one lower op fails, and judge what the driver makes of it."""
 
 import errno
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from replay.below.states.image import lower_ops
 from replay.below.states.repair import is_dirty, repaired
 from replay.options import AS_RECORDED, ReplayOptions
 from replay.outcome import Outcome
@@ -20,9 +21,9 @@ from tracer.below.blkdebug import failing, rules
 from tracer.below.clock import Clock
 from tracer.below.events import Done, Event, Sent, joined
 from tracer.below.log_writes import entries
-from tracer.below.mounted import Mounted, missing
+from tracer.below.mounted import Mounted
 from tracer.below.op import LowerKind, LowerOp
-from tracer.below.qemu import cached
+from tracer.below.qemu import by_fuse, cached
 from tracer.candidates.durable import broken_promises
 from tracer.candidates.evidence import Evidence
 from tracer.disk.file import FileDevice
@@ -48,9 +49,9 @@ class Through(StrEnum):
     """QEMU's own: its formats alone, and no privileges. An error is over with one op."""
 
 
-def best() -> Through:
-    """Return what makes lower ops fail best here."""
-    return Through.FUSE if missing() is None else Through.BLKDEBUG
+def best(driver: Driver) -> Through:
+    """Return what makes a driver's lower ops fail best. Raises DriverError if nothing does."""
+    return Through.FUSE if by_fuse(driver) else Through.BLKDEBUG
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,42 +113,32 @@ def attempt(
         loop = stack.enter_context(Loop())
         clock = stack.enter_context(Clock(log, image))
         reference = stack.enter_context(FileDevice(raw, durable=False))
-        shown, calm, serving = image, _nothing, cached(driver, cache)
-        if through is Through.FUSE:
-            pair = (fails.number, fails.error) if fails is not None else None
-            mounted = stack.enter_context(Mounted(image, log, pair))
-            shown, calm = mounted.path, mounted.calm
-        else:
-            rules_file = options.work / "inject.rules"
-            rules_file.write_text(
-                rules(fails.ops, fails.number, fails.error) if fails is not None else ""
-            )
-            serving = failing(driver, log, rules_file, cache)
+        below = stack.enter_context(_failing(driver, image, log, fails, cache, through))
         try:
-            served = stack.enter_context(Served(serving, loop, shown, size))
+            served = stack.enter_context(Served(below.driver, loop, below.path, size))
         except DriverError:
             if fails is None or fails.number >= len(fails.ops):
                 raise
-            calm()
+            below.calm()
             return _not_started(driver, loop, image, fails), []
         sides = Sides(
             loop, reference, served.running.device, Comparison(source.trace.header.trim), served,
             clock,
         )  # fmt: skip
         outcome = Player(source, sides, play).play()
-        calm()
+        below.calm()
         events = list(joined(clock.moments, entries(log, clock.started)))
-        done = [event for event in events if isinstance(event, LowerOp)]
+        done = lower_ops(events)
         if through is Through.BLKDEBUG and fails is not None:
             events = _with_failure(events, fails)
         ending = Ending(
             Run("inject", AS_RECORDED, upto), source, options, sides, served.running,
-            shown, start, volatile=False,
+            below.path, start, volatile=False,
         )  # fmt: skip
         outcome = ending.finish(outcome)
         found = _wrong(outcome, source, upto)
         if not found and outcome.reopened is not None and not _sticks(events, through):
-            outcome = replace(outcome, check=driver.check_image(shown))
+            outcome = replace(outcome, check=driver.check_image(below.path))
             found = _wrong(outcome, source, upto)
     reason = found[0].reason if found else _too_late(events)
     verdict = VerdictKind.CLEAN
@@ -164,9 +155,7 @@ def _sticks(events: list[Event], through: Through) -> bool:
 
 
 def _flush_failed(events: list[Event]) -> bool:
-    return any(
-        isinstance(one, LowerOp) and one.error and one.kind is LowerKind.FLUSH for one in events
-    )
+    return any(one.error and one.kind is LowerKind.FLUSH for one in lower_ops(events))
 
 
 def _wrong(outcome: Outcome, source: TraceWithData, upto: int) -> list[Symptom]:
@@ -189,15 +178,38 @@ def _not_started(driver: Driver, loop: Loop, image: Path, fails: Failure) -> Att
     return Attempt(failed, (), (), None)
 
 
-def _nothing() -> None:
-    pass
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """What is below a driver in one run: the driver as it is served, the path of its image, and
+    what ends all failures."""
+
+    driver: Driver
+    path: Path
+    calm: Callable[[], None]
+
+
+@contextmanager
+def _failing(
+    driver: Driver, image: Path, log: Path, fails: Failure | None, cache: str | None,
+    through: Through,
+) -> Iterator[_Below]:  # fmt: skip
+    """Put what makes a lower op fail below a driver, and what passes in a log."""
+    if through is Through.FUSE:
+        pair = (fails.number, fails.error) if fails is not None else None
+        with Mounted(image, log, pair) as mounted:
+            yield _Below(cached(driver, cache), mounted.path, mounted.calm)
+        return
+    config = log.with_suffix(".rules")
+    config.write_text(rules(fails.ops, fails.number, fails.error) if fails is not None else "")
+    # an error of blkdebug's is over with one op
+    yield _Below(failing(driver, log, config, cache), image, lambda: None)
 
 
 def _with_failure(events: list[Event], fails: Failure) -> list[Event]:
     """Return the events with the lower op that failed, which blkdebug's log does not have: right
     before the first op of the guest that failed, or where that lower op came in the run without a
     failure. If all is as in that run, none failed."""
-    done = [event for event in events if isinstance(event, LowerOp)]
+    done = lower_ops(events)
     refused = next(
         (at for at, one in enumerate(events) if isinstance(one, Done) and one.error in ALLOWED),
         None,

@@ -12,15 +12,14 @@ from replay.start import Start, plan
 from tracer.below.clock import Clock
 from tracer.below.events import Event, joined
 from tracer.below.log_writes import entries
-from tracer.below.mounted import Mounted, missing
-from tracer.below.qemu import cached, logged, node_of
+from tracer.below.mounted import Mounted
+from tracer.below.qemu import by_fuse, cached, logged
 from tracer.disk import sparse
 from tracer.disk.file import FileDevice
 from tracer.disk.loop import Loop
 from tracer.disk.room import SCRATCH_REMEDY, check_room
 from tracer.driver.driver import Driver
 from tracer.driver.served import Served
-from tracer.errors import DriverError, UsageError
 from tracer.mirror.comparison import Comparison
 from tracer.nbd.protocol import TransmissionFlag
 from tracer.progress import bar
@@ -39,13 +38,7 @@ class Through(StrEnum):
 
 def best(driver: Driver) -> Through:
     """Return how a driver's lower ops are seen best. Raises DriverError if they cannot be seen."""
-    if missing() is None:
-        return Through.FUSE
-    try:
-        node_of(driver)
-    except UsageError as error:
-        raise DriverError(f"{driver.name} needs a FUSE file: {missing()}") from error
-    return Through.BLKLOGWRITES
+    return Through.FUSE if by_fuse(driver) else Through.BLKLOGWRITES
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ no privileges, and works for all formats.
 from dataclasses import replace
 from pathlib import Path
 
+from tracer.below.mounted import missing
 from tracer.driver.driver import Driver
 from tracer.driver.spec import FORMATS, qemu_driver
-from tracer.errors import UsageError
+from tracer.errors import DriverError, UsageError
 
 CACHES = ("writeback", "writethrough", "none", "directsync", "unsafe")
 """The cache modes of qemu-nbd."""
@@ -26,14 +27,21 @@ def by_qemu(driver: Driver) -> Driver:
     return driver
 
 
-def cuttable(driver: Driver, cache: str | None) -> Driver:
-    """Return the driver as power cuts need it. Raises UsageError if its image is not a file of
-    ours, holds noise at first, or there is no such cache mode, and as ``by_qemu``."""
+def on_a_file(driver: Driver, cache: str | None) -> Driver:
+    """Return the driver as something can go below it. Raises UsageError if its image is not a file
+    of ours or there is no such cache mode, and as ``by_qemu``."""
     if cache is not None and cache not in CACHES:
         raise UsageError(f"{cache!r} is no cache mode: give {', '.join(CACHES)}")
     build = by_qemu(driver)
     if not build.owns_image:
         raise UsageError(f"{build.name}: its image is not a file of ours, so nothing goes below it")
+    return build
+
+
+def cuttable(driver: Driver, cache: str | None) -> Driver:
+    """Return the driver as power cuts need it. Raises UsageError if its new images hold noise, and
+    as ``on_a_file``."""
+    build = on_a_file(driver, cache)
     if not build.starts_blank:
         raise UsageError(f"{build.name}: its new images hold noise, so nothing can be compared")
     return build
@@ -77,6 +85,19 @@ def node_of(driver: Driver) -> tuple[dict[str, str], list[str]]:
     options = dict(option.split("=", 1) for option in node.split(","))
     at = words.index("--object") if "--object" in words else len(words)
     return options, words[at : at + 2]
+
+
+def by_fuse(driver: Driver) -> bool:
+    """Whether what is below a driver is a FUSE file, which is best, or if there is no FUSE here,
+    QEMU's own driver. Raises DriverError if it is neither."""
+    why = missing()
+    if why is None:
+        return True
+    try:
+        node_of(driver)
+    except UsageError as error:
+        raise DriverError(f"{driver.name} needs a FUSE file: {why}") from error
+    return False
 
 
 def cache_of(driver: Driver) -> str:
