@@ -95,9 +95,7 @@ def _rebuild(
     from replay.below.kept import parse_missing, rebuild
     from tracer.text import many, printable, size
 
-    made = rebuild(
-        trace, state, output, seed=seed, missing=parse_missing(missing), force=force
-    )  # fmt: skip
+    made = rebuild(trace, state, output, seed=seed, missing=parse_missing(missing), force=force)
     if as_json:
         print(json.dumps(asdict(made), indent=2))
         return 0

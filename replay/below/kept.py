@@ -16,7 +16,7 @@ from tracer.below.stored import StoredRun, own_store, stored, stored_image
 from tracer.below.stream import LowerHeader, Store, lower_path, write_lower
 from tracer.disk.private import PrivateFolder, Use
 from tracer.errors import TraceError, UsageError
-from tracer.files import check_new, whole
+from tracer.files import check_new, replaced, whole
 from tracer.trace.data import TraceWithData
 from tracer.trace.payloads import PayloadWriter
 
@@ -38,17 +38,17 @@ def write_below(source: TraceWithData, options: ReplayOptions, *, force: bool) -
 
 
 def write_run(source: TraceWithData, run: LowerRun, path: Path) -> None:
-    """Write the lower ops of a run as ``path``, a NAME.lower, with its own payload store. What has
-    these names is replaced. Raises StorageError, OSError."""
+    """Write the lower ops of a run as ``path``, a NAME.lower, with its own payload store. Both
+    appear whole or not at all, and replace what has these names. Raises StorageError."""
     trace = source.trace.header.id
     header = LowerHeader(trace, run.start.stat().st_size, run.driver.describe(), Store.OWN)
-    store = PayloadWriter(own_store(path), trace)
-    try:
-        with LogReader(run.log) as log:
+    with whole(own_store(path), path) as folder, LogReader(run.log) as log:
+        store = PayloadWriter(folder / own_store(path).name, trace)
+        try:
             found = chain(stored_image(run.start, store), stored(run.events, log, store))
-            write_lower(path, header, found)
-    finally:
-        store.close()
+            write_lower(folder / path.name, header, found)
+        finally:
+            store.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,10 @@ def rebuild(
     lower = lower_path(trace)
     if not lower.exists():
         raise TraceError(f"there is no {lower}: trace replay --below and powercut --keep write one")
-    check_new(image, force)
     with StoredRun(lower) as run:
+        if replaced((image,), (lower, run.store)):
+            raise UsageError(f"{image} cannot be both the image and the lower ops or their data")
+        check_new(image, force)
         points = Points(lower_ops(run.events), seed)
         if not 0 <= state < points.states:
             raise UsageError(f"--state {state}: {lower} has states 0 to {points.states - 1:,}")

@@ -88,6 +88,11 @@ class StoredRun(Closing):
                 self.events.append(one)
         self._payloads = self._open(self.header)
 
+    @property
+    def store(self) -> Path:
+        """The path of the payload store."""
+        return self._payloads.path
+
     def write_start(self, image: Path) -> None:
         """Write the image as it was before the first op. Raises TraceError, OSError."""
         with image.open("xb") as file:

@@ -8,12 +8,14 @@ import pytest
 from replay.below.states.points import Points
 from tests.kit.command import trace
 from tests.kit.guests import qemu_io
+from tests.kit.mounts import small
 from tests.kit.peers import need, need_fuse
 from tests.kit.powercuts import FLUSH, KIB, serial
 from tests.kit.traces import read_trace
 from tracer.below.events import Done, Sent
 from tracer.below.op import LowerKind, LowerOp
 from tracer.below.stream import Store, read_lower
+from tracer.errors import Exit
 from tracer.op import NO_PAYLOAD, NO_TIME, Kind
 
 pytestmark = pytest.mark.slow
@@ -97,6 +99,32 @@ def test_a_state_that_is_none(tmp_path: Path, arguments: tuple[str, ...], says: 
     wrong = trace("checkout", "t.trace", *arguments, "-o", "x", cwd=tmp_path, expect=200)
     assert says in wrong.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_the_lower_ops_are_not_replaced_by_the_image(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    serial(tmp_path / "t.trace", [(Kind.WRITE, 0, 4096, 0)])
+    trace("replay", "t.trace", "--driver", "raw", "--below", cwd=tmp_path)
+    for name in ("t.lower", "t.lower.payloads"):
+        before = (tmp_path / name).read_bytes()
+        arguments = ("--state", "0", "-o", name, "--force")
+        wrong = trace("checkout", "t.trace", *arguments, cwd=tmp_path, expect=200)
+        assert "cannot be both the image and the lower ops" in wrong.stderr
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_on_a_full_disk_earlier_lower_ops_stay() -> None:
+    need("qemu-nbd")
+    with small(512) as folder:
+        path = serial(folder / "t.trace", [(Kind.WRITE, 0, 4 * KIB, 0)])
+        below = ("replay", path.name, "--driver", "raw", "--below")
+        trace(*below, cwd=folder)
+        files = {name: (folder / name).read_bytes() for name in ("t.lower", "t.lower.payloads")}
+        serial(path, [(Kind.WRITE, 0, 1024 * KIB, 0)])
+        full = trace(*below, "--force", cwd=folder, expect=Exit.STORAGE)
+        assert "t.lower" in full.stderr
+        assert {name: (folder / name).read_bytes() for name in files} == files
+        assert not list(folder.glob(".blkbox*"))
 
 
 def built(folder: Path, name: str, which: str) -> bytes:
